@@ -1,0 +1,1 @@
+"""The HTTP surfaces and the frame they are mounted in."""

@@ -1,0 +1,1 @@
+"""Surface S1, CivicBase: `/v1/…`."""

@@ -1,0 +1,1 @@
+"""What every node decides alike: commits, documents, models, membership. No I/O of any kind."""
