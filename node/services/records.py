@@ -1,0 +1,204 @@
+"""Documents as applications use them: read, create, update, delete, find.
+
+Room: the one service through which every surface reaches documents. It turns
+requests into changes for the writer and stored documents into rendered JSON,
+which it keeps in a bounded cache that the feed empties. Who may do what is
+checked by the caller (`permissions`), or in a guard inside the transaction.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import msgspec
+
+from node.writer import Writer
+from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
+from protocol.ids import check_instance_id, sortable_id
+from protocol.query import Aggregation, Query
+from protocol.schema import Model
+from storage.catalog import Catalog, is_builtin
+from storage.errors import IndexUnavailable, UnknownModel
+from storage.index import Index
+from storage.integrator import FeedEntry
+from storage.store import Store
+
+CACHE_DOCUMENTS_MAX = 50_000
+CACHE_BYTES_MAX = 64 << 20
+_META = ("id", "created_at", "updated_at", "created_by", "version")
+
+
+class Rendered(NamedTuple):
+    """A document as JSON, with what the API needs to know without parsing it."""
+
+    json: bytes
+    version: str
+    created_by: str
+
+
+class Found(NamedTuple):
+    """One page of a query: rendered documents, how many there are in all, and where the next page begins."""
+
+    documents: list[Rendered]
+    total: int
+    next_cursor: str | None
+
+
+def iso_time(ms: int) -> str:
+    """Milliseconds since 1970 as ISO 8601 in UTC, with milliseconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + f".{ms % 1000:03d}Z"
+
+
+def record_to_json(record: Record) -> dict[str, Any]:
+    """The JSON form of a record: id, the model's fields in their order (null where there is no value), then meta."""
+    document: dict[str, Any] = {"id": record.id}
+    values = record.values
+    for name in record.model.fields:
+        document[name] = values.get(name)
+    document["created_at"] = iso_time(record.created_at_ms)
+    document["updated_at"] = iso_time(record.updated_at_ms)
+    document["created_by"] = record.created_by
+    document["version"] = record.version
+    return document
+
+
+class Records:
+    """Use it on the event loop. Reads by id take microseconds and do not wait; queries run in a small pool."""
+
+    def __init__(self, store: Store, catalog: Catalog, index: Index, writer: Writer, *,
+                 now_ms: Callable[[], int], random_bits: Callable[[int], int], readers: int = 2) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._index = index
+        self._writer = writer
+        self._now_ms = now_ms
+        self._random_bits = random_bits
+        self._pool = ThreadPoolExecutor(readers, thread_name_prefix="query")
+        self._cache: OrderedDict[tuple[str, str], Rendered] = OrderedDict()
+        self._cache_bytes = 0
+        self._encoder = msgspec.json.Encoder()
+        self.is_index_stale: Callable[[], bool] = lambda: False
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    # -- models
+
+    def model(self, application: str, name_or_id: str) -> Model:
+        """An application's own model, by name or id. Raises `UnknownModel`; built-in models are not found here."""
+        model = self._catalog.find(application, name_or_id)
+        if model is None or is_builtin(model):
+            raise UnknownModel(f"There is no data model '{name_or_id}'")
+        return model
+
+    def builtin(self, application: str, name: str) -> Model:
+        """A built-in model of an application, made known on first use."""
+        model = self._catalog.find(application, name)
+        if model is None:
+            self._catalog.add_application(application)
+            model = self._catalog.find(application, name)
+        assert model is not None, name
+        return model
+
+    # -- reading
+
+    def get(self, model: Model, id: str) -> Record | None:
+        """The record, or None if it does not exist, is deleted, or is quarantined by its model."""
+        space = self._store.space(model.application)
+        with self._store.read() as snapshot:
+            document = snapshot.documents.get(space, model.id, id)
+        if document is None or not document.exists:
+            return None
+        record = Record.of(model, document)
+        return record if is_builtin(model) or not model.check_record(record.values) else None
+
+    def rendered(self, model: Model, id: str) -> Rendered | None:
+        """The record as JSON, from the cache where possible."""
+        key = (model.id, id)
+        cached = self._cache.get(key)
+        if cached is not None:
+            self._cache.move_to_end(key)
+            return cached
+        record = self.get(model, id)
+        if record is None:
+            return None
+        rendered = Rendered(self._encoder.encode(record_to_json(record)), record.version, record.created_by)
+        self._cache[key] = rendered
+        self._cache_bytes += len(rendered.json)
+        while len(self._cache) > CACHE_DOCUMENTS_MAX or self._cache_bytes > CACHE_BYTES_MAX:
+            _, dropped = self._cache.popitem(last=False)
+            self._cache_bytes -= len(dropped.json)
+        return rendered
+
+    def forget(self, entries: Sequence[FeedEntry]) -> None:
+        """Drop what has changed from the cache. Called by the feed before anyone else hears of it."""
+        for entry in entries:
+            dropped = self._cache.pop((entry.model, entry.id), None)
+            if dropped is not None:
+                self._cache_bytes -= len(dropped.json)
+            if entry.model.startswith("$model_"):  # a definition changed: every rendering of its documents may
+                self._cache.clear()
+                self._cache_bytes = 0
+
+    async def find(self, model: Model, query: Query) -> Found:
+        """One page of a query. Raises `IndexUnavailable` while the index is being rebuilt."""
+        page = await self._in_pool(self._index.query, model, query)
+        documents = [found for id in page.ids if (found := self.rendered(model, id)) is not None]
+        return Found(documents, page.total, page.next_cursor)
+
+    async def aggregate(self, model: Model, aggregation: Aggregation) -> list[dict[str, Any]]:
+        return await self._in_pool(self._index.aggregate, model, aggregation)
+
+    async def sql(self, text: str, *, limit_rows: int) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """A raw SELECT over the index. Raises `QueryRefused`."""
+        return await self._in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
+
+    async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        if self.is_index_stale():
+            raise IndexUnavailable("The query index is being rebuilt; reads by id go on")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    # -- writing: values have been checked against the model
+
+    def new_id(self) -> str:
+        return sortable_id(self._now_ms(), self._random_bits(80))
+
+    async def create(self, model: Model, values: Mapping[str, Any], *, user: str, id: str | None = None,
+                     guard: Guard | None = None) -> Record:
+        """A new document. Durable when it returns. Raises `DocumentExists`, `NotUnique` or what the guard raises."""
+        id = self.new_id() if id is None else check_instance_id(id)
+        return await self._one(model, Edit(EditKind.CREATE, model, id, values, None, guard), user)
+
+    async def update(self, model: Model, id: str, values: Mapping[str, Any], *, user: str, if_match: str | None = None,
+                     guard: Guard | None = None) -> Record:
+        """Change the given fields. Durable when it returns. Raises `UnknownDocument`, `VersionMismatch`, …"""
+        return await self._one(model, Edit(EditKind.UPDATE, model, id, values, if_match, guard), user)
+
+    async def put(self, model: Model, id: str, values: Mapping[str, Any], *, user: str,
+                  guard: Guard | None = None) -> Record:
+        """Create or change. Durable when it returns."""
+        return await self._one(model, Edit(EditKind.PUT, model, check_instance_id(id), values, None, guard), user)
+
+    async def delete(self, model: Model, id: str, *, user: str, if_match: str | None = None,
+                     guard: Guard | None = None) -> None:
+        """Delete the document. Durable when it returns. Raises `UnknownDocument`, `VersionMismatch`, …"""
+        await self._writer.submit(
+            DocumentChange(model.application, user, [Edit(EditKind.DELETE, model, id, {}, if_match, guard)])
+        )
+
+    async def _one(self, model: Model, edit: Edit, user: str) -> Record:
+        records = await self._writer.submit(DocumentChange(model.application, user, [edit]))
+        record: Record = records[0]
+        return record
+
+    async def apply(self, application: str, user: str, edits: list[Edit]) -> list[Record | None]:
+        """Several edits in one signed commit: all of them, or none. Durable when it returns."""
+        result: list[Record | None] = await self._writer.submit(DocumentChange(application, user, edits))
+        return result
+
+    def submit(self, application: str, user: str, edits: list[Edit]) -> "asyncio.Future[list[Record | None]]":
+        """As `apply`, for callers that hand in many changes before they wait for the first."""
+        return self._writer.submit(DocumentChange(application, user, edits))

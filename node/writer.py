@@ -1,0 +1,171 @@
+"""The one writer: a queue on the event loop, a thread around the integrator, group commit between them.
+
+Room: when a group of changes goes to the disk, and who is told afterwards. What
+a change does is decided in `storage.integrator`. Changes that arrive while a
+group is being written share the next one: one commit a space, one signature,
+two flushes. Nobody is answered before all that the answer speaks of is stored.
+
+A group leaves at once while there is one client. With more, it waits until about
+half of those who are writing have asked, or `GROUP_WAIT_S` has passed, so that
+at 32 connections a flush serves a dozen writes or more and the other half is
+prepared meanwhile (the idea of PostgreSQL's commit_delay and commit_siblings).
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from protocol.changes import DocumentChange
+from storage.errors import StorageError
+from storage.integrator import AnyChange, FeedEntry, Integrator, Written
+
+GROUP_EDITS_MAX = 256  # so that an import lets interactive writes in between
+PENDING_MAX = 20_000  # changes waiting; above it the API answers 503
+GROUP_WAIT_S = 0.002  # longer than a dozen requests take to be read, shorter than a flush of a real disk
+_IDLE_S = 0.05
+
+
+class WriterOverloaded(StorageError):
+    """More changes are waiting than this node will hold."""
+
+
+class Writer:
+    """Create and use it on one event loop; `start` and `stop` it once."""
+
+    def __init__(self, integrator: Integrator, *, now_ms: Callable[[], int],
+                 on_written: Callable[[Sequence[FeedEntry]], None], log: logging.Logger) -> None:
+        """`on_written` is called on the loop, after the group is durable and before its writers are answered."""
+        self._integrator = integrator
+        self._now_ms = now_ms
+        self._on_written = on_written
+        self._log = log
+        self._pending: deque[tuple[AnyChange, int, asyncio.Future[Any]]] = deque()
+        self._groups: queue.SimpleQueue[list[AnyChange] | None] = queue.SimpleQueue()
+        self._writing: list[asyncio.Future[Any]] | None = None
+        self._writers = 1.0  # how many clients write at the same time, smoothed
+        self._oldest_at = 0.0
+        self._timer: asyncio.Handle | None = None
+        self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self.groups = 0
+        self.changes = 0
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Write what is pending, answer it, and end the thread."""
+        self._is_closed = True
+        while self._pending or self._writing is not None:
+            waiting = [future for _, _, future in self._pending] + (self._writing or [])
+            self._hand_over()
+            await asyncio.wait(waiting)
+            await asyncio.sleep(0)  # lets `_group_done` of the last group return
+        self._groups.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def submit(self, change: AnyChange) -> "asyncio.Future[Any]":
+        """The result of a change, once it is durable: a list of records, or what a local change returned.
+
+        The future raises what the change's guard or plan raised, or a `StorageError`. Call on the loop.
+        """
+        if self._is_closed or len(self._pending) >= PENDING_MAX:
+            raise WriterOverloaded("the node is stopping" if self._is_closed else "too many writes are waiting")
+        assert self._loop is not None
+        future = self._loop.create_future()
+        if not self._pending:
+            self._oldest_at = self._loop.time()
+        self._pending.append((change, len(change.edits) if isinstance(change, DocumentChange) else 1, future))
+        if self._writing is None and self._timer is None:
+            self._timer = self._loop.call_soon(self._consider)
+        return future
+
+    def _consider(self) -> None:
+        """Nothing is being written: hand a group over now, or wait a little for more to join it."""
+        self._timer = None
+        if self._writing is not None or not self._pending:
+            return
+        assert self._loop is not None
+        wait_s = self._oldest_at + GROUP_WAIT_S - self._loop.time()
+        if len(self._pending) * 2 >= self._writers or wait_s <= 0:
+            self._hand_over()
+        else:
+            self._timer = self._loop.call_later(min(wait_s, 0.000_3), self._consider)
+
+    def _hand_over(self) -> None:
+        if self._writing is not None or not self._pending:
+            return
+        group: list[AnyChange] = []
+        futures: list[asyncio.Future[Any]] = []
+        edits = 0
+        while self._pending and (not group or edits + self._pending[0][1] <= GROUP_EDITS_MAX):
+            change, size, future = self._pending.popleft()
+            edits += size
+            if not future.cancelled():
+                group.append(change)
+                futures.append(future)
+        if not group:
+            return self._hand_over()
+        self._writing = futures
+        self._groups.put(group)
+
+    def _run(self) -> None:
+        """The thread. Between groups it lets the indexer catch up, a slice at a time."""
+        refill_left = True
+        while True:
+            try:
+                group = self._groups.get(block=not refill_left, timeout=None)
+            except queue.Empty:
+                refill_left = self._refill()
+                continue
+            if group is None:
+                return
+            outcome: Written | BaseException
+            try:
+                outcome = self._integrator.write(group, self._now_ms())
+            except StorageError as error:
+                outcome = error
+            except BaseException as error:  # a bug: the group is undone, its writers are told, the node goes on
+                self._log.exception("a group of writes failed")
+                outcome = error
+            refill_left = self._integrator.indexer.is_stale
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._group_done, outcome)
+
+    def _refill(self) -> bool:
+        try:
+            more = self._integrator.indexer.refill()
+        except StorageError:
+            self._log.exception("the query index could not be filled")
+            time.sleep(_IDLE_S)
+            return True
+        return more
+
+    def _group_done(self, outcome: Written | BaseException) -> None:
+        futures, self._writing = self._writing or [], None
+        self.groups += 1
+        self.changes += len(futures)
+        self._writers += (len(futures) + len(self._pending) - self._writers) * 0.2
+        if isinstance(outcome, Written):
+            if outcome.entries:
+                self._on_written(outcome.entries)
+            for future, result in zip(futures, outcome.results, strict=True):
+                if future.done():
+                    continue
+                if isinstance(result, Exception):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+        else:
+            for future in futures:
+                if not future.done():
+                    future.set_exception(outcome)
+        if self._pending and self._timer is None and self._loop is not None:
+            self._timer = self._loop.call_soon(self._consider)

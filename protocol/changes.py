@@ -1,0 +1,70 @@
+"""What applications may ask for: edits of documents, as values.
+
+Room: the one form in which every surface, the command line and the simulator ask
+for a change. Values have been checked against the model; who may ask has been
+checked by the API. What is asked here becomes operations in `document`, and a
+signed commit in `integrate`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from protocol.clock import ms_of_hlc
+from protocol.document import Document
+from protocol.schema import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A document as applications see it: the shown value of every field, and what the node knows of it."""
+
+    id: str
+    model: Model
+    values: dict[str, Any]
+    created_at_ms: int
+    updated_at_ms: int
+    created_by: str
+    version: str
+
+    @classmethod
+    def of(cls, model: Model, document: Document) -> "Record":
+        return cls(
+            document.id, model, document.values(), ms_of_hlc(document.created_hlc), ms_of_hlc(document.updated_hlc),
+            document.created_user, document.version,
+        )  # fmt: skip
+
+
+class EditKind(StrEnum):
+    """`PUT` creates or updates; the others fail where the document is, or is not, there."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    PUT = "put"
+    DELETE = "delete"
+
+
+# Sees the record as it stands when the edit is made (None if there is none); raises to refuse the whole change.
+Guard = Callable[[Record | None], None]
+
+
+@dataclass(slots=True)
+class Edit:
+    """One edit of one document. `if_match` is the version that the asker has seen."""
+
+    kind: EditKind
+    model: Model
+    id: str
+    values: Mapping[str, Any]
+    if_match: str | None = None
+    guard: Guard | None = None
+
+
+@dataclass(slots=True)
+class DocumentChange:
+    """Edits of one acting user in one application: all of them in one commit, or none."""
+
+    application: str
+    user: str
+    edits: list[Edit]

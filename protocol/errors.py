@@ -1,0 +1,39 @@
+"""Every way in which bytes or requests can break a rule of the protocol.
+
+Room: one root, `ProtocolError`, for what others did wrong; `LocalMisuse` for our
+own bugs. Errors are named after the fact and carry its numbers as fields.
+"""
+
+
+class ProtocolError(Exception):
+    """Something that came from outside breaks a rule of the protocol."""
+
+
+class LocalMisuse(Exception):
+    """A caller inside this program broke a precondition: a bug, never a peer's fault."""
+
+
+class Malformed(ProtocolError):
+    """Bytes do not follow the layout that protocol/SPEC.md gives them."""
+
+
+class TooLarge(ProtocolError):
+    """Something is longer, deeper or more numerous than a node will hold."""
+
+    def __init__(self, what: str, *, size: int, size_max: int) -> None:
+        super().__init__(f"{what}: {size}, limit {size_max}")
+        self.what = what
+        self.size = size
+        self.size_max = size_max
+
+
+class BadSignature(ProtocolError):
+    """A signature does not verify under the key that is named beside it."""
+
+
+class BrokenChain(ProtocolError):
+    """A header does not continue its author's chain: wrong previous hash, or a body that does not match its hash."""
+
+
+class InvalidId(ProtocolError):
+    """A document, application or model id has characters or a length that ids may not have."""

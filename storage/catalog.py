@@ -1,0 +1,109 @@
+"""The models in force: a cache of the `$model` documents, by application.
+
+Room: from a `$model` document to a `Model` and back. Every part of a definition
+is a register of its own, so that fields which two nodes added apart both stay.
+Reads come from any thread, changes from the writer's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from protocol.clock import ms_of_hlc
+from protocol.document import Document
+from protocol.ids import builtin_model_id
+from protocol.schema import Model
+from storage.store import Snapshot, Store
+
+MODEL = "$model"
+_FIELD_PREFIX = "field:"
+
+
+def definition_to_parts(definition: dict[str, Any]) -> dict[str, Any]:
+    """The registers of a `$model` document for a definition as `Model.to_definition` gives it."""
+    parts = {name: value for name, value in definition.items() if name != "fields"}
+    parts["order"] = [field["name"] for field in definition["fields"]]
+    return parts | {_FIELD_PREFIX + field["name"]: field for field in definition["fields"]}
+
+
+def parts_to_definition(parts: dict[str, Any]) -> dict[str, Any]:
+    """The definition that registers add up to; a field that `order` does not know comes last, by name."""
+    fields = {name[len(_FIELD_PREFIX) :]: value for name, value in parts.items() if name.startswith(_FIELD_PREFIX)}
+    order = [name for name in parts.get("order", ()) if name in fields]
+    order += sorted(fields.keys() - set(order))
+    rest = {name: value for name, value in parts.items() if name != "order" and not name.startswith(_FIELD_PREFIX)}
+    return {**rest, "fields": [fields[name] for name in order]}
+
+
+class Catalog:
+    """Which models there are, by application and by id or name."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._builtin: list[Model] = []
+        self._by_space: dict[bytes, dict[str, Model]] = {}
+        self._by_name: dict[tuple[str, str], Model] = {}
+
+    def add_builtin(self, model: Model) -> None:
+        """A model that the program itself defines, for every application; its name starts with `$`."""
+        self._builtin.append(model)
+
+    def add_application(self, application: str) -> list[Model]:
+        """Make the built-in models of an application findable. Returns them."""
+        models = self._by_space.setdefault(self._store.space(application), {})
+        added = [
+            replace(template, id=builtin_model_id(application, template.name), application=application)
+            for template in self._builtin
+        ]
+        for model in added:
+            models[model.id] = self._by_name[application, model.name] = model
+        return added
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Read every definition. Called once, at start."""
+        for application in snapshot.applications():
+            self.add_application(application)
+            definitions = builtin_model_id(application, MODEL)
+            for document in snapshot.documents.all_of(self._store.space(application), definitions):
+                self.update(application, document)
+
+    def update(self, application: str, document: Document) -> tuple[Model | None, Model | None]:
+        """Take over a changed `$model` document. Returns the model before and after."""
+        models = self._by_space.setdefault(self._store.space(application), {})
+        before = models.pop(document.id, None)
+        if before is not None:
+            self._by_name.pop((application, before.name), None)
+        if not document.exists:
+            return before, None
+        definition = parts_to_definition(document.values())
+        model = Model.from_definition({
+            **definition, "model_id": document.id, "application": application, "created_by": document.created_user,
+            "created_at_ms": ms_of_hlc(document.created_hlc), "updated_at_ms": ms_of_hlc(document.updated_hlc),
+            "version": document.version,
+        })  # fmt: skip
+        models[document.id] = model
+        self._by_name[application, model.name] = model
+        return before, model
+
+    def find(self, application: str, name_or_id: str) -> Model | None:
+        """A model by its name or its id; built-in ones too."""
+        named = self._by_name.get((application, name_or_id))
+        return named or self.by_id(self._store.space(application), name_or_id)
+
+    def by_id(self, space: bytes, model_id: str) -> Model | None:
+        models = self._by_space.get(space)
+        return models.get(model_id) if models else None
+
+    def models_of(self, application: str) -> Iterator[Model]:
+        """The application's own models, in the order of their names."""
+        models = self._by_space.get(self._store.space(application), {})
+        yield from sorted((m for m in models.values() if not is_builtin(m)), key=lambda model: model.name)
+
+    def all_of(self, application: str) -> list[Model]:
+        """Every model of the application, built-in ones included."""
+        return list(self._by_space.get(self._store.space(application), {}).values())
+
+
+def is_builtin(model: Model) -> bool:
+    """Whether the program itself defines the model; no route shows its documents as data."""
+    return model.name.startswith("$")

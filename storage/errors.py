@@ -1,0 +1,78 @@
+"""Every way in which keeping data can fail, in words that say what to do.
+
+Room: one root, `StorageError`. Exceptions of LMDB, SQLite and the operating
+system stop at the wall of this package and come out as one of these.
+"""
+
+
+class StorageError(Exception):
+    """Data could not be read or kept."""
+
+
+class StorageFull(StorageError):
+    """The disk, a quota or the map is full. Nothing of the failed write was kept; writes resume when space returns."""
+
+
+class StorageFailed(StorageError):
+    """The disk failed a write or a flush. The node takes no more writes: what reached the disk is unknown."""
+
+
+class StoreDamaged(StorageError):
+    """The record is truncated, emptied or altered. Opened no further; the message names the repair."""
+
+
+class StoreLocked(StorageError):
+    """Another process holds this data directory."""
+
+    def __init__(self, message: str, *, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class NewerFormat(StorageError):
+    """The data directory was written by a newer release, which this one does not read."""
+
+    def __init__(self, *, found: int, readable: int) -> None:
+        super().__init__(f"data format {found}, this release reads up to {readable}: upgrade civicnode")
+        self.found = found
+        self.readable = readable
+
+
+class UnknownDocument(StorageError):
+    """There is no such document, or it is deleted."""
+
+
+class DocumentExists(StorageError):
+    """A document of this id is there already."""
+
+
+class VersionMismatch(StorageError):
+    """The document is not at the version that the writer named."""
+
+    def __init__(self, *, current: str) -> None:
+        super().__init__(f"the document is at version {current}")
+        self.current = current
+
+
+class NotUnique(StorageError):
+    """A value of a unique field is taken by another document."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(f"taken: {', '.join(sorted(fields))}")
+        self.fields = fields
+
+
+class UnknownModel(StorageError):
+    """There is no model of this name in the application."""
+
+
+class IndexDamaged(StorageError):
+    """The query index cannot be read. It is disposable: delete it and it is rebuilt from the record."""
+
+
+class IndexUnavailable(StorageError):
+    """The query index is behind the record and being rebuilt. Reads by id go on; ask again shortly."""
+
+
+class QueryRefused(StorageError):
+    """A raw query is not a single SELECT, or ran past its limits."""

@@ -1,0 +1,287 @@
+"""The one write path: changes asked for here and commits from elsewhere, into log, documents and index.
+
+Room: runs `protocol.integrate` inside one write transaction, then brings the
+query index up to it. The daemon's writer is a thread and a queue around this
+class; a simulation calls it directly. Nothing here waits for anything but the
+disk, and clock and randomness are handed in.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from protocol.body import SALT_BYTES, Kind
+from protocol.changes import DocumentChange, Edit, EditKind, Record
+from protocol.clock import HybridClock
+from protocol.commit import Commit
+from protocol.document import plan_delete, plan_write
+from protocol.ids import Author, SpaceId, builtin_model_id
+from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome, integrate
+from protocol.keys import KeyPair
+from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
+from protocol.schema import FieldType, Model
+from storage.catalog import MODEL, Catalog
+from storage.errors import (
+    DocumentExists,
+    IndexUnavailable,
+    NotUnique,
+    UnknownDocument,
+    VersionMismatch,
+)
+from storage.index import Index
+from storage.indexer import Indexer
+from storage.local import LocalWriter
+from storage.log import Arrival
+from storage.store import Batch, Store
+
+# A local change reads and writes records of this node alone; it raises only before its first write.
+LocalChange = Callable[[LocalWriter], Any]
+AnyChange = DocumentChange | LocalChange
+
+
+@dataclass(frozen=True, slots=True)
+class FeedEntry:
+    """One body's effect, at its place in the one feed: what subscribers of every surface follow."""
+
+    arrival: int
+    index: int
+    application: str
+    model: str
+    id: str
+    change: Change
+    author: Author
+    user: str
+    hlc: int
+    changed: dict[str, Any]  # the registers that the body set, for those who want to know what changed
+
+
+@dataclass(slots=True)
+class Written:
+    """What one group of changes came to. `results[i]` belongs to `changes[i]`: a list of records, a value or an error."""
+
+    results: list[Any]
+    entries: list[FeedEntry] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """What the planner must know of a model, looked up once."""
+
+    sets: tuple[str, ...]
+    counters: tuple[str, ...]
+    unique: tuple[str, ...]
+
+
+class Integrator:
+    """Owns every write to one store. Not thread-safe: it belongs to the one writer."""
+
+    def __init__(self, store: Store, index: Index | None, catalog: Catalog, keys: KeyPair, clock: HybridClock,
+                 random_bytes: Callable[[int], bytes], on_stored: Callable[[SpaceId, int], None]) -> None:
+        """`on_stored(space, seq)` is called after a commit of our own is durable and before anyone hears of it."""
+        assert store.identity is not None
+        self._store = store
+        self._index = index
+        self._catalog = catalog
+        self._keys = keys
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._on_stored = on_stored
+        self._author = store.identity.author
+        self._kinds: dict[int, tuple[Model, _Kinds]] = {}
+        self._applications: dict[bytes, str] = {}
+        self.indexer = Indexer(store, index, catalog)
+        with store.read() as snapshot:
+            for application in snapshot.applications():
+                self._applications[store.space(application)] = application
+            for space in (store.system, *self._applications):
+                for _, author in store.names.chains_of(space):
+                    head = snapshot.head(SpaceId(space), author)
+                    if head is not None and author == self._author:
+                        clock.last = max(clock.last, head.hlc)
+
+    # -- changes asked for here --------------------------------------------------------------------------------
+
+    def write(self, changes: Sequence[AnyChange], now_ms: int) -> Written:
+        """Sign and store a group of changes: one commit a space, one transaction, then the index.
+
+        Durable when it returns. A change that fails leaves no trace and its error in `results`; a `StorageError`
+        of the disk itself is raised, and then nothing of the group was kept. Blocks.
+        """
+        written = Written([])
+        done: list[tuple[Integrated, Arrival]] = []
+        with self._store.write() as batch:
+            builders: dict[str, CommitBuilder] = {}
+            claims: dict[tuple[str, str, str, str], str] = {}
+            for change in changes:
+                try:
+                    if isinstance(change, DocumentChange):
+                        written.results.append(self._plan(change, batch, builders, claims, now_ms))
+                    else:
+                        written.results.append(change(batch.local))
+                except Exception as error:  # of a guard, of a plan: it belongs to this change alone
+                    written.results.append(error)
+            for builder in builders.values():
+                if len(builder):
+                    finished = builder.sign(self._keys)
+                    done.append((finished, batch.keep(finished)))
+        for finished, arrival in done:
+            header = finished.commit.header
+            self._on_stored(header.space, header.seq)
+            written.entries += self._feed_entries(finished, arrival)
+        self._after_commit(done)
+        return written
+
+    def _builder(self, application: str, batch: Batch, builders: dict[str, CommitBuilder],
+                 now_ms: int) -> CommitBuilder:
+        builder = builders.get(application)
+        if builder is None:
+            space = self._store.space(application)
+            if space not in self._applications:
+                batch.add_application(application)
+                self._applications[space] = application
+                self.indexer.models_added(self._catalog.add_application(application))
+            deps = batch.deps(space, self._store.system, self._author)
+            while len(deps) > DEPS_PER_COMMIT_MAX:
+                fold = CommitBuilder(batch, space=space, author=self._author, hlc=self._clock.tick(now_ms),
+                                     deps=deps[:DEPS_PER_COMMIT_MAX])  # fmt: skip
+                batch.keep(fold.sign(self._keys))
+                deps = batch.deps(space, self._store.system, self._author)
+            hlc = self._clock.tick(now_ms)
+            builder = CommitBuilder(batch, space=space, author=self._author, hlc=hlc, deps=deps)
+            builders[application] = builder
+        return builder
+
+    def _plan(self, change: DocumentChange, batch: Batch, builders: dict[str, CommitBuilder],
+              claims: dict[tuple[str, str, str, str], str], now_ms: int) -> list[Record | None]:
+        builder = self._builder(change.application, batch, builders, now_ms)
+        if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX and len(builder):
+            raise IndexUnavailable("this group of writes is full: ask again")  # the writer keeps groups below it
+        salts = self._random_bytes(SALT_BYTES * len(change.edits))
+        mark = builder.mark()
+        claimed: list[tuple[str, str, str, str]] = []
+        try:
+            return [
+                self._plan_edit(edit, change, builder, claims, claimed, salts[n * SALT_BYTES : (n + 1) * SALT_BYTES])
+                for n, edit in enumerate(change.edits)
+            ]
+        except Exception:
+            builder.rollback(mark)
+            for claim in claimed:
+                del claims[claim]
+            raise
+
+    def _plan_edit(self, edit: Edit, change: DocumentChange, builder: CommitBuilder,
+                   claims: dict[tuple[str, str, str, str], str], claimed: list[tuple[str, str, str, str]],
+                   salt: bytes) -> Record | None:
+        model, current = edit.model, builder.document(edit.model.id, edit.id)
+        exists = current is not None and current.exists
+        if edit.kind is EditKind.CREATE and exists:
+            raise DocumentExists(f"{model.name}/{edit.id} exists")
+        if edit.kind in (EditKind.UPDATE, EditKind.DELETE) and not exists:
+            raise UnknownDocument(f"{model.name}/{edit.id} does not exist")
+        if edit.if_match is not None and (current is None or current.version != edit.if_match):
+            raise VersionMismatch(current=current.version if current and exists else "")
+        if edit.guard is not None:
+            edit.guard(Record.of(model, current) if current is not None and exists else None)
+        if edit.kind is EditKind.DELETE:
+            assert current is not None
+            plan = plan_delete(current)
+        else:
+            kinds = self._kinds_of(model)
+            if kinds.unique:
+                self._check_unique(change.application, model, edit, kinds.unique, builder, claims, claimed)
+            plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
+            if not plan.operations:
+                return Record.of(model, current) if current is not None else None
+        builder.add(change.user, model.id, edit.id, plan.seen, plan.operations, salt)
+        document = builder.document(model.id, edit.id)
+        assert document is not None
+        return Record.of(model, document) if document.exists else None
+
+    def _kinds_of(self, model: Model) -> _Kinds:
+        known = self._kinds.get(id(model))
+        if known is not None and known[0] is model:
+            return known[1]
+        fields = model.fields.values()
+        unique = [f.name for f in fields if f.unique]
+        unique += [spec.fields[0][0] for spec in model.indexes if spec.unique and len(spec.fields) == 1]
+        kinds = _Kinds(
+            tuple(f.name for f in fields if f.type is FieldType.SET),
+            tuple(f.name for f in fields if f.type is FieldType.COUNTER),
+            tuple(dict.fromkeys(unique)),
+        )
+        if len(self._kinds) > 1_000:
+            self._kinds.clear()
+        self._kinds[id(model)] = (model, kinds)
+        return kinds
+
+    def _check_unique(self, application: str, model: Model, edit: Edit, names: Sequence[str], builder: CommitBuilder,
+                      claims: dict[tuple[str, str, str, str], str],
+                      claimed: list[tuple[str, str, str, str]]) -> None:
+        """Uniqueness holds on this node: against what is indexed, and against this very group."""
+        if self._index is None:
+            return
+        taken: dict[str, str] = {}
+        for name in names:
+            value = edit.values.get(name)
+            if value is None:
+                continue
+            if self.indexer.is_stale:
+                raise IndexUnavailable("the query index is being rebuilt: ask again shortly")
+            claim = (application, model.id, name, repr(value))
+            holder = claims.get(claim) or self._index.find_unique(model, name, value, except_id=edit.id)
+            if holder is not None and holder != edit.id:
+                held = builder.document(model.id, holder)  # this group may have freed the value
+                if held is not None and held.exists and held.values().get(name) == value:
+                    taken[name] = "This value is already taken"
+                    continue
+            if claim not in claims:
+                claims[claim] = edit.id
+                claimed.append(claim)
+        if taken:
+            raise NotUnique(taken)
+
+    # -- commits from elsewhere ---------------------------------------------------------------------------------
+
+    def receive(self, commit: Commit, now_ms: int) -> tuple[Outcome, list[FeedEntry]]:
+        """Integrate one verified commit of another author. Durable when it returns. Blocks."""
+        with self._store.write() as batch:
+            outcome = integrate(commit, batch, system=self._store.system)
+            arrival = batch.keep(outcome) if isinstance(outcome, Integrated) else None
+        if not isinstance(outcome, Integrated) or arrival is None:
+            return outcome, []
+        self._clock.observe(commit.header.hlc, now_ms)
+        entries = self._feed_entries(outcome, arrival)
+        self._after_commit([(outcome, arrival)])
+        return outcome, entries
+
+    # -- after a commit ----------------------------------------------------------------------------------------
+
+    def _feed_entries(self, done: Integrated, arrival: Arrival) -> list[FeedEntry]:
+        header = done.commit.header
+        application = self._applications.get(header.space)
+        if application is None:
+            return []
+        return [feed_entry(entry, arrival.number, application, header.author, header.hlc) for entry in done.entries
+                if entry.change is not Change.NONE]  # fmt: skip
+
+    def _after_commit(self, done: list[tuple[Integrated, Arrival]]) -> None:
+        """Bring catalog and index up to what was just stored. A failing index never fails the write."""
+        for finished, _ in done:
+            application = self._applications.get(finished.commit.header.space)
+            for (model_id, _), document in finished.documents.items():
+                if application is not None and model_id == builtin_model_id(application, MODEL):
+                    self.indexer.model_changed(*self._catalog.update(application, document))
+        self.indexer.follow(done)
+
+
+def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc: int) -> FeedEntry:
+    """The feed's view of one integrated body."""
+    changed: dict[str, Any] = {}
+    user = ""
+    if entry.body is not None:
+        user = entry.body.user
+        for operation in entry.body.operations:
+            if operation[0] == Kind.SET:
+                changed |= operation[1]
+    return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed)

@@ -1,0 +1,95 @@
+"""An ordered key-value store with transactions: all that the typed tables need of a disk.
+
+Room: the interface, and the list of tables with their layouts. `lmdb_kv` keeps
+them on disk and `memory_kv` in memory; the typed classes above (`log`,
+`documents`, `local`) are written once and run on either, so the simulator's
+store is the daemon's store. Outside this package nobody sees any of it.
+
+Layouts (integers big-endian, so that byte order is number order):
+
+    meta         name                               -> CBOR; see `store`
+    chains       space(16) author(40)               -> chain u32, local to this store
+    heads        chain u32                          -> CBOR [seq, hash, hlc]
+    headers      chain u32, seq u64                 -> header bytes, as signed
+    signatures   chain u32, seq u64                 -> 64 bytes; every 64th seq and the newest
+    bodies       chain u32, seq u64, index u16      -> body bytes, as hashed in the header
+    verdicts     chain u32, seq u64, index u16      -> text; only of bodies that were not applied
+    knowledge    chain u32, other chain u32, seq u64 -> seq u64 of the other chain, known from here on
+    collections  space(16) model id                 -> collection u32, local to this store
+    documents    collection u32, id                 -> crc32 u32, CBOR state (`protocol.document`)
+    history      collection u32, id, 0, arrival u64, index u16 -> nothing; the arrival tells chain and seq
+    arrivals     arrival u64                        -> chain u32, seq u64, then one byte a body: what it did
+    local        kind, 0, key                       -> CBOR; belongs to this node and never leaves it
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import Protocol
+
+
+class Table(StrEnum):
+    """The tables, with the version of each layout in its name on disk."""
+
+    META = "meta-1"
+    CHAINS = "chains-1"
+    HEADS = "heads-1"
+    HEADERS = "headers-1"
+    SIGNATURES = "signatures-1"
+    BODIES = "bodies-1"
+    VERDICTS = "verdicts-1"
+    KNOWLEDGE = "knowledge-1"
+    COLLECTIONS = "collections-1"
+    DOCUMENTS = "documents-1"
+    HISTORY = "history-1"
+    ARRIVALS = "arrivals-1"
+    LOCAL = "local-1"
+
+
+class ReadTransaction(Protocol):
+    """One consistent state. Every call is a few microseconds unless the page has to come from disk."""
+
+    def get(self, table: Table, key: bytes) -> bytes | None: ...
+
+    def scan(self, table: Table, start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < stop, ascending; to the end if `stop` is None. Do not write while scanning."""
+
+    def last(self, table: Table, start: bytes, stop: bytes | None) -> tuple[bytes, bytes] | None:
+        """The pair with the greatest key in the same range."""
+
+    def count(self, table: Table) -> int: ...
+
+
+class WriteTransaction(ReadTransaction, Protocol):
+    """The one writer's transaction: it reads its own writes."""
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None: ...
+
+    def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put pairs in ascending order, all greater than any key there is: the cheapest way to fill a tree."""
+
+    def delete(self, table: Table, key: bytes) -> bool:
+        """Whether the key was there."""
+
+
+class KeyValueStore(Protocol):
+    """Opened once a process. Readers do not block the writer nor one another."""
+
+    def read(self) -> AbstractContextManager[ReadTransaction]: ...
+
+    def write(self) -> AbstractContextManager[WriteTransaction]:
+        """Durable once the block ends; nothing of it is kept if the block raises.
+
+        Blocks on the disk: call it on the writer thread. Raises `StorageFull` or `StorageFailed` at the end.
+        """
+
+    def statistics(self) -> dict[str, int]:
+        """`commits`, `flushes`, `used_bytes` since opening or now."""
+
+    def close(self) -> None: ...
+
+
+def after(prefix: bytes) -> bytes | None:
+    """The least key greater than every key that begins with `prefix`; None if there is none."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else None

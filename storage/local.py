@@ -1,0 +1,50 @@
+"""Records that belong to this node and never replicate: refresh families, lock-outs, settings made by the user.
+
+Room: the only place that knows the `local` table. A kind is a short word of the
+service that owns it; keys and values are the service's.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from protocol.encoding import decode, encode
+from storage.kv import ReadTransaction, Table, WriteTransaction, after
+
+Value = dict[str, Any]
+_KEY_MAX_BYTES = 400  # LMDB takes keys up to 511 bytes
+
+
+def _key(kind: str, key: str) -> bytes:
+    encoded = kind.encode() + b"\0" + key.encode()
+    if len(encoded) > _KEY_MAX_BYTES:
+        raise ValueError(f"a local key of {len(encoded)} bytes, limit {_KEY_MAX_BYTES}")
+    return encoded
+
+
+class LocalReader:
+    """Local records within one transaction."""
+
+    def __init__(self, transaction: ReadTransaction) -> None:
+        self._transaction = transaction
+
+    def get(self, kind: str, key: str) -> Value | None:
+        value = self._transaction.get(Table.LOCAL, _key(kind, key))
+        return None if value is None else decode(value)
+
+    def scan(self, kind: str, prefix: str = "") -> Iterator[tuple[str, Value]]:
+        """Pairs of key and value in the order of the keys."""
+        start = _key(kind, prefix)
+        for key, value in self._transaction.scan(Table.LOCAL, start, after(start)):
+            yield key[len(kind) + 1 :].decode(), decode(value)
+
+
+class LocalWriter(LocalReader):
+    """Local records within the one write transaction."""
+
+    _transaction: WriteTransaction
+
+    def put(self, kind: str, key: str, value: Value) -> None:
+        self._transaction.put(Table.LOCAL, _key(kind, key), encode(value))
+
+    def delete(self, kind: str, key: str) -> bool:
+        return self._transaction.delete(Table.LOCAL, _key(kind, key))

@@ -1,0 +1,207 @@
+"""The store: log, documents and local records in one transaction, whatever keeps the bytes.
+
+Room: joins the typed tables over a `KeyValueStore` and holds what is true of the
+store as a whole: its id, its epoch, its network. `Snapshot` is what integration
+reads (`protocol.integrate.View`). Knows neither LMDB nor threads.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.commit import DEP_HASH_BYTES, Dep
+from protocol.document import Document
+from protocol.encoding import decode, encode
+from protocol.ids import Author, NetworkId, SpaceId, SYSTEM_SPACE_NAME, application_space_name, space_id
+from protocol.integrate import Head, Integrated
+from protocol.membership import Members, Role, decode_genesis
+from storage.documents import DocumentReader, DocumentWriter
+from storage.errors import NewerFormat, StoreDamaged
+from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
+from storage.local import LocalReader, LocalWriter
+from storage.log import Arrival, LogReader, LogWriter
+from storage.names import Names
+
+FORMAT = 1  # of the layouts in `kv`; a release reads all formats up to its own
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a store is: `store_id` and `epoch` are drawn when it is made; a restored or cloned one draws anew."""
+
+    store_id: bytes
+    epoch: str
+    network_id: NetworkId
+    genesis: bytes
+    author: Author
+
+
+class Snapshot:
+    """One consistent state of the store. Valid inside the `with` block that gave it."""
+
+    def __init__(self, transaction: ReadTransaction, names: Names, members: Members | None) -> None:
+        self.transaction = transaction
+        self.names = names
+        self.log = LogReader(transaction, names)
+        self.documents = DocumentReader(transaction, names)
+        self.local = LocalReader(transaction)
+        self._members = members
+
+    # -- protocol.integrate.View
+
+    def head(self, space: SpaceId, author: Author) -> Head | None:
+        return self.log.head(space, author)
+
+    def header_hash(self, space: SpaceId, author: Author, seq: int) -> bytes | None:
+        return self.log.header_hash(space, author, seq)
+
+    def knows(self, space: SpaceId, author: Author, seq: int, other: Author) -> int:
+        return self.log.knows(space, author, seq, other)
+
+    def known_by(self, space: SpaceId, author: Author, seq: int) -> Iterable[tuple[Author, int]]:
+        return self.log.known_by(space, author, seq)
+
+    def role_of(self, node: bytes) -> Role | None:
+        return self._members.role_of(node) if self._members else None
+
+    def document(self, space: SpaceId, model: str, id: str) -> Document | None:
+        return self.documents.get(space, model, id)
+
+    # -- of the store as a whole
+
+    def meta(self, name: str) -> Any:
+        value = self.transaction.get(Table.META, name.encode())
+        return None if value is None else decode(value)
+
+    def frontier(self, space: SpaceId) -> tuple[tuple[Author, int, bytes], ...]:
+        """Heads of the space's commit graph: author, seq and hash prefix of what no integrated commit builds on."""
+        return tuple((Author(a), seq, prefix) for a, seq, prefix in self.meta("frontier " + space.hex()) or ())
+
+    def applications(self) -> list[str]:
+        """Names of the applications that have a space here, in the order of their first use."""
+        return list(self.meta("applications") or ())
+
+
+class Batch(Snapshot):
+    """The one write transaction."""
+
+    transaction: WriteTransaction
+
+    def __init__(self, transaction: WriteTransaction, names: Names, members: Members | None) -> None:
+        super().__init__(transaction, names, members)
+        self.log: LogWriter = LogWriter(transaction, names)
+        self.documents: DocumentWriter = DocumentWriter(transaction, names)
+        self.local: LocalWriter = LocalWriter(transaction)
+
+    def put_meta(self, name: str, value: Any) -> None:
+        self.transaction.put(Table.META, name.encode(), encode(value))
+
+    def keep(self, done: Integrated) -> Arrival:
+        """Store an integrated commit: log, documents, history, frontier and order of arrival."""
+        arrival = self.log.append(done)
+        self.documents.store(done, arrival)
+        header = done.commit.header
+        built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {(header.author, header.seq - 1)}
+        heads = [h for h in self.frontier(header.space) if (h[0], h[1]) not in built_on]
+        heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
+        self.put_meta("frontier " + header.space.hex(), heads)
+        return arrival
+
+    def deps(self, space: SpaceId, system: SpaceId, author: Author) -> tuple[Dep, ...]:
+        """What the author's next commit builds on besides its own chain, in the order that the header wants."""
+        named: dict[str, Any] = self.meta("named " + space.hex()) or {}
+        heads = [Dep(False, a, seq, prefix) for a, seq, prefix in self.frontier(space) if a != author]
+        if space != system:
+            state = [list(head) for head in self.frontier(system)]
+            if named.get(author.hex()) != state:
+                heads += [Dep(True, Author(a), seq, prefix) for a, seq, prefix in state]
+                self.put_meta("named " + space.hex(), {author.hex(): state})
+        return tuple(sorted(heads))
+
+    def add_application(self, application: str) -> None:
+        known = self.applications()
+        if application not in known:
+            self.put_meta("applications", [*known, application])
+
+
+class Store:
+    """The record of one node: LMDB in a daemon, memory in tests and simulations."""
+
+    def __init__(self, keys: KeyValueStore) -> None:
+        """Raises `NewerFormat`, or `StoreDamaged` if the record is there but not its identity."""
+        self._keys = keys
+        self.identity: Identity | None = None
+        self._members: Members | None = None
+        with keys.read() as transaction:
+            self.names = Names(transaction)
+            self._load(Snapshot(transaction, self.names, None))
+
+    def _load(self, snapshot: Snapshot) -> None:
+        found = snapshot.meta("format")
+        if found is None:
+            if snapshot.transaction.count(Table.HEADERS):
+                raise StoreDamaged("the record has commits but no identity: run `civicnode doctor`")
+            return
+        if found > FORMAT:
+            raise NewerFormat(found=found, readable=FORMAT)
+        store_id, epoch, network_id, genesis, author = snapshot.meta("identity")
+        self.identity = Identity(store_id, epoch, NetworkId(network_id), genesis, Author(author))
+        self._members = Members.of_genesis(decode_genesis(genesis))
+
+    @property
+    def is_new(self) -> bool:
+        return self.identity is None
+
+    @property
+    def members(self) -> Members:
+        assert self._members is not None, "a store without an identity has no members"
+        return self._members
+
+    def space(self, application: str) -> SpaceId:
+        """The space of an application in this store's network."""
+        assert self.identity is not None
+        return space_id(self.identity.network_id, application_space_name(application))
+
+    @property
+    def system(self) -> SpaceId:
+        assert self.identity is not None
+        return space_id(self.identity.network_id, SYSTEM_SPACE_NAME)
+
+    @contextmanager
+    def read(self) -> Iterator[Snapshot]:
+        with self._keys.read() as transaction:
+            yield Snapshot(transaction, self.names, self._members)
+
+    @contextmanager
+    def write(self) -> Iterator[Batch]:
+        """Durable once the block ends; if it raises, nothing is kept. Blocks; one thread only."""
+        try:
+            with self._keys.write() as transaction:
+                yield Batch(transaction, self.names, self._members)
+        except BaseException:
+            self.names.settle(kept=False)
+            raise
+        self.names.settle(kept=True)
+
+    def begin(self, identity: Identity, *, founding: Integrated | None) -> None:
+        """Write the identity of a store: with its founding commit when new, alone when it starts a new life."""
+        with self.write() as batch:
+            batch.put_meta("format", FORMAT)
+            batch.put_meta("identity", [identity.store_id, identity.epoch, identity.network_id, identity.genesis,
+                                        identity.author])  # fmt: skip
+            if founding is not None:
+                batch.keep(founding)
+        self.identity = identity
+        self._members = Members.of_genesis(decode_genesis(identity.genesis))
+
+    def statistics(self) -> dict[str, int]:
+        """`commits`, `flushes` and `used_bytes` of the key-value store."""
+        return self._keys.statistics()
+
+    @property
+    def keys(self) -> KeyValueStore:
+        return self._keys
+
+    def close(self) -> None:
+        self._keys.close()
