@@ -149,6 +149,12 @@ class Records:
         documents = [found for id in page.ids if (found := self.rendered(model, id)) is not None]
         return Found(documents, page.total, page.next_cursor)
 
+    async def find_records(self, model: Model, query: Query) -> tuple[list[Record], int, str | None]:
+        """As `find`, with the records themselves."""
+        page = await self._in_pool(self._index.query, model, query)
+        records = [record for id in page.ids if (record := self.get(model, id)) is not None]
+        return records, page.total, page.next_cursor
+
     async def aggregate(self, model: Model, aggregation: Aggregation) -> list[dict[str, Any]]:
         return await self._in_pool(self._index.aggregate, model, aggregation)
 

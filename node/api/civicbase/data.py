@@ -1,0 +1,232 @@
+"""Instances of data models over HTTP (seed S1, "CRUD Operations" and "Advanced Querying").
+
+Room: the seed's shapes, `ETag` and `If-Match`, projection. Documents come rendered from `services.records`;
+rights are asked of `services.permissions`, for writes inside the writer's transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from node.api.errors import BadRequest, NotFound, ValidationFailed
+from node.api.replies import Reply, json_response, no_content
+from node.api.requests import read_header, read_json, read_query
+from node.api.routes import CALLER, Auth, Caller, Route
+from node.services.permissions import Permissions
+from node.services.records import Records, Rendered
+from protocol.changes import Guard, Record
+from protocol.query import META_FIELDS, owned_by, parse_aggregation, parse_query
+from protocol.schema import Model
+
+TAG = ("Data",)
+INSTANCE: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "created_at", "updated_at", "created_by", "version"],
+    "properties": {
+        "id": {"type": "string"},
+        "created_at": {"type": "string", "format": "date-time"},
+        "updated_at": {"type": "string", "format": "date-time"},
+        "created_by": {"type": "string"},
+        "version": {"type": "string", "description": "Also the ETag; send it back in If-Match"},
+    },
+}
+PAGE = {
+    "type": "object",
+    "required": ["items", "total", "page", "per_page"],
+    "properties": {
+        "items": {"type": "array", "items": {"type": "object"}},
+        "total": {"type": "integer"},
+        "page": {"type": "integer"},
+        "per_page": {"type": "integer"},
+        "next_cursor": {"type": ["string", "null"]},
+    },
+}
+MESSAGE = {"type": "object", "required": ["message"], "properties": {"message": {"type": "string"}}}
+CREATED = {
+    "type": "object",
+    "required": ["message", "instance_id"],
+    "properties": {"message": {"type": "string"}, "instance_id": {"type": "string"}},
+}
+LIST_QUERY = {
+    "page": {"type": "integer", "minimum": 1, "default": 1},
+    "per_page": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    "sort": {"type": "string", "default": "created_at"},
+    "order": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
+    "filter": {"type": "string", "description": "field:operator:value, joined by `,` (and) and `|` (or)"},
+    "fields": {"type": "string", "description": "the fields to answer with, parted by commas"},
+    "cursor": {"type": "string", "description": "next_cursor of the page before"},
+}
+AGGREGATION = {
+    "type": "object",
+    "required": ["aggregations"],
+    "properties": {
+        "group_by": {"type": "array", "items": {"type": "string"}},
+        "aggregations": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "operation"],
+                "properties": {
+                    "field": {"type": "string"},
+                    "operation": {"type": "string", "enum": ["count", "sum", "avg", "min", "max"]},
+                    "alias": {"type": "string"},
+                },
+            },
+        },
+        "filter": {"type": "string"},
+    },
+}
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def write_guard(permissions: Permissions, caller: Caller, model: Model, action: str) -> Guard | None:
+    """A guard that asks for the right inside the transaction, where the document's owner is certain."""
+    if caller.is_admin and caller.application == model.application:
+        return None
+
+    def guard(record: Record | None) -> None:
+        permissions.raise_unless(caller, model, action, record)
+
+    return guard
+
+
+def if_match(request: web.Request) -> str | None:
+    """The version that `If-Match` names; None without it or for `*`, which any existing document fits."""
+    value = read_header(request, "If-Match")
+    if value is None or value.strip() == "*":
+        return None
+    value = value.strip().removeprefix("W/").strip('"')
+    if "," in value:
+        raise BadRequest("If-Match takes one version")
+    return value
+
+
+def project(document: Rendered, fields: Sequence[str]) -> bytes:
+    """The named members of a rendered document; `id` always."""
+    content = _decode(document.json)
+    return _encode({"id": content["id"], **{name: content[name] for name in fields if name in content}})
+
+
+@dataclass(frozen=True, slots=True)
+class DataRoutes:
+    records: Records
+    permissions: Permissions
+
+    def routes(self) -> list[Route]:
+        many, one = "/v1/data/{model}", "/v1/data/{model}/{id}"
+        fields = {"fields": LIST_QUERY["fields"]}
+        open_to_all = Auth.OPTIONAL  # a model may be public: its permissions decide
+        return [
+            Route("GET", many, self.list, "List instances, filtered, sorted, in pages", auth=open_to_all, tags=TAG,
+                  query=LIST_QUERY, responses={200: PAGE}),
+            Route("POST", many, self.create, "Create an instance", auth=open_to_all, tags=TAG,
+                  request={"type": "object"}, responses={201: CREATED}),
+            Route("GET", one, self.read, "Read an instance", auth=open_to_all, tags=TAG, query=fields,
+                  responses={200: INSTANCE}),
+            Route("PUT", one, self.update, "Update the given fields of an instance", auth=open_to_all, tags=TAG,
+                  request={"type": "object"}, responses={200: MESSAGE}),
+            Route("DELETE", one, self.delete, "Delete an instance", auth=open_to_all, tags=TAG,
+                  responses={204: None}),
+            Route("POST", many + "/aggregate", self.aggregate, "Group and aggregate instances", auth=open_to_all,
+                  tags=TAG, request=AGGREGATION, responses={200: {"type": "array", "items": {"type": "object"}}}),
+        ]  # fmt: skip
+
+    async def read(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        match = request.match_info
+        model = self.records.model(caller.application, match["model"])
+        document = self.records.rendered(model, match["id"])
+        if document is None:
+            if not self.permissions.may_ever(caller, model, "read"):
+                self.permissions.raise_unless(caller, model, "read")
+            raise NotFound(f"There is no {model.name} '{match['id']}'")
+        self.permissions.raise_unless(caller, model, "read", document)
+        etag = f'"{document.version}"'
+        if request.headers.get("If-None-Match") == etag:
+            return Reply(b"", 304, {"ETag": etag})
+        body = document.json
+        if "?" in request.raw_path:
+            body = self._projected(request, model, document)
+        return Reply(body, 200, {"ETag": etag})
+
+    def _projected(self, request: web.Request, model: Model, document: Rendered) -> bytes:
+        query = read_query(request)
+        unknown = {name: "Unknown parameter" for name in query if name != "fields"}
+        if unknown:
+            raise ValidationFailed(unknown)
+        names = [name for name in query.get("fields", "").split(",") if name]
+        wrong = [name for name in names if name not in model.fields and name not in META_FIELDS]
+        if wrong:
+            raise ValidationFailed({"fields": f"Unknown field: {', '.join(wrong)}"})
+        return project(document, names) if names else document.json
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        model = self.records.model(caller.application, request.match_info["model"])
+        query = parse_query(read_query(request), model)
+        owner = self._only_of(caller, model)
+        if owner is not None:
+            query = replace(query, filter=owned_by(query.filter, owner))
+        found = await self.records.find(model, query)
+        if query.fields:
+            items = [project(document, query.fields) for document in found.documents]
+        else:
+            items = [document.json for document in found.documents]
+        cursor = b"null" if found.next_cursor is None else _encode(found.next_cursor)
+        body = b'{"items":[%b],"total":%d,"page":%d,"per_page":%d,"next_cursor":%b}' % (
+            b",".join(items), found.total, query.page, query.per_page, cursor,
+        )  # fmt: skip
+        return Reply(body)
+
+    def _only_of(self, caller: Caller, model: Model) -> str | None:
+        """The user whose documents alone the caller may read; None if there is no such limit."""
+        if self.permissions.check(caller, model, "read"):
+            return None
+        if not self.permissions.may_ever(caller, model, "read"):
+            self.permissions.raise_unless(caller, model, "read")
+        return caller.user_id
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        model = self.records.model(caller.application, request.match_info["model"])
+        self.permissions.raise_unless(caller, model, "create")
+        values, faults = model.check_create(await read_json(request))
+        if faults:
+            raise ValidationFailed(faults)
+        record = await self.records.create(model, values, user=caller.user_id or "")
+        headers = {"Location": f"/v1/data/{model.id}/{record.id}", "ETag": f'"{record.version}"'}
+        return Reply(
+            b'{"message":"Instance created successfully","instance_id":"%b"}' % record.id.encode(), 201, headers
+        )
+
+    async def update(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        model = self.records.model(caller.application, request.match_info["model"])
+        guard = write_guard(self.permissions, caller, model, "update")
+        values, faults = model.check_update(await read_json(request))
+        if faults:
+            raise ValidationFailed(faults)
+        record = await self.records.update(model, request.match_info["id"], values, user=caller.user_id or "",
+                                           if_match=if_match(request), guard=guard)  # fmt: skip
+        return json_response({"message": "Instance updated successfully"}, headers={"ETag": f'"{record.version}"'})
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        model = self.records.model(caller.application, request.match_info["model"])
+        guard = write_guard(self.permissions, caller, model, "delete")
+        await self.records.delete(model, request.match_info["id"], user=caller.user_id or "",
+                                  if_match=if_match(request), guard=guard)  # fmt: skip
+        return no_content()
+
+    async def aggregate(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        model = self.records.model(caller.application, request.match_info["model"])
+        aggregation = parse_aggregation(await read_json(request), model)
+        owner = self._only_of(caller, model)
+        if owner is not None:
+            aggregation = replace(aggregation, filter=owned_by(aggregation.filter, owner))
+        return json_response(await self.records.aggregate(model, aggregation))

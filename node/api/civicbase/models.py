@@ -1,0 +1,133 @@
+"""Data models over HTTP: define, list, read, evolve, remove (seed S1, "Defining Custom Data Models").
+
+Room: the seed's shapes. Rules of definitions are `protocol.schema`'s; who may change one is decided here: its
+definer and administrators, and `permissions` only by administrators once it holds others' data.
+"""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from node.api.errors import Forbidden
+from node.api.replies import json_response, no_content
+from node.api.requests import read_any_json
+from node.api.routes import CALLER, Caller, Route
+from node.services.models import Models, model_to_json
+from node.services.records import Records
+from protocol.query import parse_query
+from protocol.schema import Model
+
+TAG = ("Data models",)
+DEFINITION = {
+    "type": "object",
+    "required": ["name", "fields"],
+    "properties": {
+        "name": {"type": "string"},
+        "fields": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "type"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "type": {"type": "string"},
+                    "required": {"type": "boolean"},
+                    "default": {},
+                    "unique": {"type": "boolean"},
+                    "indexed": {"type": "boolean"},
+                    "min": {"type": "number"},
+                    "max": {"type": "number"},
+                    "pattern": {"type": "string"},
+                    "options": {"type": "array", "items": {"type": "string"}},
+                },
+            },
+        },
+        "indexes": {"type": "array", "items": {"type": "object"}},
+        "conflict_strategy": {"type": "string"},
+        "permissions": {"type": "object"},
+        "plural": {"type": "string"},
+    },
+}
+MODEL = {
+    **DEFINITION,
+    "required": ["name", "fields", "model_id", "created_at", "updated_at", "version"],
+    "properties": {
+        **DEFINITION["properties"],  # type: ignore[dict-item]
+        "model_id": {"type": "string"},
+        "created_by": {"type": "string"},
+        "created_at": {"type": "string", "format": "date-time"},
+        "updated_at": {"type": "string", "format": "date-time"},
+        "version": {"type": "string"},
+    },
+}
+CREATED = {
+    "type": "object",
+    "required": ["message", "model_id"],
+    "properties": {"message": {"type": "string"}, "model_id": {"type": "string"}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRoutes:
+    models: Models
+    records: Records
+
+    def routes(self) -> list[Route]:
+        path = "/v1/data-models/{model}"
+        return [
+            Route("GET", "/v1/data-models", self.list, "List the application's data models", tags=TAG,
+                  responses={200: {"type": "array", "items": MODEL}}),
+            Route("POST", "/v1/data-models", self.create, "Define a data model", tags=TAG, request=DEFINITION,
+                  responses={201: CREATED}),
+            Route("GET", path, self.read, "Read a data model, by id or name", tags=TAG, responses={200: MODEL}),
+            Route("PUT", path, self.change, "Evolve a data model", tags=TAG, request=DEFINITION,
+                  responses={200: MODEL}),
+            Route("DELETE", path, self.remove, "Remove a data model", tags=TAG, responses={204: None}),
+        ]  # fmt: skip
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        return json_response([model_to_json(model) for model in self.models.all_of(request[CALLER].application)])
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        model = await self.models.define(caller.application, await read_any_json(request), user=_user(caller))
+        reply = {"message": "Data model created successfully", "model_id": model.id}
+        return json_response(reply, 201, {"Location": f"/v1/data-models/{model.id}"})
+
+    async def read(self, request: web.Request) -> web.StreamResponse:
+        model = self.records.model(request[CALLER].application, request.match_info["model"])
+        return json_response(model_to_json(model), headers={"ETag": f'"{model.version}"'})
+
+    async def change(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        model = self.records.model(caller.application, request.match_info["model"])
+        _may_change(caller, model)
+        body = await read_any_json(request)
+        if isinstance(body, dict):
+            body.setdefault("name", model.name)
+            if body.get("permissions", model.permissions) != model.permissions and not caller.is_admin:
+                await self._only_own_data(caller, model)
+        return json_response(model_to_json(await self.models.change(model, body, user=_user(caller))))
+
+    async def _only_own_data(self, caller: Caller, model: Model) -> None:
+        others = parse_query({"filter": f'created_by:ne:"{caller.user_id}"', "per_page": "1"}, model)
+        if (await self.records.find(model, others)).total:
+            raise Forbidden("Only administrators may change the permissions of a model that holds others' data")
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        model = self.records.model(caller.application, request.match_info["model"])
+        _may_change(caller, model)
+        await self.models.delete(model, user=_user(caller))
+        return no_content()
+
+
+def _may_change(caller: Caller, model: Model) -> None:
+    if not caller.is_admin and caller.user_id != model.created_by:
+        raise Forbidden("Only its definer and administrators may change a data model")
+
+
+def _user(caller: Caller) -> str:
+    return caller.user_id or ""
+
+
