@@ -54,7 +54,11 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self.groups = 0
-        self.changes = 0
+        self.edits = 0
+
+    @property
+    def is_started(self) -> bool:
+        return self._loop is not None
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -114,6 +118,7 @@ class Writer:
         if not group:
             return self._hand_over()
         self._writing = futures
+        self.edits += edits
         self._groups.put(group)
 
     def _run(self) -> None:
@@ -151,7 +156,6 @@ class Writer:
     def _group_done(self, outcome: Written | BaseException) -> None:
         futures, self._writing = self._writing or [], None
         self.groups += 1
-        self.changes += len(futures)
         self._writers += (len(futures) + len(self._pending) - self._writers) * 0.2
         if isinstance(outcome, Written):
             if outcome.entries:

@@ -11,17 +11,21 @@ from typing import Any
 
 from protocol.clock import ms_of_hlc
 from protocol.document import Document
+from protocol.errors import ModelFault
 from protocol.ids import builtin_model_id
 from protocol.schema import Model
+from protocol.times import datetime_from_ms
 from storage.store import Snapshot, Store
 
 MODEL = "$model"
 _FIELD_PREFIX = "field:"
+# What a definition says beside what its definer wrote: it follows from the document, and is not stored in it.
+_NOTES = frozenset({"model_id", "application_id", "created_by", "created_at", "updated_at", "version"})
 
 
 def definition_to_parts(definition: dict[str, Any]) -> dict[str, Any]:
     """The registers of a `$model` document for a definition as `Model.to_definition` gives it."""
-    parts = {name: value for name, value in definition.items() if name != "fields"}
+    parts = {name: value for name, value in definition.items() if name != "fields" and name not in _NOTES}
     parts["order"] = [field["name"] for field in definition["fields"]]
     return parts | {_FIELD_PREFIX + field["name"]: field for field in definition["fields"]}
 
@@ -75,12 +79,17 @@ class Catalog:
             self._by_name.pop((application, before.name), None)
         if not document.exists:
             return before, None
-        definition = parts_to_definition(document.values())
-        model = Model.from_definition({
-            **definition, "model_id": document.id, "application": application, "created_by": document.created_user,
-            "created_at_ms": ms_of_hlc(document.created_hlc), "updated_at_ms": ms_of_hlc(document.updated_hlc),
-            "version": document.version,
-        })  # fmt: skip
+        try:
+            model = Model.from_definition({
+                **parts_to_definition(document.values()), "application_id": application,
+                "created_by": document.created_user, "version": document.version,
+                "created_at": datetime_from_ms(ms_of_hlc(document.created_hlc)),
+                "updated_at": datetime_from_ms(ms_of_hlc(document.updated_hlc)),
+            })  # fmt: skip
+        except ModelFault:  # of a newer release, or of a careless peer: its documents are kept and not shown
+            return before, None
+        if model.id != document.id:
+            return before, None
         models[document.id] = model
         self._by_name[application, model.name] = model
         return before, model

@@ -74,5 +74,9 @@ class IndexUnavailable(StorageError):
     """The query index is behind the record and being rebuilt. Reads by id go on; ask again shortly."""
 
 
-class QueryRefused(StorageError):
-    """A raw query is not a single SELECT, or ran past its limits."""
+class IndexBehind(StorageError):
+    """The query index does not know a model or field yet; it will once it has caught up."""
+
+
+class SqlRefused(StorageError):
+    """A statement is not a single SELECT, is wrong, or took too long. The text says which."""

@@ -195,6 +195,11 @@ class Store:
         self.identity = identity
         self._members = Members.of_genesis(decode_genesis(identity.genesis))
 
+    def counts(self) -> dict[str, int]:
+        """`documents` (deleted ones included) and `commits` in the record."""
+        with self._keys.read() as transaction:
+            return {"documents": transaction.count(Table.DOCUMENTS), "commits": transaction.count(Table.HEADERS)}
+
     def statistics(self) -> dict[str, int]:
         """`commits`, `flushes` and `used_bytes` of the key-value store."""
         return self._keys.statistics()

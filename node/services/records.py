@@ -7,7 +7,6 @@ checked by the caller (`permissions`), or in a guard inside the transaction.
 """
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
 from protocol.ids import check_instance_id, sortable_id
 from protocol.query import Aggregation, Query
 from protocol.schema import Model
+from protocol.times import datetime_from_ms
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexUnavailable, UnknownModel
 from storage.index import Index
@@ -28,7 +28,6 @@ from storage.store import Store
 
 CACHE_DOCUMENTS_MAX = 50_000
 CACHE_BYTES_MAX = 64 << 20
-_META = ("id", "created_at", "updated_at", "created_by", "version")
 
 
 class Rendered(NamedTuple):
@@ -47,19 +46,14 @@ class Found(NamedTuple):
     next_cursor: str | None
 
 
-def iso_time(ms: int) -> str:
-    """Milliseconds since 1970 as ISO 8601 in UTC, with milliseconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + f".{ms % 1000:03d}Z"
-
-
 def record_to_json(record: Record) -> dict[str, Any]:
     """The JSON form of a record: id, the model's fields in their order (null where there is no value), then meta."""
     document: dict[str, Any] = {"id": record.id}
     values = record.values
     for name in record.model.fields:
         document[name] = values.get(name)
-    document["created_at"] = iso_time(record.created_at_ms)
-    document["updated_at"] = iso_time(record.updated_at_ms)
+    document["created_at"] = datetime_from_ms(record.created_at_ms)
+    document["updated_at"] = datetime_from_ms(record.updated_at_ms)
     document["created_by"] = record.created_by
     document["version"] = record.version
     return document
@@ -69,7 +63,8 @@ class Records:
     """Use it on the event loop. Reads by id take microseconds and do not wait; queries run in a small pool."""
 
     def __init__(self, store: Store, catalog: Catalog, index: Index, writer: Writer, *,
-                 now_ms: Callable[[], int], random_bits: Callable[[int], int], readers: int = 2) -> None:
+                 now_ms: Callable[[], int], random_bits: Callable[[int], int], is_index_stale: Callable[[], bool],
+                 readers: int = 2) -> None:
         self._store = store
         self._catalog = catalog
         self._index = index
@@ -80,7 +75,7 @@ class Records:
         self._cache: OrderedDict[tuple[str, str], Rendered] = OrderedDict()
         self._cache_bytes = 0
         self._encoder = msgspec.json.Encoder()
-        self.is_index_stale: Callable[[], bool] = lambda: False
+        self._is_index_stale = is_index_stale
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -163,7 +158,7 @@ class Records:
         return await self._in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
 
     async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        if self.is_index_stale():
+        if self._is_index_stale():
             raise IndexUnavailable("The query index is being rebuilt; reads by id go on")
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 

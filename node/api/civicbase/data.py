@@ -18,8 +18,8 @@ from node.api.routes import CALLER, Auth, Caller, Route
 from node.services.permissions import Permissions
 from node.services.records import Records, Rendered
 from protocol.changes import Guard, Record
-from protocol.query import META_FIELDS, owned_by, parse_aggregation, parse_query
-from protocol.schema import Model
+from protocol.query import owned_by, parse_aggregation, parse_query
+from protocol.schema import META_FIELDS, Model
 
 TAG = ("Data",)
 INSTANCE: dict[str, Any] = {

@@ -12,7 +12,7 @@ from node.api.errors import Forbidden
 from node.api.replies import json_response, no_content
 from node.api.requests import read_any_json
 from node.api.routes import CALLER, Caller, Route
-from node.services.models import Models, model_to_json
+from node.services.models import Models
 from node.services.records import Records
 from protocol.query import parse_query
 from protocol.schema import Model
@@ -86,7 +86,7 @@ class ModelRoutes:
         ]  # fmt: skip
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        return json_response([model_to_json(model) for model in self.models.all_of(request[CALLER].application)])
+        return json_response([model.to_definition() for model in self.models.all_of(request[CALLER].application)])
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -96,7 +96,7 @@ class ModelRoutes:
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         model = self.records.model(request[CALLER].application, request.match_info["model"])
-        return json_response(model_to_json(model), headers={"ETag": f'"{model.version}"'})
+        return json_response(model.to_definition(), headers={"ETag": f'"{model.version}"'})
 
     async def change(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -107,7 +107,7 @@ class ModelRoutes:
             body.setdefault("name", model.name)
             if body.get("permissions", model.permissions) != model.permissions and not caller.is_admin:
                 await self._only_own_data(caller, model)
-        return json_response(model_to_json(await self.models.change(model, body, user=_user(caller))))
+        return json_response((await self.models.change(model, body, user=_user(caller))).to_definition())
 
     async def _only_own_data(self, caller: Caller, model: Model) -> None:
         others = parse_query({"filter": f'created_by:ne:"{caller.user_id}"', "per_page": "1"}, model)

@@ -1,0 +1,35 @@
+"""Which reply each error of storage and protocol is.
+
+Room: one table for `errors.from_exception`, joined with that of the account services. Handlers never catch
+these errors to build a reply by hand.
+"""
+
+from node.api import errors
+from node.api.errors import ErrorTable
+from node.api.refusals import REFUSALS
+from node.writer import WriterOverloaded
+from protocol.errors import InvalidId, ModelFault, QueryFault
+from storage import errors as storage
+
+_FAILED = "The disk failed; the node takes no more writes until it is restarted"
+_DAMAGED = "Part of the record cannot be read: run `civicnode doctor`"
+
+ERROR_TABLE: ErrorTable = {
+    **REFUSALS,
+    ModelFault: lambda error: errors.ValidationFailed(error.details),
+    QueryFault: lambda error: errors.ValidationFailed(error.details),
+    InvalidId: lambda error: errors.BadRequest(str(error)),
+    storage.UnknownModel: lambda error: errors.NotFound(str(error)),
+    storage.UnknownDocument: lambda error: errors.NotFound(str(error)),
+    storage.DocumentExists: lambda error: errors.Conflict(str(error)),
+    storage.NotUnique: lambda error: errors.Conflict("A value that must be unique is taken", error.fields),
+    storage.VersionMismatch: lambda error: errors.PreconditionFailed(),
+    storage.IndexUnavailable: lambda error: errors.Unavailable(str(error)),
+    storage.IndexBehind: lambda error: errors.Unavailable("The query index is catching up, try again"),
+    storage.IndexDamaged: lambda error: errors.Unavailable("The query index is being rebuilt, try again"),
+    storage.SqlRefused: lambda error: errors.BadRequest(str(error)),
+    storage.StorageFull: lambda error: errors.StorageFull(),
+    storage.StorageFailed: lambda error: errors.Unavailable(_FAILED, retry_after_s=60),
+    storage.StoreDamaged: lambda error: errors.Unavailable(_DAMAGED, retry_after_s=60),
+    WriterOverloaded: lambda error: errors.Unavailable(str(error)),
+}
