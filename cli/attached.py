@@ -14,20 +14,25 @@ from cli.errors import CliError
 
 
 @contextmanager
-def running_node(data_dir: Path | None, *, timeout_s: float = TIMEOUT_S) -> Iterator[NodeClient]:
+def running_node(
+    data_dir: Path | None, *, application: str | None = None, timeout_s: float = TIMEOUT_S
+) -> Iterator[NodeClient]:
     """A client of the node that runs on `data_dir`; raises `NotRunning` if none does."""
     where = place.locate(data_dir)
     found = place.require_running(where)
-    with NodeClient(found, place.owner_token(where), timeout_s=timeout_s) as client:
+    token = place.owner_token(where)
+    with NodeClient(found, token, application=application, timeout_s=timeout_s) as client:
         yield client
 
 
 @contextmanager
-def any_node(data_dir: Path | None, *, timeout_s: float = TIMEOUT_S) -> Iterator[NodeClient]:
+def any_node(
+    data_dir: Path | None, *, application: str | None = None, timeout_s: float = TIMEOUT_S
+) -> Iterator[NodeClient]:
     """A client of the node that runs on `data_dir`, else of one started until the block ends."""
     where = place.locate(data_dir)
     if place.running(where) is not None:
-        with running_node(where, timeout_s=timeout_s) as client:
+        with running_node(where, application=application, timeout_s=timeout_s) as client:
             yield client
         return
     place.require_node_data(where)
@@ -38,6 +43,6 @@ def any_node(data_dir: Path | None, *, timeout_s: float = TIMEOUT_S) -> Iterator
     quiet = ["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns"]
     with (
         child.node(["--data-dir", str(where), *quiet]),
-        running_node(where, timeout_s=timeout_s) as client,
+        running_node(where, application=application, timeout_s=timeout_s) as client,
     ):
         yield client

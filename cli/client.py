@@ -40,10 +40,13 @@ class ApiRefused(CliError):
 class NodeClient:
     """Requests to one node, one at a time, over one kept connection.
 
-    Raises `ApiRefused` for an error status, `NotRunning` when nobody answers, `CliError` otherwise.
+    `application` is the one it acts in. Raises `ApiRefused` for an error status, `NotRunning` when nobody
+    answers, `CliError` otherwise.
     """
 
-    def __init__(self, node: Running, token: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, node: Running, token: str, *, application: str | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
         parts = urlsplit(node.api)
         host = parts.hostname or "127.0.0.1"
         host = LOOPBACK_OF_ANY.get(host, host)
@@ -51,6 +54,8 @@ class NodeClient:
         self.pid = node.pid
         self._timeout_s = timeout_s
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        if application is not None:
+            self._headers["X-Application-Id"] = application
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
             import ssl
@@ -82,8 +87,8 @@ class NodeClient:
     def post(self, path: str, body: object) -> Any:
         return self.request("POST", path, body)
 
-    def delete(self, path: str, body: object | None = None) -> Any:
-        return self.request("DELETE", path, body)
+    def delete(self, path: str, **query: object) -> Any:
+        return self.request("DELETE", f"{path}?{urlencode(query)}" if query else path)
 
     def request(self, method: str, path: str, body: object | None = None) -> Any:
         """The decoded answer; None when it has no body."""

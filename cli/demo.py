@@ -55,7 +55,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="civicnode-demo-") as folder:
             _demonstrate(console, Path(folder) / "data")
     except CliError as fault:
-        print(f"Error: {fault.format_message()}", file=sys.stderr)  # noqa: T201
+        print(f"Error: {fault.format_message()}", file=sys.stderr)
         return fault.exit_code
     except KeyboardInterrupt:
         console.print("\nStopped; the demonstration's data are gone.")

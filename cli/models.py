@@ -29,6 +29,4 @@ def find(node: NodeClient, name: str) -> Model | None:
 
 def names(node: NodeClient) -> list[str]:
     """The names of all models."""
-    answer = node.get("/v1/data-models")
-    listed = answer["items"] if isinstance(answer, dict) else answer
-    return [str(model["name"]) for model in listed]
+    return [str(model["name"]) for model in node.get("/v1/data-models")]

@@ -30,6 +30,15 @@ def as_json(command: Decorated) -> Decorated:
     )
 
 
+def application(command: Decorated) -> Decorated:
+    """`--application ID`: whose accounts, models and data."""
+    return click.option(
+        "--application",
+        metavar="ID",
+        help="The application whose accounts, models and data are meant. [default: default]",
+    )(command)
+
+
 def password_stdin(command: Decorated) -> Decorated:
     """`--password-stdin`: a password without a terminal and without a trace in the process list."""
     return click.option(

@@ -94,7 +94,7 @@ def size(count_bytes: int) -> str:
 def duration(seconds: float) -> str:
     """`seconds` in the two largest units."""
     left = int(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         count, left = divmod(left, length)
         if count or (unit == "s" and not parts):

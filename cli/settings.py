@@ -24,4 +24,4 @@ def load(flags: Mapping[str, object] | None = None) -> "Settings":
     try:
         return settings.load(given, environ=os.environ)
     except settings.SettingsFault as fault:
-        raise CliError(str(fault)) from None
+        raise CliError("; ".join(fault.faults)) from None

@@ -21,9 +21,12 @@ def admin() -> None:
 )
 @click.argument("email")
 @options.password_stdin
+@options.application
 @options.data_dir
 @options.as_json
-def create(email: str, password_stdin: bool, data_dir: Path | None, as_json: bool) -> None:
+def create(
+    email: str, password_stdin: bool, application: str | None, data_dir: Path | None, as_json: bool
+) -> None:
     """Make an administrator account for EMAIL.
 
     The password is asked for twice at the terminal, or read with --password-stdin.
@@ -34,7 +37,7 @@ def create(email: str, password_stdin: bool, data_dir: Path | None, as_json: boo
 
     owner_token(locate(data_dir))  # a wrong directory is told before a password is asked for
     password = options.read_password(password_stdin)
-    with any_node(data_dir) as node:
+    with any_node(data_dir, application=application) as node:
         made: dict[str, Any] = node.post("/v1/admin/admins", {"email": email, "password": password}) or {}
     if as_json:
         print_json({"email": email, **made})

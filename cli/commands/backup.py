@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,6 +22,8 @@ def backup(file: Path, data_dir: Path | None, as_json: bool) -> None:
 
     FILE holds the node's keys as well: keep it as safe as the data directory.
     """
+    from cli.output import print_json, size
+
     where = place.locate(data_dir)
     place.require_node_data(where)
     target = Path(os.path.abspath(file))
@@ -30,12 +31,11 @@ def backup(file: Path, data_dir: Path | None, as_json: bool) -> None:
         raise CliError(f"{target} exists already: delete it or choose another name")
     if not target.parent.is_dir():
         raise CliError(f"{target.parent} does not exist: make the directory first")
-    answer: dict[str, Any] = {}
     if place.running(where) is not None:
         from cli.attached import running_node
 
         with running_node(where, timeout_s=BACKUP_TIMEOUT_S) as node:
-            answer = node.post("/v1/admin/backup", {"path": str(target)}) or {}
+            node.post("/v1/admin/backup", {"path": str(target)})
     else:
         from cli.progress import progress
         from storage.backup import backup as write
@@ -46,7 +46,11 @@ def backup(file: Path, data_dir: Path | None, as_json: bool) -> None:
                 write(where, target, report)
         except StorageError as fault:
             raise CliError(str(fault)) from None
-    _tell(as_json, target, {"file": str(target), "size_bytes": target.stat().st_size, **answer})
+    size_bytes = target.stat().st_size
+    if as_json:
+        print_json({"file": str(target), "size_bytes": size_bytes})
+    else:
+        click.echo(f"wrote {target} ({size(size_bytes)})")
 
 
 @click.command(
@@ -62,6 +66,7 @@ def restore(file: Path, data_dir: Path | None, as_json: bool) -> None:
     The directory must be new or empty. The restored node goes on as the same node in a new chain, so nothing
     it wrote after the backup can collide with what it writes now.
     """
+    from cli.output import print_json
     from cli.progress import progress
     from storage.backup import restore as read
     from storage.errors import StorageError
@@ -82,17 +87,6 @@ def restore(file: Path, data_dir: Path | None, as_json: bool) -> None:
     except StorageError as fault:
         raise CliError(str(fault)) from None
     if as_json:
-        from cli.output import print_json
-
         print_json({"data_dir": str(where), "file": str(source)})
     else:
         click.echo(f"restored to {where}: run it with civicnode start{place.as_flag(where)}")
-
-
-def _tell(as_json: bool, target: Path, document: dict[str, Any]) -> None:
-    from cli.output import print_json, size
-
-    if as_json:
-        print_json(document)
-    else:
-        click.echo(f"wrote {target} ({size(int(document['size_bytes']))})")

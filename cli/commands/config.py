@@ -6,6 +6,8 @@ import click
 
 from cli import options
 
+SHOWN = ("name", "value", "place", "help")
+
 
 @click.command(
     short_help="Show the settings in force and where each came from.",
@@ -25,11 +27,14 @@ def config(data_dir: Path | None, config_file: Path | None, as_json: bool) -> No
 
     Flags outrank the environment (CIVICNODE_…), which outranks the settings file. Secrets are not shown.
     """
-    from cli.output import print_json, print_table
+    from cli.output import print_json, print_table, printable
     from cli.settings import load
 
-    described = load({"data_dir": data_dir, "config": config_file}).describe()
+    settings = load({"data_dir": data_dir, "config": config_file})
+    described = settings.describe()
     if as_json:
-        print_json({"settings": described})
+        print_json({"settings": described, "warnings": list(settings.warnings)})
         return
-    print_table(["setting", "value", "origin"], [[d["name"], d["value"], d["origin"]] for d in described])
+    print_table(["setting", "value", "from", "meaning"], [[d[key] for key in SHOWN] for d in described])
+    for warning in settings.warnings:
+        click.echo(f"Warning: {printable(warning)}", err=True)

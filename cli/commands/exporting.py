@@ -41,6 +41,7 @@ META_AFTER = ("created_at", "updated_at", "created_by", "version")
 @click.option(
     "--filter", "filter_", metavar="EXPRESSION", help="Only records it matches, as in the API: status:eq:DONE"
 )
+@options.application
 @options.data_dir
 @options.as_json
 def export(
@@ -48,6 +49,7 @@ def export(
     model: str,
     format_: str | None,
     filter_: str | None,
+    application: str | None,
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -66,7 +68,7 @@ def export(
             "--json reports on an export to a FILE; --format json is the format of the records"
         )
     chosen = format_ or _by_extension(file)
-    with any_node(data_dir) as node:
+    with any_node(data_dir, application=application) as node:
         definition = models.find(node, model)
         if definition is None:
             there = ", ".join(models.names(node)) or "none yet"

@@ -57,6 +57,7 @@ IMPORT_TIMEOUT_S = 120.0  # for one batch, on a slow disk
 @click.option(
     "--dry-run", is_flag=True, help="Read the whole file and show what would be done; change nothing."
 )
+@options.application
 @options.data_dir
 @options.as_json
 def import_(
@@ -67,6 +68,7 @@ def import_(
     id_field: str | None,
     format_: str | None,
     dry_run: bool,
+    application: str | None,
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
@@ -88,7 +90,7 @@ def import_(
     with _source(file, format_) as source:
         guess, names, count = _survey(source, id_field, indexed)
         from_text = guess.from_text
-        with any_node(data_dir, timeout_s=IMPORT_TIMEOUT_S) as node:
+        with any_node(data_dir, application=application, timeout_s=IMPORT_TIMEOUT_S) as node:
             existing = models.find(node, model)
             if existing is not None and create_model:
                 raise CliError(f"the model {model} exists already: leave out --create-model to add to it")

@@ -28,7 +28,7 @@ def origins() -> None:
 @options.as_json
 def allow(url: str, data_dir: Path | None, as_json: bool) -> None:
     """Let pages from the origin URL count as local apps."""
-    _change("POST", url, data_dir, as_json, "is allowed")
+    _change(url, data_dir, as_json, allowed=True)
 
 
 @origins.command(epilog=options.examples("civicnode origins remove https://app.example.org"))
@@ -37,7 +37,7 @@ def allow(url: str, data_dir: Path | None, as_json: bool) -> None:
 @options.as_json
 def remove(url: str, data_dir: Path | None, as_json: bool) -> None:
     """Take the permission of the origin URL back."""
-    _change("DELETE", url, data_dir, as_json, "is no longer allowed")
+    _change(url, data_dir, as_json, allowed=False)
 
 
 @origins.command("list", epilog=options.examples("civicnode origins list"))
@@ -57,7 +57,7 @@ def list_(data_dir: Path | None, as_json: bool) -> None:
         click.echo(printable(origin))
 
 
-def _change(method: str, url: str, data_dir: Path | None, as_json: bool, said: str) -> None:
+def _change(url: str, data_dir: Path | None, as_json: bool, *, allowed: bool) -> None:
     from cli.attached import any_node
     from cli.output import print_json
     from node.origins import parse_origin
@@ -67,8 +67,11 @@ def _change(method: str, url: str, data_dir: Path | None, as_json: bool, said: s
     except ValueError as fault:
         raise CliError(str(fault)) from None
     with any_node(data_dir) as node:
-        node.request(method, PATH, {"origin": origin})
+        if allowed:
+            node.post(PATH, {"origin": origin})
+        else:
+            node.delete(PATH, origin=origin)
     if as_json:
-        print_json({"origin": origin, "allowed": method == "POST"})
+        print_json({"origin": origin, "allowed": allowed})
     else:
-        click.echo(f"{origin} {said}")
+        click.echo(f"{origin} {'is allowed' if allowed else 'is no longer allowed'}")

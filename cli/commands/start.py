@@ -44,9 +44,7 @@ from cli.errors import CliError
 @click.option("--api-tls", nargs=2, metavar="CERT KEY", help="Serve the API over TLS with these PEM files.")
 @click.option("--insecure-http", is_flag=True, help="Allow an API address other than loopback without TLS.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
-@click.option(
-    "--log-format", type=click.Choice(["text", "json"]), help="[default: text on a terminal, json elsewhere]"
-)
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text]")
 def start(
     data_dir: Path | None,
     api: str | None,

@@ -37,6 +37,7 @@ class FakeNode:
         self.records: dict[str, dict[str, dict[str, Any]]] = {}
         self.origins: list[str] = []
         self.users: list[dict[str, Any]] = []
+        self.applications: set[str | None] = set()
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.broken_answer: bytes | None = None
         fake = self
@@ -81,22 +82,29 @@ class FakeNode:
             case "POST", ["v1", "admin", "admins"]:
                 return 201, {"message": "Administrator created", "user_id": "u1"}
             case "GET", ["v1", "admin", "users"]:
-                return 200, {"users": self.users}
+                found = [u for u in self.users if query.get("email") in (None, u["email"])]
+                page, size = int(query.get("page", 1)), int(query.get("per_page", 20))
+                items = found[(page - 1) * size : page * size]
+                return 200, {"items": items, "total": len(found), "page": page, "per_page": size}
+            case "PUT", ["v1", "admin", "users", _]:
+                return 200, {}
+            case "DELETE", ["v1", "users", _, "roles", _]:
+                return 200, {"message": "Role removed successfully"}
             case "POST", ["v1", "users", _, "roles"]:
                 return 200, {"message": "Role assigned successfully"}
             case "POST", ["v1", "admin", "users", _, "password"]:
                 return 200, {"message": "Password changed"}
             case "POST", ["v1", "admin", "backup"]:
                 Path(body["path"]).write_bytes(b"backup")
-                return 200, {"size_bytes": 6}
+                return 200, {"path": body["path"], "bytes": 6}
             case "GET", ["v1", "admin", "origins"]:
                 return 200, {"origins": self.origins}
             case "POST", ["v1", "admin", "origins"]:
                 self.origins.append(body["origin"])
-                return 201, {"origin": body["origin"]}
+                return 200, {"origins": self.origins}
             case "DELETE", ["v1", "admin", "origins"]:
-                self.origins.remove(body["origin"])
-                return 204, None
+                self.origins.remove(query["origin"])
+                return 200, {"origins": self.origins}
             case "POST", ["v1", "admin", "query"]:
                 return 200, {
                     "columns": ["name", "n"],
@@ -104,7 +112,7 @@ class FakeNode:
                     "truncated": True,
                 }
             case "GET", ["v1", "data-models"]:
-                return 200, {"items": [{"name": name} for name in self.models]}
+                return 200, list(self.models.values())
             case "POST", ["v1", "data-models"]:
                 self.models[body["name"]] = body
                 return 201, {"message": "Data model created successfully", "model_id": body["name"].lower()}
@@ -156,6 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(raw) if raw else None
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         self.node.requests.append((self.command, parts.path, body))
+        self.node.applications.add(self.headers.get("X-Application-Id"))
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             status, answer = 401, {"error": "Invalid token", "error_code": "AUTH_INVALID_TOKEN"}
         else:

@@ -77,36 +77,51 @@ def test_what_the_node_refuses_is_the_last_word(node: FakeNode, run: Run) -> Non
 
 @pytest.fixture
 def users(node: FakeNode) -> FakeNode:
-    node.users = [
-        {
-            "user_id": "u/1",
-            "email": "ada@example.org",
-            "username": "ada",
-            "roles": ["editor"],
-            "is_admin": True,
-        },
-        {"user_id": "u2", "email": "bob@example.org", "username": "b\x1b]0;x\x07", "application_id": "app_1"},
-    ]
+    ada = {"user_id": "u/1", "email": "ada@example.org", "username": "ada", "roles": ["editor"]}
+    bob = {"user_id": "u2", "email": "bob@example.org", "username": "b\x1b]0;x\x07", "roles": []}
+    node.users = [{**ada, "is_admin": True}, {**bob, "disabled": True}]
     return node
 
 
 def test_users_are_listed_and_their_names_cannot_steer_the_terminal(users: FakeNode, run: Run) -> None:
     shown = run("user", "list").stdout
     assert "ada@example.org" in shown and "editor" in shown and "administrator" in shown
+    assert "disabled" in shown
     assert "\x1b" not in shown and "\\x1b" in shown
-    only = json.loads(run("user", "list", "--application", "app_1", "--json").stdout)
-    assert [u["user_id"] for u in only["users"]] == ["u2"]
 
 
-def test_a_role_is_given_by_e_mail_whatever_its_case(users: FakeNode, run: Run) -> None:
-    assert run("user", "role", "Ada@Example.org", "author").exit_code == 0
-    body = {"role": "author", "application_id": "default"}
-    assert users.requests[-1] == ("POST", "/v1/users/u%2F1/roles", body)
+def test_users_of_every_page_are_listed(users: FakeNode, run: Run) -> None:
+    users.users = [{"user_id": f"u{n}", "email": "", "username": "", "roles": []} for n in range(250)]
+    listed = json.loads(run("user", "list", "--json").stdout)["users"]
+    assert [u["user_id"] for u in listed] == [f"u{n}" for n in range(250)]
 
 
-def test_an_account_that_is_not_there_or_elsewhere_is_told(users: FakeNode, run: Run) -> None:
+def test_commands_act_in_the_application_that_is_named(users: FakeNode, run: Run) -> None:
+    assert run("user", "list").exit_code == 0
+    assert users.applications == {None}
+    assert run("user", "role", "ada@example.org", "author", "--application", "app_1").exit_code == 0
+    assert users.applications == {None, "app_1"}
+
+
+def test_a_role_is_given_and_taken_by_e_mail_address(users: FakeNode, run: Run) -> None:
+    assert run("user", "role", "ada@example.org", "author").exit_code == 0
+    assert users.requests[-1:] == [("POST", "/v1/users/u%2F1/roles", {"role": "author"})]
+    assert run("user", "role", "ada@example.org", "author", "--remove").exit_code == 0
+    assert users.requests[-1:] == [("DELETE", "/v1/users/u%2F1/roles/author", None)]
+
+
+def test_an_account_is_disabled_and_enabled(users: FakeNode, run: Run) -> None:
+    assert run("user", "disable", "ada@example.org").exit_code == 0
+    assert users.requests[-1] == ("PUT", "/v1/admin/users/u%2F1", {"disabled": True})
+    assert run("user", "enable", "ada@example.org").exit_code == 0
+    assert users.requests[-1] == ("PUT", "/v1/admin/users/u%2F1", {"disabled": False})
+
+
+def test_an_account_that_is_missing_or_double_is_told(users: FakeNode, run: Run) -> None:
     assert "civicnode user list" in run("user", "role", "eve@example.org", "author").stderr
-    assert "--application (app_1)" in run("user", "role", "bob@example.org", "author").stderr
+    users.users *= 2
+    assert "2 accounts have the address" in run("user", "role", "ada@example.org", "author").stderr
+    assert {method for method, _, _ in users.requests} == {"GET"}
 
 
 def test_a_reset_password_is_made_up_and_printed_alone(users: FakeNode, run: Run) -> None:

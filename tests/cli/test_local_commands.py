@@ -55,8 +55,7 @@ def settings(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def load(flags: dict[str, Any] | None = None) -> SimpleNamespace:
         seen.update(flags or {})
-        described = [{"name": "api", "value": "127.0.0.1:8080", "origin": "default"}]
-        return SimpleNamespace(data_dir=data_dir, describe=lambda: described)
+        return SimpleNamespace(data_dir=data_dir)
 
     monkeypatch.setattr("cli.settings.load", load)
     return seen
@@ -122,12 +121,31 @@ def test_a_start_in_a_file_is_refused(settings: dict[str, Any], data_dir: Path, 
     assert result.exit_code == 1 and "is a file" in result.stderr
 
 
-def test_config_shows_each_value_with_its_origin(settings: dict[str, Any], run: Run) -> None:
-    lines = run("config").stdout.splitlines()
-    assert lines[-1].split() == ["api", "127.0.0.1:8080", "default"]
+def test_config_shows_each_value_with_its_origin(
+    run: Run, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir.mkdir()
+    (data_dir / "config.toml").write_text('name = "kitchen"\n')
+    monkeypatch.setenv("CIVICNODE_API", "127.0.0.1:9000")
+    monkeypatch.setenv("CIVICNODE_JWT_SECRET", "s" * 40)
+    shown = run("config").stdout
+    rows = {line.split()[0]: line.split()[1:3] for line in shown.splitlines()[2:]}
+    assert rows["name"] == ["kitchen", str(data_dir / "config.toml")]
+    assert rows["api"] == ["127.0.0.1:9000", "CIVICNODE_API"]
+    assert rows["listen"] == ["0.0.0.0:4490", "default"]
+    assert "s" * 40 not in shown
     document = json.loads(run("config", "--json").stdout)
     assert document["schema"] == 1
-    assert document["settings"][0]["origin"] == "default"
+    assert {d["name"]: d["origin"] for d in document["settings"]}["data_dir"] == "flag"
+
+
+def test_every_fault_of_the_settings_is_named_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIVICNODE_JWT_SECRET", "short")
+    monkeypatch.setenv("CIVICNODE_LOG_FORMAT", "xml")
+    result = run("config")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "jwt_secret" in result.stderr and "log_format" in result.stderr
 
 
 def test_doctor_reports_what_it_checked_and_repaired(install: Install, stopped: FakeNode, run: Run) -> None:
