@@ -1,0 +1,67 @@
+"""`civicnode status`: what the running node says of itself."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli import options
+
+STATUS_TIMEOUT_S = 5.0
+
+
+@click.command(
+    short_help="Show the running node.",
+    epilog=options.examples("civicnode status", "civicnode status --json"),
+)
+@options.data_dir
+@options.as_json
+def status(data_dir: Path | None, as_json: bool) -> None:
+    """Show the running node: identity, address, data, peers.
+
+    Ends with code 3 if no node is running.
+    """
+    from cli.attached import running_node
+    from cli.errors import NotRunning
+    from cli.output import print_json
+    from cli.place import locate
+
+    try:
+        with running_node(data_dir, timeout_s=STATUS_TIMEOUT_S) as node:
+            document: dict[str, Any] = node.get("/v1/admin/status")
+            pid = node.pid
+    except NotRunning:
+        if as_json:
+            print_json({"running": False, "data_dir": str(locate(data_dir))})
+        raise
+    if as_json:
+        print_json({"running": True, "pid": pid, **document})
+    else:
+        _show(document, pid)
+
+
+def _show(document: dict[str, Any], pid: int) -> None:
+    from cli.output import duration, print_pairs, size
+
+    behind = int((document.get("index") or {}).get("behind", 0))
+    peers = document.get("peers") or []
+    age = duration(float(document.get("uptime_s", 0)))
+    sync = "in sync" if document.get("in_sync") else "not in sync"
+    print_pairs(
+        [
+            ("name", document.get("name")),
+            ("node", document.get("node_id")),
+            ("network", document.get("network_id")),
+            ("api", document.get("api")),
+            (
+                "running",
+                f"{age}, version {document.get('version')}, pid {pid}",
+            ),
+            ("data", f"{document.get('data_dir')} ({size(int(document.get('disk_bytes', 0)))})"),
+            ("documents", f"{document.get('documents', 0):,} in {document.get('commits', 0):,} commits"),
+            ("index", "up to date" if behind == 0 else f"{behind:,} changes behind"),
+            ("peers", f"{len(peers)}, {sync}"),
+        ]
+    )
+    for peer in peers:
+        print_pairs([("  peer", peer)])

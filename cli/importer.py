@@ -1,0 +1,121 @@
+"""Records into a running node, in batches.
+
+Room: cuts a stream of records into requests the node takes, keeps one on its way while the next is prepared,
+and counts what became of each record. Reading files is in `cli.reading`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from cli.client import NodeClient, segment
+from cli.errors import CliError
+from cli.reading import Record
+
+BATCH_MAX_RECORDS = 500  # progress is seen, and a node answers others between two batches
+BATCH_MAX_BYTES = 4 << 20  # a quarter of the largest request body a node takes
+FAULTS_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One record the node did not take."""
+
+    place: str
+    error: str
+    details: dict[str, str]
+
+    def __str__(self) -> str:
+        said = "; ".join(f"{name}: {fault}" for name, fault in self.details.items()) or self.error
+        return f"{self.place}: {said}"
+
+
+@dataclass
+class Outcome:
+    """What became of the records so far; `faults` holds the first `FAULTS_KEPT`."""
+
+    created: int = 0
+    failed: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    def refuse(self, place: str, error: str, details: dict[str, str] | None = None) -> None:
+        self.failed += 1
+        if len(self.faults) < FAULTS_KEPT:
+            self.faults.append(Fault(place, error, details or {}))
+
+
+@dataclass
+class _Batch:
+    places: list[str] = field(default_factory=list)
+    operations: list[bytes] = field(default_factory=list)
+    size_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.operations) >= BATCH_MAX_RECORDS or self.size_bytes >= BATCH_MAX_BYTES
+
+    def encoded(self) -> bytes:
+        return b'{"atomic":false,"operations":[' + b",".join(self.operations) + b"]}"
+
+
+def send(
+    node: NodeClient,
+    model: str,
+    bodies: Iterable[tuple[str, Record]],
+    report: Callable[[int], None] = lambda _done: None,
+) -> Outcome:
+    """Create a record of `model` from each of `bodies` (place, body), one by one: some may fail, others stay.
+
+    `report` is called with the number of records dealt with. Raises `CliError`, saying how many were created,
+    if the node goes away or its disk is full.
+    """
+    outcome = Outcome()
+    with ThreadPoolExecutor(max_workers=1) as sender:
+        pending: tuple[_Batch, Future[Any]] | None = None
+        for batch in _batches(model, bodies, outcome):
+            _settle(pending, outcome, report)
+            pending = batch, sender.submit(node.send, "POST", "/v1/batch", batch.encoded())
+        _settle(pending, outcome, report)
+    report(outcome.created + outcome.failed)
+    return outcome
+
+
+def _batches(model: str, bodies: Iterable[tuple[str, Record]], outcome: Outcome) -> Iterator[_Batch]:
+    path = json.dumps(f"/data/{segment(model)}").encode()
+    opening = b'{"method":"POST","path":' + path + b',"body":'
+    batch = _Batch()
+    for place, body in bodies:
+        try:
+            operation = opening + json.dumps(body, ensure_ascii=False).encode() + b"}"
+        except UnicodeEncodeError:
+            outcome.refuse(place, "its text holds half of a surrogate pair, which is not Unicode text")
+            continue
+        batch.places.append(place)
+        batch.operations.append(operation)
+        batch.size_bytes += len(operation)
+        if batch.is_full:
+            yield batch
+            batch = _Batch()
+    if batch.operations:
+        yield batch
+
+
+def _settle(
+    pending: tuple[_Batch, Future[Any]] | None, outcome: Outcome, report: Callable[[int], None]
+) -> None:
+    if pending is None:
+        return
+    batch, answer = pending
+    try:
+        results = answer.result()["results"]
+    except CliError as fault:
+        raise CliError(f"after {outcome.created:,} records were created: {fault.message}") from None
+    for place, result in zip(batch.places, results, strict=True):
+        if result["status"] < 300:
+            outcome.created += 1
+        else:
+            said = result.get("body") or {}
+            outcome.refuse(place, str(said.get("error", f"status {result['status']}")), said.get("details"))
+    report(outcome.created + outcome.failed)
