@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 """Every way in which bytes or requests can break a rule of the protocol.
 
 Room: one root, `ProtocolError`, for what others did wrong; `LocalMisuse` for our
@@ -37,3 +38,19 @@ class BrokenChain(ProtocolError):
 
 class InvalidId(ProtocolError):
     """A document, application or model id has characters or a length that ids may not have."""
+
+
+class _NamedFaults(ProtocolError):
+    """Several faults found in one go: where each lies, and what it is."""
+
+    def __init__(self, details: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{where}: {what}" for where, what in details.items()))
+        self.details = dict(details)
+
+
+class ModelFault(_NamedFaults):
+    """A model definition cannot be accepted. `details` maps a path (`fields.title.type`) to the fault."""
+
+
+class QueryFault(_NamedFaults):
+    """A query cannot be run as asked. `details` maps a parameter (`filter`, `per_page`) to its faults."""
