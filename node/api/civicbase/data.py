@@ -18,7 +18,7 @@ from node.api.routes import CALLER, Auth, Caller, Route
 from node.services.permissions import Permissions
 from node.services.records import Records, Rendered
 from protocol.changes import Guard, Record
-from protocol.query import owned_by, parse_aggregation, parse_query
+from protocol.query import META_KINDS, Condition, Filter, Op, parse_aggregation, parse_query
 from protocol.schema import META_FIELDS, Model
 
 TAG = ("Data",)
@@ -111,6 +111,13 @@ def project(document: Rendered, fields: Sequence[str]) -> bytes:
     return _encode({"id": content["id"], **{name: content[name] for name in fields if name in content}})
 
 
+def _owned(asked: Filter | None, user: str) -> Filter:
+    """What `asked` lets through of the documents that `user` created."""
+    own = Condition("created_by", META_KINDS["created_by"], Op.EQ, (user,))
+    groups = tuple((own, *group) for group in asked.groups) if asked else ((own,),)
+    return Filter(groups, f"{asked.text if asked else ''}&created_by={user}")
+
+
 @dataclass(frozen=True, slots=True)
 class DataRoutes:
     records: Records
@@ -170,7 +177,7 @@ class DataRoutes:
         query = parse_query(read_query(request), model)
         owner = self._only_of(caller, model)
         if owner is not None:
-            query = replace(query, filter=owned_by(query.filter, owner))
+            query = replace(query, filter=_owned(query.filter, owner))
         found = await self.records.find(model, query)
         if query.fields:
             items = [project(document, query.fields) for document in found.documents]
@@ -228,5 +235,5 @@ class DataRoutes:
         aggregation = parse_aggregation(await read_json(request), model)
         owner = self._only_of(caller, model)
         if owner is not None:
-            aggregation = replace(aggregation, filter=owned_by(aggregation.filter, owner))
+            aggregation = replace(aggregation, filter=_owned(aggregation.filter, owner))
         return json_response(await self.records.aggregate(model, aggregation))
