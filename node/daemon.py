@@ -294,6 +294,7 @@ def _write_run_file(directory: Path, url: str, started_ms: int) -> None:
 def run(settings: Settings) -> int:
     """Run a node until SIGINT or SIGTERM. Returns the exit status. Raises `StartFailed`."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    os.umask(0o077)  # whatever a library makes beside our files is for the owner's eyes too
     try:
         return asyncio.run(_serve(settings))
     except (StorageError, CannotListen, OwnerTokenDamaged) as error:

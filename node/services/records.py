@@ -18,7 +18,7 @@ from node.writer import Writer
 from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
 from protocol.ids import check_instance_id, sortable_id
 from protocol.query import Aggregation, Query
-from protocol.schema import Model
+from protocol.schema import FieldType, Model
 from protocol.times import datetime_from_ms
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexUnavailable, UnknownModel
@@ -28,6 +28,9 @@ from storage.store import Store
 
 CACHE_DOCUMENTS_MAX = 50_000
 CACHE_BYTES_MAX = 64 << 20
+
+
+_EMPTY: dict[FieldType, Any] = {FieldType.SET: [], FieldType.COUNTER: 0}
 
 
 class Rendered(NamedTuple):
@@ -47,11 +50,15 @@ class Found(NamedTuple):
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
-    """The JSON form of a record: id, the model's fields in their order (null where there is no value), then meta."""
+    """The JSON form of a record: id, the model's fields in their order (null where there is no value,
+    for sets and counters what nothing adds up to), then meta."""
     document: dict[str, Any] = {"id": record.id}
     values = record.values
-    for name in record.model.fields:
-        document[name] = values.get(name)
+    for name, field in record.model.fields.items():
+        value = values.get(name)
+        if value is None and field.type in _EMPTY:
+            value = _EMPTY[field.type]
+        document[name] = value
     document["created_at"] = datetime_from_ms(record.created_at_ms)
     document["updated_at"] = datetime_from_ms(record.updated_at_ms)
     document["created_by"] = record.created_by
