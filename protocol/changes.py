@@ -63,8 +63,12 @@ class Edit:
 
 @dataclass(slots=True)
 class DocumentChange:
-    """Edits of one acting user in one application: all of them in one commit, or none."""
+    """Edits of one acting user in one application: all of them in one commit, or none.
+
+    With `is_atomic` off each stands for itself, and the result holds an exception where one failed.
+    """
 
     application: str
     user: str
     edits: list[Edit]
+    is_atomic: bool = True

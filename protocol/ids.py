@@ -22,6 +22,8 @@ SPACE_ID_BYTES = 16
 
 SYSTEM_SPACE_NAME = "system"
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, lower case: sorts like the number
+_PAIRS = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
+_FORTY_BITS = (1 << 40) - 1
 _INSTANCE_ID = re.compile(rf"[A-Za-z0-9_.:~-]{{1,{INSTANCE_ID_LENGTH_MAX}}}\Z")
 _APPLICATION_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{APPLICATION_ID_LENGTH_MAX}}}\Z")
 
@@ -49,8 +51,11 @@ def application_space_name(application: str) -> str:
 
 def sortable_id(now_ms: int, random_80_bits: int) -> str:
     """A 26-character id that sorts by time (the ULID layout: 48 bits of milliseconds, 80 random)."""
-    number = (now_ms << 80) | random_80_bits
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -5, -5))
+    return _base32(now_ms, 10) + _base32(random_80_bits >> 40, 8) + _base32(random_80_bits & _FORTY_BITS, 8)
+
+
+def _base32(number: int, digits: int) -> str:
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(5 * digits - 10, -10, -10)])
 
 
 def check_instance_id(text: object) -> str:

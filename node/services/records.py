@@ -207,6 +207,10 @@ class Records:
         result: list[Record | None] = await self._writer.submit(DocumentChange(application, user, edits))
         return result
 
-    def submit(self, application: str, user: str, edits: list[Edit]) -> "asyncio.Future[list[Record | None]]":
-        """As `apply`, for callers that hand in many changes before they wait for the first."""
-        return self._writer.submit(DocumentChange(application, user, edits))
+    def submit_each(self, application: str, user: str,
+                    edits: list[Edit]) -> "asyncio.Future[list[Record | None | Exception]]":
+        """Several edits that stand each for itself: a record or an error for each, once all are durable.
+
+        Not awaited here, so that a caller can hand in the next ones meanwhile.
+        """
+        return self._writer.submit(DocumentChange(application, user, edits, is_atomic=False))

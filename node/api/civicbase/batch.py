@@ -6,6 +6,7 @@ event loop and the writer to others in between.
 """
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from node.api.civicbase.data import write_guard
 from node.api.errors import ApiError, BadRequest, ErrorTable, NotFound, ValidationFailed, from_exception, s1_form
-from node.api.replies import json_response
+from node.api.replies import Reply
 from node.api.requests import parse_json, read_body
 from node.api.routes import CALLER, Caller, Route
 from node.services.permissions import Permissions
@@ -24,13 +25,11 @@ from protocol.changes import Edit, EditKind, Record
 from protocol.limits import BODIES_PER_COMMIT_MAX
 
 OPERATIONS_MAX = BODIES_PER_COMMIT_MAX
-SLICE = 64  # operations prepared before others get their turn: half a millisecond of the loop
-IN_FLIGHT_MAX = 512
-_MESSAGES = {
-    EditKind.CREATE: (201, "Instance created successfully"),
-    EditKind.UPDATE: (200, "Instance updated successfully"),
-    EditKind.DELETE: (204, None),
-}
+SLICE = 16  # operations prepared before others get their turn: about 0.2 ms of the event loop
+RUN = 64  # independent operations that are handed to the writer together
+IN_FLIGHT_MAX = 8  # of those runs
+_encode = msgspec.json.Encoder().encode
+_decode_body = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Operation(msgspec.Struct):
@@ -38,7 +37,7 @@ class Operation(msgspec.Struct):
 
     method: str
     path: str
-    body: dict[str, Any] | None = None
+    body: msgspec.Raw = msgspec.Raw(b"null")  # decoded when its turn comes, so that no call stalls the loop
     if_match: str | None = None
 
 
@@ -81,9 +80,9 @@ class BatchRoutes:
         if not 0 < len(asked.operations) <= OPERATIONS_MAX:
             raise ValidationFailed({"operations": f"Must hold 1 to {OPERATIONS_MAX} operations"})
         results = await (self._atomic if asked.atomic else self._each)(caller, asked.operations)
-        return json_response({"results": results})
+        return Reply(b'{"results":[%b]}' % b",".join(results))
 
-    async def _atomic(self, caller: Caller, operations: list[Operation]) -> list[dict[str, Any]]:
+    async def _atomic(self, caller: Caller, operations: list[Operation]) -> list[bytes]:
         edits: list[Edit] = []
         faults: dict[str, str] = {}
         for position, operation in enumerate(operations):
@@ -95,60 +94,67 @@ class BatchRoutes:
                 _gather(faults, position, self._as_api_error(error))
         if faults:
             raise ValidationFailed(faults)
-        records = await self.records.apply(caller.application, caller.user_id or "", edits)
-        return [_result(edit, record) for edit, record in zip(edits, records, strict=True)]
+        await self.records.apply(caller.application, caller.user_id or "", edits)
+        return [_result(edit) for edit in edits]
 
-    async def _each(self, caller: Caller, operations: list[Operation]) -> list[dict[str, Any]]:
-        results: list[dict[str, Any] | None] = [None] * len(operations)
-        waiting: list[tuple[int, Edit, asyncio.Future[list[Record | None]]]] = []
+    async def _each(self, caller: Caller, operations: list[Operation]) -> list[bytes]:
+        results: list[bytes] = [b""] * len(operations)
+        run: list[tuple[int, Edit]] = []
+        waiting: deque[tuple[list[tuple[int, Edit]], asyncio.Future[list[Record | None | Exception]]]] = deque()
         for position, operation in enumerate(operations):
             try:
-                edit = self._edit(caller, operation)
-                waiting.append((position, edit, self.records.submit(caller.application, caller.user_id or "", [edit])))
+                run.append((position, self._edit(caller, operation)))
             except Exception as error:
                 results[position] = self._refused(error)
+            if len(run) == RUN or (run and position == len(operations) - 1):
+                edits = [edit for _, edit in run]
+                waiting.append((run, self.records.submit_each(caller.application, caller.user_id or "", edits)))
+                run = []
+                if len(waiting) > IN_FLIGHT_MAX:
+                    await self._settle(*waiting.popleft(), results)
             if position % SLICE == SLICE - 1:
-                if len(waiting) >= IN_FLIGHT_MAX:
-                    await self._settle(waiting, results, leave=IN_FLIGHT_MAX // 2)
                 await asyncio.sleep(0)
-        await self._settle(waiting, results, leave=0)
-        return results  # type: ignore[return-value]  # every position has its result by now
+        while waiting:
+            await self._settle(*waiting.popleft(), results)
+        return results
 
-    async def _settle(self, waiting: list[tuple[int, Edit, "asyncio.Future[list[Record | None]]"]],
-                      results: list[dict[str, Any] | None], *, leave: int) -> None:
-        done, waiting[:] = waiting[: len(waiting) - leave], waiting[len(waiting) - leave :]
-        for position, edit, future in done:
-            try:
-                results[position] = _result(edit, (await future)[0])
-            except Exception as error:
-                results[position] = self._refused(error)
+    async def _settle(self, run: list[tuple[int, Edit]],
+                      done: "asyncio.Future[list[Record | None | Exception]]", results: list[bytes]) -> None:
+        try:
+            outcomes = await done
+        except Exception as error:
+            outcomes = [error] * len(run)
+        for (position, edit), outcome in zip(run, outcomes, strict=True):
+            failed = isinstance(outcome, Exception)
+            results[position] = self._refused(outcome) if failed else _result(edit)  # type: ignore[arg-type]
 
     def _edit(self, caller: Caller, operation: Operation) -> Edit:
         segments = operation.path.removeprefix("/v1").split("/")
         if len(segments) not in (3, 4) or segments[0] or segments[1] != "data":
             raise NotFound(f"A batch takes /data/<model> and /data/<model>/<id>, not '{operation.path[:100]}'")
-        model = self.records.model(caller.application, unquote(segments[2]))
+        name = segments[2]
+        model = self.records.model(caller.application, unquote(name) if "%" in name else name)
         if len(segments) == 3:
             if operation.method != "POST":
                 raise BadRequest("Only POST creates an instance")
             self.permissions.raise_unless(caller, model, "create")
             values, faults = model.check_create(_body(operation))
-            kind, id = EditKind.CREATE, self.records.new_id()
-            guard = None
-        else:
-            id = unquote(segments[3])
-            match operation.method:
-                case "PUT":
-                    values, faults = model.check_update(_body(operation))
-                    kind = EditKind.UPDATE
-                case "DELETE":
-                    values, faults, kind = {}, {}, EditKind.DELETE
-                case _:
-                    raise BadRequest("A batch takes POST, PUT and DELETE")
-            guard = write_guard(self.permissions, caller, model, kind.value)
+            if faults:
+                raise ValidationFailed(faults)
+            return Edit(EditKind.CREATE, model, self.records.new_id(), values, operation.if_match)
+        values, faults = {}, {}
+        match operation.method:
+            case "PUT":
+                values, faults = model.check_update(_body(operation))
+                kind = EditKind.UPDATE
+            case "DELETE":
+                kind = EditKind.DELETE
+            case _:
+                raise BadRequest("A batch takes POST, PUT and DELETE")
         if faults:
             raise ValidationFailed(faults)
-        return Edit(kind, model, id, values, operation.if_match, guard)
+        guard = write_guard(self.permissions, caller, model, kind.value)
+        return Edit(kind, model, unquote(segments[3]), values, operation.if_match, guard)
 
     def _as_api_error(self, error: Exception) -> ApiError:
         known = from_exception(error, self.error_table)
@@ -156,15 +162,18 @@ class BatchRoutes:
             raise error
         return known
 
-    def _refused(self, error: Exception) -> dict[str, Any]:
+    def _refused(self, error: Exception) -> bytes:
         known = self._as_api_error(error)
-        return {"status": known.status, "body": s1_form(known)}
+        return _encode({"status": known.status, "body": s1_form(known)})
 
 
 def _body(operation: Operation) -> dict[str, Any]:
-    if operation.body is None:
-        raise ValidationFailed({"body": "This field is required"})
-    return operation.body
+    try:
+        return _decode_body(operation.body)
+    except msgspec.ValidationError:
+        raise ValidationFailed({"body": "Must be an object"}) from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise BadRequest(f"The body of the operation is not JSON: {error}") from None
 
 
 def _gather(faults: dict[str, str], position: int, error: ApiError) -> None:
@@ -172,8 +181,9 @@ def _gather(faults: dict[str, str], position: int, error: ApiError) -> None:
         faults[f"operations[{position}]" + (f".{name}" if name else "")] = fault
 
 
-def _result(edit: Edit, record: Record | None) -> dict[str, Any]:
-    status, message = _MESSAGES[edit.kind]
+def _result(edit: Edit) -> bytes:
     if edit.kind is EditKind.CREATE:
-        return {"status": status, "body": {"message": message, "instance_id": edit.id}}
-    return {"status": status, "body": None if message is None else {"message": message}}
+        return b'{"status":201,"body":{"message":"Instance created successfully","instance_id":"%b"}}' % edit.id.encode()
+    if edit.kind is EditKind.UPDATE:
+        return b'{"status":200,"body":{"message":"Instance updated successfully"}}'
+    return b'{"status":204,"body":null}'
