@@ -157,12 +157,25 @@ class Integrator:
         if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX and len(builder):
             raise IndexUnavailable("this group of writes is full: ask again")  # the writer keeps groups below it
         salts = self._random_bytes(SALT_BYTES * len(change.edits))
+        if not change.is_atomic:
+            results: list[Any] = []
+            for number, edit in enumerate(change.edits):
+                try:
+                    results += self._plan_all([edit], change, builder, claims, salts[number * SALT_BYTES :])
+                except Exception as error:  # it belongs to this edit alone
+                    results.append(error)
+            return results
+        return self._plan_all(change.edits, change, builder, claims, salts)
+
+    def _plan_all(self, edits: Sequence[Edit], change: DocumentChange, builder: CommitBuilder,
+                  claims: dict[tuple[str, str, str, str], str], salts: bytes) -> list[Record | None]:
+        """Plan edits that stand together: if one fails, none is left in the commit."""
         mark = builder.mark()
         claimed: list[tuple[str, str, str, str]] = []
         try:
             return [
                 self._plan_edit(edit, change, builder, claims, claimed, salts[n * SALT_BYTES : (n + 1) * SALT_BYTES])
-                for n, edit in enumerate(change.edits)
+                for n, edit in enumerate(edits)
             ]
         except Exception:
             builder.rollback(mark)
