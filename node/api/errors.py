@@ -245,6 +245,9 @@ def from_exception(error: BaseException, table: ErrorTable) -> ApiError | None:
         return _from_aiohttp(error)
     if isinstance(error, web.RequestPayloadError):
         return BadRequest("The body is not what its headers announce")
+    if isinstance(error, UnicodeEncodeError) and error.reason.startswith("surrogates"):
+        # aiohttp reads bytes that are not UTF-8 as lone surrogates; only a request can have brought them.
+        return BadRequest("The request holds text that is not UTF-8")
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         return Unavailable("The node did not finish in time, try again")
     return None

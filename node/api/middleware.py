@@ -9,6 +9,7 @@ It runs on every request, so it is one function without objects of its own (abou
 behind it and `replies.Reply` is still cheaper than a bare aiohttp application).
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -116,6 +117,7 @@ class Frame:
 
     def __init__(self, routes: Sequence[Route], parts: FrameParts) -> None:
         self.sockets: WeakSet[web.WebSocketResponse] = WeakSet()  # open WebSockets, for a clean end
+        self.stopping = asyncio.Event()  # set when the node stops, for handlers that stream without end
         self._parts = parts
         self._clock_ms = parts.clock_ms
         self._seconds = parts.seconds
@@ -141,6 +143,7 @@ class Frame:
         self._strangers: dict[str, Caller] = {}
 
     def _mount(self, route: Route) -> Mounted:
+        # A frame without any rates counts nothing; with some, a name that is missing is a slip of ours.
         if route.rate and route.rate not in self._limiters and self._limiters:
             raise ValueError(
                 f"{route.method} {route.path} names the rate {route.rate!r}, which does not exist"
@@ -251,7 +254,8 @@ class Frame:
             labels = mounted.seen[status] = (mounted.method, mounted.path, str(status))
         self._requests.add(labels)
         took_s = self._seconds() - began_s
-        mounted.seconds.observe(took_s)
+        if status != 101:  # a WebSocket's life is no answer's duration
+            mounted.seconds.observe(took_s)
         if self._parts.log_requests:
             details = {
                 "method": method,

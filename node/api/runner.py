@@ -190,7 +190,13 @@ class ApiServer:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             self._listeners.append(
-                await loop.create_server(self._server, sock=sock, ssl=self._tls, backlog=BACKLOG)
+                await loop.create_server(
+                    self._server,
+                    sock=sock,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=SILENT_MAX_S if self._tls else None,
+                    backlog=BACKLOG,
+                )
             )
         return self.listening
 
@@ -211,6 +217,7 @@ class ApiServer:
         self._listeners.clear()
         if self._server is None:
             return
+        self._frame.stopping.set()
         self._server.pre_shutdown()  # idle connections end, busy ones after their reply
         await asyncio.gather(*(_say_goodbye(socket) for socket in list(self._frame.sockets)))
         await self._server.shutdown(grace_s)

@@ -19,6 +19,11 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+// A description's text, with `code` in it shown as such.
+function prose(text) {
+  return text.split("`").map((part, at) => (at % 2 ? make("code", { text: part }) : part));
+}
+
 // Schemas.
 
 function resolve(schema) {
@@ -173,14 +178,14 @@ function field(parameter, slug) {
 
 function schemaView(title, schema) {
   const text = JSON.stringify(expand(schema), null, 2);
-  return make("details", { class: "schema" }, make("summary", { text: title }), make("pre", { tabindex: "0", text }));
+  return make("details", { class: "schema" }, make("summary", {}, ...prose(title)), make("pre", { tabindex: "0", text }));
 }
 
 function inside(operation) {
   const { slug, spec } = operation;
   const output = make("div", { "aria-live": "polite" });
   const form = make("form", { "aria-label": `${operation.method} ${operation.path}` });
-  if (spec.description) form.append(make("p", { text: spec.description }));
+  if (spec.description) form.append(make("p", {}, ...prose(spec.description)));
   if (operation.parameters.length) form.append(make("h3", { text: "Parameters" }), ...operation.parameters.map((one) => field(one, slug)));
   if (["put", "patch", "delete"].includes(operation.method)) {
     form.append(
@@ -257,7 +262,7 @@ function show() {
   const operations = operationsOf(api);
   const main = byId("operations");
   const contents = byId("contents");
-  main.replaceChildren(make("p", { id: "notice", role: "status", text: api.info.description }));
+  main.replaceChildren(make("p", { id: "notice", role: "status" }, ...prose(api.info.description)));
   contents.replaceChildren();
   for (const tag of api.tags ?? []) {
     const members = operations.filter((operation) => operation.spec.tags?.[0] === tag.name);

@@ -77,6 +77,7 @@ def test_exceptions_are_looked_up_along_their_base_classes() -> None:
         (web.HTTPServiceUnavailable(), 503),
         (TimeoutError(), 503),
         (web.RequestPayloadError(), 400),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"), 400),
     ],
 )
 def test_aiohttps_own_exceptions_are_told_in_our_words(raised: Exception, status: int) -> None:

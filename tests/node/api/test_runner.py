@@ -121,6 +121,23 @@ async def test_a_request_under_way_ends_and_later_ones_are_not_taken() -> None:
         await stopping
 
 
+async def test_a_stream_without_end_learns_that_the_node_stops() -> None:
+    waiting = asyncio.Event()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        waiting.set()
+        await frames[0].stopping.wait()
+        return json_response({"over": True})
+
+    frames = []
+    async with api_with(Route("GET", "/stream", stream, "", auth=Auth.NONE)) as api:
+        frames.append(api.frame)
+        asking = asyncio.create_task(api.ask("GET", "/stream"))
+        await waiting.wait()
+        await asyncio.wait_for(api.server.stop(grace_s=30), 5)
+        assert (await asking).json == {"over": True}
+
+
 async def test_stopping_twice_or_before_the_start_is_harmless() -> None:
     async with api_with() as api:
         await api.server.stop()
