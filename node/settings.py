@@ -8,8 +8,6 @@ there is one. Keys in it are the names of the fields below; in the environment t
 prefix `CIVICNODE_`. `ALIASES` are the environment names that the seeds use.
 """
 
-import difflib
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,7 +258,7 @@ def _read_file(given: dict[str, tuple[object, str, str]], faults: list[str]) -> 
         except ValueError:
             return
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):
         if named is not None:
             faults.append(f"config (from {named[2]}): {path} does not exist")
@@ -271,11 +269,17 @@ def _read_file(given: dict[str, tuple[object, str, str]], faults: list[str]) -> 
     except UnicodeDecodeError:
         faults.append(f"config: {path} is not UTF-8 text")
         return
+    import tomllib  # here, since most starts have no file to read
+
+    try:
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         faults.append(f"config: {path} is not valid TOML: {error}")
         return
     for name, value in table.items():
         if name not in _KNOWN or name == "config":
+            import difflib
+
             close = difflib.get_close_matches(name, _KNOWN, n=1)
             hint = f": did you mean {close[0]}?" if close else ""
             faults.append(f"{name} (from {path}) is no setting{hint}")
