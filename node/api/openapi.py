@@ -1,0 +1,355 @@
+"""The OpenAPI 3.1 description of the API, made from the routes and the models as they are now.
+
+Room: a pure function from routes and models to a document. Nothing is described twice: bodies come from the
+very structs that handlers read, users' models become schemas and paths of their own beside the general ones.
+Source: OpenAPI Specification 3.1.1, whose schemas are JSON Schema 2020-12.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import msgspec
+
+from node.api.routes import Auth, Route, Schema
+
+SURFACES = {
+    "": "Node",
+    "S1": "CivicBase",
+    "S2": "Event repositories",
+    "S3": "CRM realtime",
+    "S4": "Aether channels",
+    "S5": "Auth & files",
+    "S6": "Member portal",
+}
+
+# Where the general routes for records of a model lie; each model's own paths are made from them.
+DATA_ROOT = "/v1/data/{model}"
+
+Json = dict[str, Any]
+
+
+class FieldLike(Protocol):
+    """What is read of a model's field; `protocol.schema.Field` is one."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def required(self) -> bool: ...
+    @property
+    def default(self) -> Any: ...
+    @property
+    def minimum(self) -> int | float | None: ...
+    @property
+    def maximum(self) -> int | float | None: ...
+    @property
+    def pattern(self) -> str | None: ...
+    @property
+    def options(self) -> Sequence[str]: ...
+
+
+class ModelLike(Protocol):
+    """What is read of a model; `protocol.schema.Model` is one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def fields(self) -> Mapping[str, FieldLike]: ...
+
+
+ERROR_SCHEMA: Json = {
+    "title": "Error",
+    "type": "object",
+    "properties": {
+        "error": {"type": "string", "description": "For people"},
+        "error_code": {"type": "string", "description": "For programs"},
+        "details": {
+            "type": "object",
+            "description": "Every fault, by the field it is in",
+            "additionalProperties": {"type": "string"},
+        },
+        "retry_after": {"type": "integer", "description": "Seconds until the rate limit resets"},
+        "request_id": {"type": "string", "description": "Under which the node's log has the details"},
+    },
+    "required": ["error", "error_code"],
+}
+
+_ERRORS = {
+    "BadRequest": "Not understood, or not valid: `details` names every fault",
+    "Unauthorized": "No token, or one that does not count",
+    "Forbidden": "Not with these rights, or a page of a foreign origin without a token",
+    "NotFound": "Not there",
+    "RateLimited": "Too many requests: `retry_after` says when to go on",
+    "Error": "Any other refusal",
+}
+
+_RATE_HEADERS: Json = {
+    "X-RateLimit-Limit": {"description": "Requests in a window", "schema": {"type": "integer"}},
+    "X-RateLimit-Remaining": {"description": "Left in the present window", "schema": {"type": "integer"}},
+    "X-RateLimit-Reset": {"description": "When it ends, epoch seconds", "schema": {"type": "integer"}},
+}
+
+
+def describe(
+    routes: Iterable[Route], *, version: str, models: Iterable[ModelLike] = (), server: str = "/"
+) -> Json:
+    """The document for these routes, with concrete paths and schemas for `models`."""
+    shown = [route for route in routes if route.summary]
+    structs = {kind for route in shown for kind in _structs(route)}
+    refs, schemas = _components(sorted(structs, key=lambda struct: struct.__qualname__))
+    schemas["Error"] = ERROR_SCHEMA
+    paths: dict[str, Json] = {}
+    for route in shown:
+        paths.setdefault(_template(route.path), {})[route.method.lower()] = _operation(route, refs)
+    tags = {tag: "" for route in shown for tag in _tags(route)}
+    data = [route for route in shown if route.path.startswith(DATA_ROOT)]
+    for model in models:
+        name = _add_model_schemas(schemas, model)
+        tags[model.name] = f"Records of the model {model.name}"
+        for route in data:
+            path = _template(route.path).replace("{model}", quote(model.name, safe=""), 1)
+            paths.setdefault(path, {})[route.method.lower()] = _model_operation(route, refs, model, name)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "civicnode",
+            "version": version,
+            "description": "The API of this node. Sign in, or take the owner token (`civicnode token`), "
+            "and send it as `Authorization: Bearer <token>`.",
+        },
+        "servers": [{"url": server}],
+        "tags": [{"name": tag, "description": text} if text else {"name": tag} for tag, text in tags.items()],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "schemas": schemas,
+            "responses": {
+                name: {"description": text, "content": {"application/json": {"schema": _ref("Error")}}}
+                for name, text in _ERRORS.items()
+            },
+            "headers": _RATE_HEADERS,
+        },
+    }
+
+
+def _structs(route: Route) -> Iterable[type[msgspec.Struct]]:
+    for schema in (route.request, *route.responses.values()):
+        if isinstance(schema, type):
+            yield schema
+
+
+def _components(structs: Sequence[type[msgspec.Struct]]) -> tuple[dict[type, Json], dict[str, Json]]:
+    refs, schemas = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
+    return dict(zip(structs, refs, strict=True)), dict(schemas)
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schema(schema: Schema, refs: Mapping[type, Json]) -> Json:
+    return refs[schema] if isinstance(schema, type) else schema
+
+
+def _template(path: str) -> str:
+    return path.replace("*}", "}")
+
+
+def _tags(route: Route) -> tuple[str, ...]:
+    return route.tags or (SURFACES.get(route.surface, route.surface),)
+
+
+def _operation(route: Route, refs: Mapping[type, Json]) -> Json:
+    operation: Json = {
+        "operationId": _slug(f"{route.method.lower()} {route.path}"),
+        "summary": route.summary,
+        "tags": list(_tags(route)),
+        "responses": _responses(route, refs),
+        "security": _security(route.auth),
+    }
+    if route.description:
+        operation["description"] = route.description
+    if parameters := _parameters(route):
+        operation["parameters"] = parameters
+    if route.request is not None:
+        operation["requestBody"] = _body(_schema(route.request, refs), route)
+    return operation
+
+
+def _body(schema: Json, route: Route) -> Json:
+    content = {content_type: {"schema": schema} for content_type in route.accepts}
+    return {"required": not route.body_optional, "content": content}
+
+
+def _parameters(route: Route) -> list[Json]:
+    parameters: list[Json] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in re.findall(r"\{(\w+)\*?\}", route.path)
+    ]
+    for name, schema in (route.query or {}).items():
+        inner = {key: value for key, value in schema.items() if key not in ("description", "required")}
+        parameter: Json = {"name": name, "in": "query", "schema": inner}
+        if "description" in schema:
+            parameter["description"] = schema["description"]
+        if schema.get("required") is True:
+            parameter["required"] = True
+        parameters.append(parameter)
+    if route.token_in_query:
+        text = "A token, for clients that cannot send the Authorization header"
+        parameters.append({"name": "token", "in": "query", "description": text, "schema": {"type": "string"}})
+    return parameters
+
+
+def _responses(route: Route, refs: Mapping[type, Json]) -> Json:
+    responses: Json = {}
+    for status, schema in sorted(route.responses.items()):
+        response: Json = {"description": HTTPStatus(status).phrase}
+        if schema is not None:
+            content_type = "application/json"
+            if isinstance(schema, dict) and "contentMediaType" in schema:
+                content_type = schema["contentMediaType"]
+            response["content"] = {content_type: {"schema": _schema(schema, refs)}}
+        if route.rate and 200 <= status < 300:
+            response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _RATE_HEADERS}
+        responses[str(status)] = response
+    refusals = {"400": "BadRequest", "403": "Forbidden"}
+    if route.auth is not Auth.NONE:
+        refusals["401"] = "Unauthorized"
+    if "{" in route.path:
+        refusals["404"] = "NotFound"
+    if route.rate:
+        refusals["429"] = "RateLimited"
+    refusals["default"] = "Error"
+    for status_text, name in sorted(refusals.items()):
+        responses.setdefault(status_text, {"$ref": f"#/components/responses/{name}"})
+    return responses
+
+
+def _security(auth: Auth) -> list[Json]:
+    match auth:
+        case Auth.NONE:
+            return []
+        case Auth.OPTIONAL | Auth.LOCAL:
+            return [{}, {"bearer": []}]
+    return [{"bearer": []}]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
+
+
+# Users' models.
+
+_RECORD: Json = {
+    "id": {"type": "string", "readOnly": True},
+    "created_at": {"type": "string", "format": "date-time", "readOnly": True},
+    "updated_at": {"type": "string", "format": "date-time", "readOnly": True},
+    "created_by": {"type": ["string", "null"], "readOnly": True},
+    "version": {"type": "string", "readOnly": True, "description": "Also the ETag; give it back as If-Match"},
+}
+
+_SCALAR: Json = {"type": ["string", "number", "boolean"]}
+_TYPES: dict[str, Json] = {
+    "string": {"type": "string"},
+    "text": {"type": "string"},
+    "integer": {"type": "integer", "format": "int64"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "datetime": {"type": "string", "format": "date-time"},
+    "enum": {"type": "string"},
+    "json": {},
+    "array": {"type": "array"},
+    "set": {"type": "array", "uniqueItems": True, "items": _SCALAR},
+    "counter": {"type": "integer", "format": "int64"},
+    "reference": {"type": "string", "description": "The id of a record"},
+    "file": {"type": "string"},
+}
+
+
+def _add_model_schemas(schemas: dict[str, Json], model: ModelLike) -> str:
+    """Add what a model's records read and write as; returns the name they go by."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", model.name)
+    while f"{name}.Record" in schemas:  # two names that differ in odd characters only
+        name += "_"
+    fields = {field: _field_schema(kind) for field, kind in model.fields.items()}
+    required = [field for field, kind in model.fields.items() if kind.required and kind.default is None]
+    schemas[f"{name}.Record"] = {
+        "title": model.name,
+        "type": "object",
+        "properties": {**_RECORD, **fields},
+        "required": list(_RECORD),
+    }
+    schemas[f"{name}.Create"] = {
+        "title": f"New {model.name}",
+        "type": "object",
+        "properties": fields,
+        "additionalProperties": False,
+        **({"required": required} if required else {}),
+    }
+    schemas[f"{name}.Update"] = {
+        "title": f"Changes to {model.name}",
+        "type": "object",
+        "properties": fields,
+        "additionalProperties": False,
+    }
+    return name
+
+
+def _field_schema(field: FieldLike) -> Json:
+    kind = str(field.type)
+    schema = dict(_TYPES.get(kind, {}))
+    if field.options:
+        schema["enum"] = list(field.options)
+    if kind in ("integer", "number", "counter"):
+        if field.minimum is not None:
+            schema["minimum"] = field.minimum
+        if field.maximum is not None:
+            schema["maximum"] = field.maximum
+    if kind == "string" and field.pattern is not None:
+        schema["pattern"] = field.pattern
+    if field.default is not None:
+        schema["default"] = field.default
+    if not field.required and schema.keys() & {"type"}:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    return schema
+
+
+def _model_operation(route: Route, refs: Mapping[type, Json], model: ModelLike, name: str) -> Json:
+    operation = _operation(route, refs)
+    operation["operationId"] = _slug(
+        f"{route.method.lower()} {model.id} {route.path.removeprefix(DATA_ROOT)}"
+    )
+    operation["tags"] = [model.name]
+    operation["parameters"] = [
+        parameter for parameter in operation.get("parameters", []) if parameter["name"] != "model"
+    ]
+    tail = route.path.removeprefix(DATA_ROOT)
+    record = _ref(f"{name}.Record")
+    is_one = re.fullmatch(r"/\{\w+\}", tail) is not None
+    if not tail and route.method == "POST":
+        operation["requestBody"] = _body(_ref(f"{name}.Create"), route)
+    elif is_one and route.method in ("PUT", "PATCH"):
+        operation["requestBody"] = _body(_ref(f"{name}.Update"), route)
+    elif is_one and route.method == "GET" and 200 in route.responses:
+        operation["responses"]["200"]["content"] = {"application/json": {"schema": record}}
+    elif not tail and route.method == "GET" and 200 in route.responses:
+        page: Json = {
+            "type": "object",
+            "properties": {
+                "items": {"type": "array", "items": record},
+                "total": {"type": "integer"},
+                "page": {"type": "integer"},
+                "per_page": {"type": "integer"},
+                "next_cursor": {"type": ["string", "null"]},
+            },
+            "required": ["items"],
+        }
+        operation["responses"]["200"]["content"] = {"application/json": {"schema": page}}
+    return operation
