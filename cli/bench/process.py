@@ -11,6 +11,7 @@ import os
 import queue
 import shutil
 import signal
+import site
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ START_MAX_S = 60.0
 STOP_MAX_S = 60.0
 DELAY_VARIABLE = "CIVICNODE_BENCH_FLUSH_DELAY_MS"  # read by a node's storage and by the floor
 LOG_SHOWN_MAX_BYTES = 600
+_KEPT = ("PATH", "LANG", "TMPDIR", "VIRTUAL_ENV")
+_KEPT_HEADS = ("LC_", "LD_", "DYLD_", "PYTHON")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -155,10 +158,17 @@ class Workspace:
             self._guard.wait(10)
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Ours, without any setting of a node, and with this package importable."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("CIVICNODE_")}
+        """What children see: the interpreter's surroundings, none of the user's settings.
+
+        A home of their own keeps a user's settings file out of the measurement.
+        """
+        kept = {
+            name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_HEADS)
+        }
         paths = [str(_ROOT), *filter(None, [kept.get("PYTHONPATH")])]
-        return {**kept, "PYTHONPATH": os.pathsep.join(paths), **(extra or {})}
+        kept |= {"PYTHONPATH": os.pathsep.join(paths), "HOME": str(self.root)}
+        kept.setdefault("PYTHONUSERBASE", site.getuserbase())
+        return {**kept, **(extra or {})}
 
     def directory(self, name: str) -> Path:
         """A new directory of its own."""

@@ -1,7 +1,7 @@
 """The same questions put to SQLite directly: the floor under every list.
 
 Room: a child process, `python -m cli.bench.rawsql FILE`, that opens a node's index read
-only while the node runs, reads a `RawPlan` as one line of JSON, and runs each question as
+only while the node runs, reads the questions and for how long as one line of JSON, and runs each question as
 one statement in its own process, with no HTTP, no token and no rendering. The statement
 asks for the ids of the page alone, and for no total: as little as can be asked.
 """
@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cli.bench.errors import ChildFailed, LoadFailed
@@ -21,15 +21,6 @@ from cli.bench.records import MODEL, PER_PAGE, Question, definition
 
 _HEAD = b"SQLite format 3\x00"
 _CACHE_KIB = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class RawPlan:
-    """The questions, asked one after another and over again for `seconds`."""
-
-    questions: list[dict[str, object]] = field(default_factory=list)
-    seconds: float = 1.5
-    warmup_s: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +50,11 @@ class RawIndex:
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._table, self._columns = self._find_table()
+        try:
+            self._table, self._columns = self._find_table()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def statement(self, question: Question) -> tuple[str, Sequence[str | int]]:
         direction = "DESC" if question.descending else "ASC"
@@ -70,12 +65,17 @@ class RawIndex:
         )
         return text, (question.value, PER_PAGE, (question.page - 1) * PER_PAGE)
 
-    def run(self, plan: RawPlan) -> RawOutcome:
-        statements = [self.statement(_question(item)) for item in plan.questions]
+    def page(self, question: Question) -> list[str]:
+        """The ids of one page, in order."""
+        return [row[0] for row in self._connection.execute(*self.statement(question))]
+
+    def measure(self, asked: Sequence[Question], *, warmup_s: float, seconds: float) -> RawOutcome:
+        """Ask one question after another, and over again, for `seconds` after the warm-up."""
+        statements = [self.statement(question) for question in asked]
         execute, clock = self._connection.execute, time.perf_counter
         latencies: list[float] = []
         started = clock()
-        measure_from, end_at = started + plan.warmup_s, started + plan.warmup_s + plan.seconds
+        measure_from, end_at = started + warmup_s, started + warmup_s + seconds
         number = 0
         while (before := clock()) < end_at:
             text, values = statements[number % len(statements)]
@@ -118,23 +118,14 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _question(item: dict[str, object]) -> Question:
-    return Question(
-        field=str(item["field"]),
-        value=str(item["value"]),
-        sort=str(item["sort"]),
-        descending=bool(item["descending"]),
-        page=int(str(item["page"])),
-    )
-
-
 def main() -> int:
     """The child's side."""
-    plan = RawPlan(**json.loads(sys.stdin.readline()))
+    plan = json.loads(sys.stdin.readline())
     try:
+        asked = [Question(**question) for question in plan["questions"]]
         index = RawIndex(Path(sys.argv[1]))
         gc.disable()
-        answer: dict[str, object] = asdict(index.run(plan))
+        answer = asdict(index.measure(asked, warmup_s=plan["warmup_s"], seconds=plan["seconds"]))
         index.close()
     except (sqlite3.Error, ChildFailed, LoadFailed) as error:
         answer = {"fault": f"raw SQL: {error}"}

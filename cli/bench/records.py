@@ -16,12 +16,12 @@ SEED = 20_240
 DISTRICTS = 100
 STATUSES = ("proposed", "open", "planned", "done", "declined")
 PER_PAGE = 20
-SORTABLE = ("title", "status", "votes", "cost", "due", "summary")
+SORTABLE = ("title", "status", "votes", "cost", "due", "summary", "urgent")
 
-_WORDS = (
-    "bridge school market garden library harbour station theatre cycle path lamp bench square fountain bus "
-    "stop river wall roof window meadow clinic crossing playground tree tunnel archive signal quay avenue"
-).split()
+_WORDS = """
+bridge school market garden library harbour station theatre cycle path lamp bench square fountain bus
+stop river wall roof window meadow clinic crossing playground tree tunnel archive signal quay avenue
+"""
 _VERBS = ("Repair", "Extend", "Open", "Paint", "Move", "Light", "Plan", "Clean", "Rebuild", "Close")
 
 Record = dict[str, str | int | float | bool]
@@ -73,36 +73,37 @@ def district(number: int) -> str:
 def records(count: int, *, seed: int = SEED) -> Iterator[Record]:
     """`count` different records; every district gets an even share of them."""
     chance = random.Random(seed)
+    words = _WORDS.split()
     for number in range(count):
-        words = " ".join(chance.choices(_WORDS, k=14))
+        year, month, day = chance.randrange(2025, 2035), chance.randrange(1, 13), chance.randrange(1, 29)
         yield {
-            "title": f"{chance.choice(_VERBS)} the {' '.join(chance.choices(_WORDS, k=3))} {number}",
-            "summary": words,
+            "title": f"{chance.choice(_VERBS)} the {' '.join(chance.choices(words, k=3))} {number}",
+            "summary": " ".join(chance.choices(words, k=16)),
             "district": district(number % DISTRICTS),
             "status": chance.choice(STATUSES),
             "votes": chance.randrange(100_000),
             "cost": round(chance.uniform(10, 1_000_000), 2),
             "urgent": chance.random() < 0.2,
-            "due": f"20{chance.randrange(25, 35)}-{chance.randrange(1, 13):02d}-{chance.randrange(1, 29):02d}",
+            "due": f"{year}-{month:02d}-{day:02d}",
         }
 
 
-def questions(count: int, record_count: int, *, seed: int = SEED) -> Iterator[Question]:
-    """Pages of 20 behind an index, in an order in which hardly any two are the same.
+def questions(count: int, record_count: int, *, seed: int = SEED) -> list[Question]:
+    """Pages of 20 behind an index, all different until every combination was asked once.
 
-    Every page is full; what differs is the district, the order and the page, some
-    thousands of combinations, so that a cache of whole answers would not help.
+    Every page is full; what differs is the district, the order and the page. With 10,000
+    records that makes 7,000 questions, so that a cache of whole answers would not help.
     """
-    chance = random.Random(seed)
     pages = max(1, min(5, record_count // DISTRICTS // PER_PAGE))
-    for _ in range(count):
-        yield Question(
-            field="district",
-            value=district(chance.randrange(DISTRICTS)),
-            sort=chance.choice(SORTABLE),
-            descending=chance.random() < 0.5,
-            page=chance.randint(1, pages),
-        )
+    every = [
+        Question("district", district(number), sort, descending, page)
+        for number in range(DISTRICTS)
+        for sort in SORTABLE
+        for descending in (False, True)
+        for page in range(1, pages + 1)
+    ]
+    random.Random(seed).shuffle(every)
+    return [every[number % len(every)] for number in range(count)]
 
 
 def canonical_bytes(sample: Iterable[Mapping[str, object]]) -> float:

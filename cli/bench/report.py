@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 1
+FILE_WIDTH = 160  # columns when the output is no terminal, where nothing needs to wrap
+LOAD_LINE = (
+    "load core: the share of a core the load generator took, the larger of both sides; "
+    "net: at 1 connection, without the time it took itself"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ def _figure(figure: Figure) -> dict[str, object]:
     comparison = None
     if spec.against is not None:
         comparison = {"how": spec.against.value, "with": spec.other, "other": _spread(figure.other)}
-        comparison["result"] = _spread(figure.compared)
+        comparison |= {"result": _spread(figure.compared), "net_of_load": _spread(figure.net)}
     return {
         "key": spec.key,
         "group": spec.group.value,
@@ -119,19 +124,23 @@ def show(report: Report, console: "Console") -> None:
     """Draw the tables, the machine and what has to be said beside them."""
     from rich.text import Text
 
+    width = None if console.is_terminal else max(console.width, FILE_WIDTH)
     for section in report.sections:
         console.print()
-        console.print(_table(section))
+        console.print(_table(section), width=width)
         for figure in section.figures:
             if figure.fault is not None:
-                console.print(Text(f"  {figure.title}: {figure.fault}", style="red"))
+                console.print(Text(f"  {figure.title}: {figure.fault}", style="red"), width=width)
         for remark in section.remarks:
-            console.print(Text(f"  {remark}", style="dim"))
+            console.print(Text(f"  {remark}", style="dim"), width=width)
+    kind = (
+        "a quick look, the figures are a hint only"
+        if report.is_quick
+        else f"medians of {report.rounds} rounds"
+    )
     console.print()
-    console.print(Text(machine_line(report), style="dim"))
-    kind = "quick look, figures are a hint only" if report.is_quick else "medians of"
-    count = f"{report.rounds} round{'s' if report.rounds != 1 else ''}"
-    console.print(Text(f"{kind} {count}, {report.taken_s:.0f} s", style="dim"))
+    for line in (machine_line(report), LOAD_LINE, f"{kind}; {report.taken_s:.0f} s"):
+        console.print(Text(line, style="dim"), width=width)
 
 
 def machine_line(report: Report) -> str:
@@ -149,14 +158,17 @@ def machine_line(report: Report) -> str:
 
 
 def _table(section: Section) -> "Table":
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=section.title, title_justify="left", title_style="bold", pad_edge=False)
-    table.add_column("figure")
+    table = Table(
+        title=section.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("figure", no_wrap=True)
     for name in ("target", "median", "min to max", "held against", "result", "p50 / p99 ms", "load core"):
-        table.add_column(name, justify="right", no_wrap=name not in ("held against",))
-    table.add_column("verdict")
+        table.add_column(name, justify="right")
+    table.add_column("verdict", no_wrap=True)
     styles = {Verdict.PASS: "green", Verdict.SHORT: "yellow", Verdict.FAILED: "red", Verdict.NONE: "dim"}
     for figure in section.figures:
         table.add_row(
@@ -164,7 +176,7 @@ def _table(section: Section) -> "Table":
             _target(figure),
             _value(figure.value.median if figure.value else None, figure.spec.unit),
             _range(figure.value),
-            _held_against(figure),
+            _beside(figure),
             _result(figure),
             _latency(figure),
             f"{figure.load_core_share.median:.2f}" if figure.load_core_share else "",
@@ -187,10 +199,10 @@ def _target(figure: Figure) -> str:
     }[spec.against]
 
 
-def _held_against(figure: Figure) -> str:
+def _beside(figure: Figure) -> str:
     if figure.spec.other is None or figure.other is None:
         return ""
-    return f"{figure.spec.other} {_value(figure.other.median, figure.spec.unit)}"
+    return f"{figure.spec.other}: {_value(figure.other.median, figure.spec.unit)}"
 
 
 def _result(figure: Figure) -> str:
@@ -199,7 +211,8 @@ def _result(figure: Figure) -> str:
         return ""
     match figure.spec.against:
         case Against.SHARE:
-            return f"{spread.median:.2f}"
+            net = f" (net {figure.net.median:.2f})" if figure.net else ""
+            return f"{spread.median:.2f}{net}"
         case Against.TIMES:
             return f"{spread.median:.2f} times"
         case Against.OVER:

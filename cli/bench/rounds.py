@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cli.bench.errors import BenchError, ChildFailed, LoadFailed
-from cli.bench.figures import Group, Ledger, Sample
+from cli.bench.figures import Group, Ledger, Sample, net_share
 from cli.bench.load import Outcome, Plan, write_requests
 from cli.bench.process import Load, Workspace, run_load
-from cli.bench.rawsql import RawOutcome, RawPlan, find_index
+from cli.bench.rawsql import RawOutcome, find_index
 from cli.bench.records import (
     MODEL,
     SEED,
@@ -160,7 +160,7 @@ class Rounds:
             ours = self._load(node.port, for_node, connections=connections, expect=201)
             if self._delay_ms and ours.p50_ms < self._delay_ms:
                 raise LoadFailed(f"the node does not honour a flush delay of {self._delay_ms:g} ms")
-            self._add_rate(key, ours, bare.per_second)
+            self._add_share(key, ours, bare, is_alone=connections == 1)
             created += ours.answered
         after = node.metrics()
         commits, bodies = "civicnode_commits_total", "civicnode_bodies_total"
@@ -210,17 +210,18 @@ class Rounds:
         for key, connections in (("get_c1", 1), ("get_c32", MANY)):
             bare = self._load(floor, for_floor, connections=connections)
             ours = self._load(node.port, for_node, connections=connections)
-            self._add_rate(key, ours, bare.per_second)
+            self._add_share(key, ours, bare, is_alone=connections == 1)
 
     def _pages(self, node: Node) -> None:
         if not self._wants(Group.PAGES):
             return
-        asked = list(questions(self._sizes.questions, self._sizes.small))
+        asked = questions(self._sizes.questions, self._sizes.small)
         raw = self._raw(node, asked)
         wanted = self._listings(node, asked)
         for key, connections in (("page_c1", 1), ("page_c32", MANY)):
             ours = self._load(node.port, wanted, connections=connections)
-            self._add_rate(key, ours, raw.per_second)
+            sample = Sample(ours.per_second, raw.per_second, None, ours.p50_ms, ours.p99_ms, ours.core_share)
+            self._ledger.add(key, sample)
 
     def _imports(self, node: Node, ids: list[str]) -> None:
         held = node.total()
@@ -233,7 +234,7 @@ class Rounds:
         beside = self._sizes.calls_beside_gets
         calls = self._import_calls(node, beside, seed=SEED + 2)
         busy = self._beside_import(node, calls, gets)
-        sample = Sample(busy.p99_ms, idle.p99_ms, busy.p50_ms, busy.p99_ms, busy.core_share)
+        sample = Sample(busy.p99_ms, idle.p99_ms, None, busy.p50_ms, busy.p99_ms, busy.core_share)
         self._ledger.add("get_p99_import", sample)
         node.expect_total(held + (count + beside) * self._sizes.call)
 
@@ -264,10 +265,10 @@ class Rounds:
             empty = self._ledger.last("start_empty")
             self._ledger.add("start_large", Sample(start_s, empty.value if empty else None))
             if self._wants(Group.QUERY):
-                asked = list(questions(self._sizes.questions, self._sizes.large, seed=SEED + 3))
+                asked = questions(self._sizes.questions, self._sizes.large, seed=SEED + 3)
                 raw = self._raw(node, asked)
                 ours = self._load(node.port, self._listings(node, asked))
-                sample = Sample(ours.p50_ms, raw.p50_ms, ours.p50_ms, ours.p99_ms, ours.core_share)
+                sample = Sample(ours.p50_ms, raw.p50_ms, None, ours.p50_ms, ours.p99_ms, ours.core_share)
                 self._ledger.add("query_large", sample)
 
     # What the steps share
@@ -324,10 +325,11 @@ class Rounds:
         return outcome
 
     def _raw(self, node: Node, asked: list[Question]) -> RawOutcome:
-        plan = RawPlan([asdict(question) for question in asked], self._sizes.window_s, self._sizes.warmup_s)
+        sizes = self._sizes
+        plan = {"questions": list(map(asdict, asked)), "seconds": sizes.window_s, "warmup_s": sizes.warmup_s}
         with self._workspace.running("cli.bench.rawsql", str(find_index(node.data_dir))) as child:
-            child.say(json.dumps(asdict(plan)))
-            answer = json.loads(child.line(self._sizes.window_s + self._sizes.warmup_s + 30))
+            child.say(json.dumps(plan))
+            answer = json.loads(child.line(sizes.window_s + sizes.warmup_s + 30))
         if "fault" in answer:
             raise LoadFailed(answer["fault"])
         return RawOutcome(**answer)
@@ -356,12 +358,19 @@ class Rounds:
             for question in asked
         ]
 
-    def _add_rate(self, key: str, ours: Outcome, other: float) -> None:
-        self._ledger.add(key, Sample(ours.per_second, other, ours.p50_ms, ours.p99_ms, ours.core_share))
+    def _add_share(self, key: str, ours: Outcome, bare: Outcome, *, is_alone: bool) -> None:
+        """A rate beside the floor's. The load's share of a core is the larger of both."""
+        net = (
+            net_share((ours.per_second, ours.core_share), (bare.per_second, bare.core_share))
+            if is_alone
+            else None
+        )
+        cores = max(ours.core_share, bare.core_share)
+        self._ledger.add(key, Sample(ours.per_second, bare.per_second, net, ours.p50_ms, ours.p99_ms, cores))
 
     def _add_import(self, key: str, calls: Outcome) -> None:
         rate = calls.per_second * self._sizes.call
-        self._ledger.add(key, Sample(rate, None, calls.p50_ms, calls.p99_ms, calls.core_share))
+        self._ledger.add(key, Sample(rate, None, None, calls.p50_ms, calls.p99_ms, calls.core_share))
 
     def _help_seconds(self) -> float:
         """The middle one of a few runs of `status --help`."""

@@ -86,17 +86,7 @@ class Node:
         child = self._workspace.start([*self._command, *options], environment=self._environment)
         self._child = child
         self.port = port_in(child.line_with("http://127.0.0.1:", START_MAX_S))
-        health = Client(self.port)
-        until = child.started_at + START_MAX_S
-        while True:
-            with contextlib.suppress(BadReply, ChildFailed):
-                health.ask("GET", "/health")
-                break
-            if time.perf_counter() > until or not child.is_running:
-                raise ChildFailed(f"the node gave no healthy answer: {child.log_end()}")
-            time.sleep(0.002)
-        taken_s = time.perf_counter() - child.started_at
-        health.close()
+        taken_s = healthy_after(child, "/health", self.port)
         self.token = (self.data_dir / "owner.token").read_text(encoding="utf-8").strip()
         self.client = Client(self.port, self.token)
         return taken_s
@@ -106,8 +96,8 @@ class Node:
         child = self._child
         if child is None:
             return
-        self.client.close()
         try:
+            self.client.close()
             child.terminate()
             status = child.wait(STOP_MAX_S)
             if status != 0:
@@ -116,6 +106,7 @@ class Node:
             self.kill()
 
     def kill(self) -> None:
+        self.client.close()
         if self._child is not None:
             self._workspace.end(self._child)
             self._child = None
@@ -167,6 +158,21 @@ def floor_running(workspace: Workspace, *, records: int, flush_delay_ms: float =
     options = ("--dir", str(directory), "--records", str(records))
     with workspace.running("cli.bench.floor", *options, environment=environment) as child:
         yield port_in(child.line_with("http://127.0.0.1:", START_MAX_S))
+
+
+def healthy_after(child: Child, target: str, port: int) -> float:
+    """Seconds from the start of `child` until `GET target` first answered 200."""
+    client = Client(port)
+    try:
+        while True:
+            with contextlib.suppress(BadReply, ChildFailed):
+                client.ask("GET", target)
+                return time.perf_counter() - child.started_at
+            if not child.is_running or time.perf_counter() > child.started_at + START_MAX_S:
+                raise ChildFailed(f"{child.name} gave no healthy answer: {child.log_end()}")
+            time.sleep(0.002)
+    finally:
+        client.close()
 
 
 def port_in(line: str) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from cli.bench import FLUSH_DELAY_MS, ROUNDS_MAX, VERSUS, machine
+from cli.bench import FLUSH_DELAY_MAX_MS, ROUNDS_MAX, VERSUS, machine
 from cli.bench.errors import BenchMisuse
 from cli.bench.figures import SPECS, VERSUS_SPECS, Group, Ledger, Spec, delayed_specs
 from cli.bench.process import Workspace
@@ -43,11 +43,14 @@ class Session:
         versus: str | None,
         only: Sequence[str] | None,
         console: "Console",
+        flush_delay_ms: float,
         command: Sequence[str] | None,
         sizes: Sizes | None,
     ) -> None:
         if not 1 <= rounds <= ROUNDS_MAX:
             raise BenchMisuse(f"rounds must be 1 to {ROUNDS_MAX}, not {rounds}")
+        if not 0 <= flush_delay_ms <= FLUSH_DELAY_MAX_MS:
+            raise BenchMisuse(f"a flush delay must be 0 to {FLUSH_DELAY_MAX_MS:g} ms, not {flush_delay_ms:g}")
         if versus is not None and versus not in VERSUS:
             raise BenchMisuse(f"nothing known under the name {versus!r}; there is: {', '.join(VERSUS)}")
         if versus is not None:
@@ -55,6 +58,8 @@ class Session:
 
             find_binary()
         self._groups = chosen_groups(only)
+        self._slow_groups = self._groups & DELAYED_GROUPS if flush_delay_ms else frozenset()
+        self._delay_ms = flush_delay_ms
         self._rounds = 1 if quick else rounds
         self._quick = quick
         self._versus = versus
@@ -72,9 +77,9 @@ class Session:
             about = machine.facts(workspace.root)
             flushes: list[machine.FlushLatency] = []
             plain = self._ledger(SPECS, self._groups)
-            slow = self._ledger(delayed_specs(), self._groups & DELAYED_GROUPS)
+            slow = self._ledger(delayed_specs(), self._slow_groups)
             measured = self._measures(workspace, plain, self._groups, say)
-            delayed = self._measures(workspace, slow, self._groups & DELAYED_GROUPS, say, FLUSH_DELAY_MS)
+            delayed = self._measures(workspace, slow, self._slow_groups, say, self._delay_ms)
             beside = self._ledger(VERSUS_SPECS, self._groups)
             other = self._other(workspace, beside, say)
             if measured is not None:
@@ -87,7 +92,7 @@ class Session:
                 if other is not None:
                     other.run(name)
                 if delayed is not None:
-                    delayed.run(f"{name}, {FLUSH_DELAY_MS:g} ms a flush")
+                    delayed.run(f"{name}, {self._delay_ms:g} ms a flush")
             version = other.version() if other is not None else None
         report = Report(
             started_at=started_at.isoformat(timespec="seconds"),
@@ -142,9 +147,9 @@ class Session:
         title = f"civicnode, {self._sizes.small:,} records unless another number is named"
         sections = [Section("civicnode", title, plain.summary(), tuple(plain.remarks))]
         if slow.specs:
-            title = f"civicnode, {FLUSH_DELAY_MS:g} ms added to every flush"
+            title = f"civicnode, {self._delay_ms:g} ms added to every flush"
             remarks = ("The floor flushes twice a commit, and waits twice.", *slow.remarks)
-            sections.append(Section("civicnode-slow-flush", title, slow.summary(), remarks, FLUSH_DELAY_MS))
+            sections.append(Section("civicnode-slow-flush", title, slow.summary(), remarks, self._delay_ms))
         if version is not None:
             from cli.bench.pocketbase import REMARK
 
