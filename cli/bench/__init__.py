@@ -42,10 +42,11 @@ def run(
     """Measure, show the tables on `console`, write the JSON document to `json_path`.
 
     Takes about a minute a round; `quick` makes it one short round whose figures are only a
-    hint. `only` names groups (`figures.Group`); a `flush_delay_ms` of 0 leaves the second pass out; `command` is how a node's command line is
-    called, by default `python -m cli.main`. A figure that cannot be measured is reported as
-    failed. Raises `errors.BenchMisuse` for an argument that names nothing known, before
-    anything is started. Main thread only; an interrupt or SIGTERM ends it with all children.
+    hint. `only` names groups (`figures.Group`); a `flush_delay_ms` of 0 leaves the second
+    pass out; `command` is how a node's command line is called, by default
+    `python -m cli.main`. A figure that cannot be measured is reported as failed. Raises
+    `errors.BenchMisuse` for an argument that names nothing known, before anything is
+    started. An interrupt or SIGTERM ends it with all children, and so does being killed.
     """
     from cli.bench.session import Session
 

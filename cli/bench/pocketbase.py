@@ -87,19 +87,21 @@ def listing(question: Question, *, total: bool) -> str:
 
 
 class PocketBase:
-    """Measures one PocketBase a round into a `Ledger`. Every method blocks."""
+    """Measures one PocketBase a round into a `Ledger`, beside `ours`. Every method blocks."""
 
     def __init__(
         self,
         workspace: Workspace,
         ledger: Ledger,
         *,
+        ours: Ledger,
         sizes: Sizes,
         groups: frozenset[Group],
         say: Callable[[str], None],
     ) -> None:
         self._workspace = workspace
         self._ledger = ledger
+        self._ours = ours
         self._sizes = sizes
         self._groups = groups
         self._say = say
@@ -128,7 +130,8 @@ class PocketBase:
                     if Group.PAGES in self._groups:
                         self._pages(port)
         except (BenchError, OSError, KeyError, ValueError) as error:
-            self._ledger.fail(self._groups, str(error) or type(error).__name__, counts=counts)
+            keys = [spec.key for spec in self._ledger.specs]
+            self._ledger.fail(keys, str(error) or type(error).__name__, counts=counts)
 
     def _creates(self, port: int) -> None:
         for key, connections in (("creates_c1", 1), ("creates_c32", MANY)):
@@ -151,7 +154,8 @@ class PocketBase:
         counted = [request("GET", listing(question, total=True), port=port) for question in asked]
         self._add("page_c1", self._load(port, bare, connections=1))
         self._add("page_c32", self._load(port, bare, connections=MANY))
-        self._add("page_total_c32", self._load(port, counted, connections=MANY))
+        # A node's page always comes with its total.
+        self._add("page_total_c32", self._load(port, counted, connections=MANY), our_key="page_c32")
 
     def _ids(self, port: int) -> list[str]:
         client = Client(port)
@@ -177,8 +181,15 @@ class PocketBase:
         finally:
             path.unlink(missing_ok=True)
 
-    def _add(self, key: str, seen: Outcome) -> None:
-        self._ledger.add(key, Sample(seen.per_second, None, None, seen.p50_ms, seen.p99_ms, seen.core_share))
+    def _add(self, key: str, seen: Outcome, *, our_key: str | None = None) -> None:
+        other = self._our(our_key or key)
+        sample = Sample(seen.per_second, other, None, seen.p50_ms, seen.p99_ms, seen.core_share)
+        self._ledger.add(key, sample)
+
+    def _our(self, key: str) -> float | None:
+        """What the node reached just before, in the same round."""
+        sample = self._ours.last(key)
+        return sample.value if sample is not None else None
 
     @contextlib.contextmanager
     def _serving(self) -> Iterator[int]:
@@ -192,7 +203,8 @@ class PocketBase:
         options += ["--publicDir", str(data_dir / "public")]
         child = self._workspace.start([str(self._binary), "serve", *options])
         try:
-            self._ledger.add("start_empty", Sample(healthy_after(child, "/api/health", port)))
+            taken_s = healthy_after(child, "/api/health", port)
+            self._ledger.add("start_empty", Sample(taken_s, self._our("start_empty")))
             self._define(port, password)
             yield port
             child.terminate()

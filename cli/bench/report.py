@@ -4,6 +4,7 @@ Room: words and layout. The document is plain JSON (`schema` 1); the tables show
 figures. rich is imported when a table is drawn, so that reading a document costs nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 1
-FILE_WIDTH = 160  # columns when the output is no terminal, where nothing needs to wrap
+FILE_WIDTH = 180  # columns when the output is no terminal, where nothing needs to wrap
 LOAD_LINE = (
     "load core: the share of a core the load generator took, the larger of both sides; "
     "net: at 1 connection, without the time it took itself"
@@ -166,22 +167,24 @@ def _table(section: Section) -> "Table":
         title=section.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
     table.add_column("figure", no_wrap=True)
-    for name in ("target", "median", "min to max", "held against", "result", "p50 / p99 ms", "load core"):
+    columns: dict[str, Callable[[Figure], str]] = {
+        "target": _target,
+        "median": lambda figure: _value(figure.value, figure.spec.unit),
+        "min to max": _range,
+        "held against": _held_against,
+        "result": _result,
+        "p50 / p99 ms": _latency,
+        "load core": lambda figure: _number(figure.load_core_share.median) if figure.load_core_share else "",
+    }
+    cells = {name: [cell(figure) for figure in section.figures] for name, cell in columns.items()}
+    filled = [name for name, texts in cells.items() if any(texts)]
+    for name in filled:
         table.add_column(name, justify="right")
     table.add_column("verdict", no_wrap=True)
     styles = {Verdict.PASS: "green", Verdict.SHORT: "yellow", Verdict.FAILED: "red", Verdict.NONE: "dim"}
-    for figure in section.figures:
-        table.add_row(
-            figure.title,
-            _target(figure),
-            _value(figure.value.median if figure.value else None, figure.spec.unit),
-            _range(figure.value),
-            _beside(figure),
-            _result(figure),
-            _latency(figure),
-            f"{figure.load_core_share.median:.2f}" if figure.load_core_share else "",
-            Text(figure.verdict.value, style=styles[figure.verdict]),
-        )
+    for row, figure in enumerate(section.figures):
+        verdict = Text(figure.verdict.value, style=styles[figure.verdict])
+        table.add_row(figure.title, *(cells[name][row] for name in filled), verdict)
     return table
 
 
@@ -199,10 +202,10 @@ def _target(figure: Figure) -> str:
     }[spec.against]
 
 
-def _beside(figure: Figure) -> str:
+def _held_against(figure: Figure) -> str:
     if figure.spec.other is None or figure.other is None:
         return ""
-    return f"{figure.spec.other}: {_value(figure.other.median, figure.spec.unit)}"
+    return f"{figure.spec.other}: {_value(figure.other, figure.spec.unit)}"
 
 
 def _result(figure: Figure) -> str:
@@ -226,12 +229,14 @@ def _latency(figure: Figure) -> str:
     return f"{_number(figure.p50_ms.median)} / {_number(figure.p99_ms.median)}"
 
 
-def _range(spread: Spread | None) -> str:
-    return f"{_number(spread.low)} to {_number(spread.high)}" if spread else ""
+def _range(figure: Figure) -> str:
+    if figure.value is None or len(figure.rounds) < 2:
+        return ""
+    return f"{_number(figure.value.low)} to {_number(figure.value.high)}"
 
 
-def _value(value: float | None, unit: str) -> str:
-    return "" if value is None else f"{_number(value)}{_suffix(unit)}"
+def _value(spread: Spread | None, unit: str) -> str:
+    return "" if spread is None else f"{_number(spread.median)}{_suffix(unit)}"
 
 
 def _suffix(unit: str) -> str:

@@ -38,6 +38,21 @@ HELP_MAX_S = 30.0
 IMPORT_MAX_S = 300.0
 MANY = 32
 
+# The figures that one step brings in, and that are missing when it fails.
+_CREATES = (
+    "start_empty",
+    "creates_c1",
+    "creates_c32",
+    "creates_per_commit",
+    "flushes_per_commit",
+    "disk_creates",
+)
+_READS = ("get_c1", "get_c32")
+_PAGES = ("page_c1", "page_c32")
+_IMPORTS = ("import_c1", "import_c2", "get_p99_import")
+_LARGE_ONCE = ("import_large", "disk_import")
+_LARGE = ("start_large", "query_large")
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -95,7 +110,7 @@ class Rounds:
         if not self._wants(Group.START, Group.QUERY, Group.DISK, Group.IMPORT):
             return
         self._counts = self._ledger.taken()
-        with self._guarded(Group.START, Group.QUERY, Group.DISK, Group.IMPORT):
+        with self._guarded(*_LARGE_ONCE, *_LARGE):
             self._say(f"importing {self._sizes.large:,} records")
             data_dir = self._workspace.directory("large")
             with node_running(self._workspace, self._command, data_dir) as (node, _):
@@ -124,14 +139,14 @@ class Rounds:
             self._large_node(self._large)
         if self._wants(Group.HELP):
             self._say(f"{name}: help")
-            with self._guarded(Group.HELP):
+            with self._guarded("status_help"):
                 self._ledger.add("status_help", Sample(self._help_seconds()))
 
     # A node that only takes creates
 
     def _creating_node(self, floor: int) -> None:
         data_dir = self._workspace.directory("creates")
-        with self._guarded(Group.START, Group.CREATES, Group.DISK):
+        with self._guarded(*_CREATES):
             created = 0
             with self._node(data_dir) as (node, start_s):
                 self._ledger.add("start_empty", Sample(start_s))
@@ -183,7 +198,7 @@ class Rounds:
 
     def _reading_node(self, floor: int) -> None:
         data_dir = self._workspace.directory("reads")
-        with self._guarded(Group.READS, Group.PAGES, Group.IMPORT), self._node(data_dir) as (node, _):
+        with self._guarded(*_READS, *_PAGES, *_IMPORTS), self._node(data_dir) as (node, _):
             node.define_model()
             calls = self._import_calls(node, self._sizes.small // self._sizes.call, seed=SEED)
             first = self._load(node.port, calls, once=True)
@@ -191,9 +206,9 @@ class Rounds:
             self._add_import("import_c1", first)
             ids = node.ids(self._sizes.small)
             random.Random(SEED).shuffle(ids)
-            with self._guarded(Group.READS):
+            with self._guarded(*_READS):
                 self._reads(node, floor, ids)
-            with self._guarded(Group.PAGES):
+            with self._guarded(*_PAGES):
                 self._pages(node)
             if self._wants(Group.IMPORT):
                 self._imports(node, ids)
@@ -261,7 +276,7 @@ class Rounds:
     # A node on the large store
 
     def _large_node(self, data_dir: Path) -> None:
-        with self._guarded(Group.START, Group.QUERY), self._node(data_dir) as (node, start_s):
+        with self._guarded(*_LARGE), self._node(data_dir) as (node, start_s):
             empty = self._ledger.last("start_empty")
             self._ledger.add("start_large", Sample(start_s, empty.value if empty else None))
             if self._wants(Group.QUERY):
@@ -280,12 +295,12 @@ class Rounds:
         return node_running(self._workspace, self._command, data_dir, flush_delay_ms=self._delay_ms)
 
     @contextlib.contextmanager
-    def _guarded(self, *groups: Group) -> Iterator[None]:
+    def _guarded(self, *keys: str) -> Iterator[None]:
         """Put down why figures are missing instead of ending the round."""
         try:
             yield
         except (BenchError, OSError, KeyError, ValueError) as error:
-            self._ledger.fail(groups, str(error) or type(error).__name__, counts=self._counts)
+            self._ledger.fail(keys, str(error) or type(error).__name__, counts=self._counts)
 
     @contextlib.contextmanager
     def _requests(self, prepared: Iterable[bytes]) -> Iterator[Path]:

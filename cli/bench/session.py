@@ -81,7 +81,7 @@ class Session:
             measured = self._measures(workspace, plain, self._groups, say)
             delayed = self._measures(workspace, slow, self._slow_groups, say, self._delay_ms)
             beside = self._ledger(VERSUS_SPECS, self._groups)
-            other = self._other(workspace, beside, say)
+            other = self._other(workspace, beside, plain, say)
             if measured is not None:
                 measured.prepare()
             for number in range(1, self._rounds + 1):
@@ -136,12 +136,14 @@ class Session:
             flush_delay_ms=flush_delay_ms,
         )
 
-    def _other(self, workspace: Workspace, ledger: Ledger, say: Callable[[str], None]) -> "PocketBase | None":
+    def _other(
+        self, workspace: Workspace, ledger: Ledger, ours: Ledger, say: Callable[[str], None]
+    ) -> "PocketBase | None":
         if self._versus is None or not ledger.specs:
             return None
         from cli.bench.pocketbase import PocketBase
 
-        return PocketBase(workspace, ledger, sizes=self._sizes, groups=self._groups, say=say)
+        return PocketBase(workspace, ledger, ours=ours, sizes=self._sizes, groups=self._groups, say=say)
 
     def _sections(self, plain: Ledger, slow: Ledger, beside: Ledger, version: str | None) -> list[Section]:
         title = f"civicnode, {self._sizes.small:,} records unless another number is named"

@@ -108,6 +108,18 @@ def test_a_node_that_misbehaves_fails_its_figures_with_the_reason(
     assert list(scratch.iterdir()) == []
 
 
+def test_one_step_that_fails_leaves_the_others_their_figures() -> None:
+    seen, _ = bench("creates", "disk", "start", fault="rate-limit")
+    missing = {key for key, fault in faults(seen).items() if fault}
+    assert missing == {
+        "creates_c1",
+        "creates_c32",
+        "creates_per_commit",
+        "flushes_per_commit",
+        "disk_creates",
+    }
+
+
 def test_a_node_that_ignores_the_flush_delay_is_caught() -> None:
     seen, _ = bench("creates", fault="no-delay", flush_delay_ms=5)
     assert "does not honour" in (seen.sections[1].figures[0].fault or "")

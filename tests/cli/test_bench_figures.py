@@ -1,7 +1,10 @@
+from itertools import chain
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.bench import rounds
 from cli.bench.figures import (
     SPECS,
     VERSUS_SPECS,
@@ -74,7 +77,7 @@ def test_a_fault_marks_what_its_round_did_not_bring_in_and_nothing_else() -> Non
     held.add("share", Sample(1, 1))
     counts = held.taken()
     held.add("share", Sample(1, 1))
-    held.fail([Group.READS, Group.IMPORT], "it did not start", counts=counts)
+    held.fail(["share", "plain"], "it did not start", counts=counts)
     faults = {figure.spec.key: figure.fault for figure in held.summary()}
     assert faults == {
         "share": None,
@@ -89,7 +92,7 @@ def test_a_fault_after_everything_was_measured_is_a_remark() -> None:
     held = ledger()
     held.add("share", Sample(1, 1))
     for _ in range(2):
-        held.fail([Group.READS], "it did not stop", counts={})
+        held.fail(["share"], "it did not stop", counts={})
     assert verdict_of(held, "share") is Verdict.PASS
     assert held.remarks == ["it did not stop"]
 
@@ -129,6 +132,19 @@ def test_every_figure_has_a_key_of_its_own_and_every_group_a_figure() -> None:
     for spec in (*SPECS, *VERSUS_SPECS):
         assert (spec.against is None) == (spec.other is None)
         assert spec.target is None or not spec.target.compared or spec.against is not None
+
+
+def test_every_figure_is_brought_in_by_some_step_that_can_fail() -> None:
+    steps = (
+        rounds._CREATES,
+        rounds._READS,
+        rounds._PAGES,
+        rounds._IMPORTS,
+        rounds._LARGE_ONCE,
+        rounds._LARGE,
+    )
+    keys = [*chain.from_iterable(steps), "status_help"]
+    assert sorted(keys) == sorted(spec.key for spec in SPECS)
 
 
 def test_slow_flushes_keep_the_shares_and_drop_the_bounds_in_records_a_second() -> None:

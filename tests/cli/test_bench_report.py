@@ -86,7 +86,7 @@ def test_one_figure_that_falls_short_fails_the_run() -> None:
 
 def test_a_missing_figure_says_why_below_the_table() -> None:
     held = Ledger(SPECS[:1])
-    held.fail([SPECS[0].group], "the node did not start", counts={})
+    held.fail([SPECS[0].key], "the node did not start", counts={})
     shown = report()
     failed = Report(
         shown.started_at,
