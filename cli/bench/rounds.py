@@ -1,0 +1,408 @@
+"""One round: a node and the floors under it, measured a few seconds apart.
+
+Room: the order of things. Which processes are started, what each is asked and which
+sample that gives; how a load works is `load`'s business, what a figure means is
+`figures`'. Each step is guarded by itself: when one cannot be measured its figures are
+marked with the reason and the round goes on.
+"""
+
+import contextlib
+import json
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cli.bench.errors import BenchError, ChildFailed, LoadFailed
+from cli.bench.figures import Group, Ledger, Sample, net_share
+from cli.bench.load import Outcome, Plan, write_requests
+from cli.bench.process import Load, Workspace, run_load
+from cli.bench.rawsql import RawOutcome, find_index
+from cli.bench.records import (
+    MODEL,
+    SEED,
+    Question,
+    as_json,
+    canonical_bytes,
+    questions,
+    record_id,
+    records,
+    request,
+)
+from cli.bench.servers import Node, floor_running, node_running, size_on_disk
+
+HELP_MAX_S = 30.0
+IMPORT_MAX_S = 300.0
+MANY = 32
+
+# The figures that one step brings in, and that are missing when it fails.
+_CREATES = (
+    "start_empty",
+    "creates_c1",
+    "creates_c32",
+    "creates_per_commit",
+    "flushes_per_commit",
+    "disk_creates",
+)
+_READS = ("get_c1", "get_c32")
+_PAGES = ("page_c1", "page_c32")
+_IMPORTS = ("import_c1", "import_c2", "get_p99_import")
+_LARGE_ONCE = ("import_large", "disk_import")
+_LARGE = ("start_large", "query_large")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured. Times in seconds are the measured windows, without warm-up."""
+
+    small: int = 10_000  # records in the store that is read and listed
+    large: int = 100_000  # records in the store for start, disk and sorted queries
+    call: int = 1_000  # operations in one batch call
+    calls_beside_gets: int = 20
+    pool: int = 10_000  # different records that creates go through
+    questions: int = 8_000
+    window_s: float = 1.5
+    warmup_s: float = 0.3
+    idle_s: float = 2.0
+    gets_per_second: float = 400.0  # timetable of the GETs beside an import: 1/10 of a core or less
+    help_runs: int = 3
+
+    @classmethod
+    def quick(cls) -> "Sizes":
+        """Enough to see that all of it works; the figures are no more than a hint."""
+        return cls(
+            small=4_000, large=20_000, calls_beside_gets=8, pool=4_000, questions=2_000,
+            window_s=0.5, warmup_s=0.1, idle_s=0.5, help_runs=1,
+        )  # fmt: skip
+
+
+class Rounds:
+    """Measures round after round into a `Ledger`. Every method blocks."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        ledger: Ledger,
+        *,
+        command: Sequence[str],
+        sizes: Sizes,
+        groups: frozenset[Group],
+        say: Callable[[str], None],
+        flush_delay_ms: float = 0,
+    ) -> None:
+        self._workspace = workspace
+        self._ledger = ledger
+        self._command = command
+        self._sizes = sizes
+        self._groups = groups
+        self._say = say
+        self._delay_ms = flush_delay_ms
+        self._counts: dict[str, int] = {}
+        self._large: Path | None = None
+        self._mean_bytes = canonical_bytes(records(min(sizes.pool, 10_000)))
+        self._create_bodies = [as_json(record) for record in records(sizes.pool)]
+
+    def prepare(self) -> None:
+        """Import the large store, once for all rounds."""
+        if not self._wants(Group.START, Group.QUERY, Group.DISK, Group.IMPORT):
+            return
+        self._counts = self._ledger.taken()
+        with self._guarded(*_LARGE_ONCE, *_LARGE):
+            self._say(f"importing {self._sizes.large:,} records")
+            data_dir = self._workspace.directory("large")
+            with node_running(self._workspace, self._command, data_dir) as (node, _):
+                node.define_model()
+                calls = self._import_calls(node, self._sizes.large // self._sizes.call, seed=SEED)
+                self._add_import("import_large", self._load(node.port, calls, once=True))
+                node.expect_total(self._sizes.large)
+            over = size_on_disk(data_dir) / (self._sizes.large * self._mean_bytes)
+            self._ledger.add("disk_import", Sample(over))
+            self._large = data_dir
+
+    def run(self, name: str) -> None:
+        """One whole round, `name` in front of what is said meanwhile."""
+        self._counts = self._ledger.taken()
+        with floor_running(
+            self._workspace, records=self._sizes.small, flush_delay_ms=self._delay_ms
+        ) as floor:
+            if self._wants(Group.CREATES, Group.START, Group.DISK):
+                self._say(f"{name}: creates")
+                self._creating_node(floor)
+            if self._wants(Group.READS, Group.PAGES, Group.IMPORT):
+                self._say(f"{name}: reads, pages and imports")
+                self._reading_node(floor)
+        if self._large is not None and self._wants(Group.START, Group.QUERY):
+            self._say(f"{name}: {self._sizes.large:,} records")
+            self._large_node(self._large)
+        if self._wants(Group.HELP):
+            self._say(f"{name}: help")
+            with self._guarded("status_help"):
+                self._ledger.add("status_help", Sample(self._help_seconds()))
+
+    # A node that only takes creates
+
+    def _creating_node(self, floor: int) -> None:
+        data_dir = self._workspace.directory("creates")
+        with self._guarded(*_CREATES):
+            created = 0
+            with self._node(data_dir) as (node, start_s):
+                self._ledger.add("start_empty", Sample(start_s))
+                if self._wants(Group.CREATES, Group.DISK):
+                    node.define_model()
+                    created = self._creates(node, floor)
+            if created:
+                self._ledger.add(
+                    "disk_creates", Sample(size_on_disk(data_dir) / (created * self._mean_bytes))
+                )
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+    def _creates(self, node: Node, floor: int) -> int:
+        """Creates at 1 and 32 connections beside the floor's; returns how many the node took."""
+        for_floor = [request("POST", "/records", port=floor, body=body) for body in self._create_bodies]
+        target = f"/v1/data/{MODEL}"
+        for_node = [
+            request("POST", target, port=node.port, body=body, token=node.token)
+            for body in self._create_bodies
+        ]
+        at_first = before = node.metrics()
+        created = 0
+        for key, connections in (("creates_c1", 1), ("creates_c32", MANY)):
+            bare = self._load(floor, for_floor, connections=connections, expect=201)
+            before = node.metrics()
+            ours = self._load(node.port, for_node, connections=connections, expect=201)
+            if self._delay_ms and ours.p50_ms < self._delay_ms:
+                raise LoadFailed(f"the node does not honour a flush delay of {self._delay_ms:g} ms")
+            self._add_share(key, ours, bare, is_alone=connections == 1)
+            created += ours.answered
+        after = node.metrics()
+        commits, bodies = "civicnode_commits_total", "civicnode_bodies_total"
+        self._add_ratio("creates_per_commit", bodies, commits, before, after)
+        self._add_ratio("flushes_per_commit", "civicnode_flushes_total", commits, at_first, after)
+        return created
+
+    def _add_ratio(
+        self, key: str, over: str, under: str, before: dict[str, float], after: dict[str, float]
+    ) -> None:
+        missing = [name for name in (over, under) if name not in after]
+        if missing:
+            raise ChildFailed(f"/metrics does not show {', '.join(missing)}")
+        count = after[under] - before.get(under, 0)
+        if count <= 0:
+            raise ChildFailed(f"{under} did not rise during the creates")
+        self._ledger.add(key, Sample((after[over] - before.get(over, 0)) / count))
+
+    # A node that is filled by batch calls, read, listed and filled again
+
+    def _reading_node(self, floor: int) -> None:
+        data_dir = self._workspace.directory("reads")
+        with self._guarded(*_READS, *_PAGES, *_IMPORTS), self._node(data_dir) as (node, _):
+            node.define_model()
+            calls = self._import_calls(node, self._sizes.small // self._sizes.call, seed=SEED)
+            first = self._load(node.port, calls, once=True)
+            node.expect_total(self._sizes.small)
+            self._add_import("import_c1", first)
+            ids = node.ids(self._sizes.small)
+            random.Random(SEED).shuffle(ids)
+            with self._guarded(*_READS):
+                self._reads(node, floor, ids)
+            with self._guarded(*_PAGES):
+                self._pages(node)
+            if self._wants(Group.IMPORT):
+                self._imports(node, ids)
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+    def _reads(self, node: Node, floor: int, ids: list[str]) -> None:
+        if not self._wants(Group.READS):
+            return
+        for_floor = [
+            request("GET", f"/records/{record_id(number)}", port=floor, token=node.token)
+            for number in random.Random(SEED).sample(range(self._sizes.small), self._sizes.small)
+        ]
+        for_node = self._gets(node, ids)
+        for key, connections in (("get_c1", 1), ("get_c32", MANY)):
+            bare = self._load(floor, for_floor, connections=connections)
+            ours = self._load(node.port, for_node, connections=connections)
+            self._add_share(key, ours, bare, is_alone=connections == 1)
+
+    def _pages(self, node: Node) -> None:
+        if not self._wants(Group.PAGES):
+            return
+        asked = questions(self._sizes.questions, self._sizes.small)
+        raw = self._raw(node, asked)
+        wanted = self._listings(node, asked)
+        for key, connections in (("page_c1", 1), ("page_c32", MANY)):
+            ours = self._load(node.port, wanted, connections=connections)
+            sample = Sample(ours.per_second, raw.per_second, None, ours.p50_ms, ours.p99_ms, ours.core_share)
+            self._ledger.add(key, sample)
+
+    def _imports(self, node: Node, ids: list[str]) -> None:
+        held = node.total()
+        count = self._sizes.small // self._sizes.call
+        calls = self._import_calls(node, count, seed=SEED + 1)
+        self._add_import("import_c2", self._load(node.port, calls, once=True, connections=2))
+        gets = self._gets(node, ids)
+        timetable = self._sizes.gets_per_second
+        idle = self._load(node.port, gets, seconds=self._sizes.idle_s, per_second=timetable)
+        beside = self._sizes.calls_beside_gets
+        calls = self._import_calls(node, beside, seed=SEED + 2)
+        busy = self._beside_import(node, calls, gets)
+        sample = Sample(busy.p99_ms, idle.p99_ms, None, busy.p50_ms, busy.p99_ms, busy.core_share)
+        self._ledger.add("get_p99_import", sample)
+        node.expect_total(held + (count + beside) * self._sizes.call)
+
+    def _beside_import(self, node: Node, calls: list[bytes], gets: list[bytes]) -> Outcome:
+        """GETs by timetable from the first call of an import to its last answer."""
+        with self._requests(calls) as call_file, self._requests(gets) as get_file:
+            importing = Plan(node.port, str(call_file), seconds=IMPORT_MAX_S, once=True)
+            reading = Plan(
+                node.port,
+                str(get_file),
+                seconds=IMPORT_MAX_S,
+                warmup_s=0.0,
+                per_second=self._sizes.gets_per_second,
+            )
+            first, second = Load(self._workspace, importing), Load(self._workspace, reading)
+            first.go()
+            second.go()
+            try:
+                first.outcome()
+            finally:
+                second.stop()
+            return second.outcome()
+
+    # A node on the large store
+
+    def _large_node(self, data_dir: Path) -> None:
+        with self._guarded(*_LARGE), self._node(data_dir) as (node, start_s):
+            empty = self._ledger.last("start_empty")
+            self._ledger.add("start_large", Sample(start_s, empty.value if empty else None))
+            if self._wants(Group.QUERY):
+                asked = questions(self._sizes.questions, self._sizes.large, seed=SEED + 3)
+                raw = self._raw(node, asked)
+                ours = self._load(node.port, self._listings(node, asked))
+                sample = Sample(ours.p50_ms, raw.p50_ms, None, ours.p50_ms, ours.p99_ms, ours.core_share)
+                self._ledger.add("query_large", sample)
+
+    # What the steps share
+
+    def _wants(self, *groups: Group) -> bool:
+        return not self._groups.isdisjoint(groups)
+
+    def _node(self, data_dir: Path) -> contextlib.AbstractContextManager[tuple[Node, float]]:
+        return node_running(self._workspace, self._command, data_dir, flush_delay_ms=self._delay_ms)
+
+    @contextlib.contextmanager
+    def _guarded(self, *keys: str) -> Iterator[None]:
+        """Put down why figures are missing instead of ending the round."""
+        try:
+            yield
+        except (BenchError, OSError, KeyError, ValueError) as error:
+            self._ledger.fail(keys, str(error) or type(error).__name__, counts=self._counts)
+
+    @contextlib.contextmanager
+    def _requests(self, prepared: Iterable[bytes]) -> Iterator[Path]:
+        path = self._workspace.file("requests")
+        try:
+            write_requests(path, prepared)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _load(
+        self,
+        port: int,
+        prepared: list[bytes],
+        *,
+        connections: int = 1,
+        seconds: float | None = None,
+        once: bool = False,
+        per_second: float | None = None,
+        expect: int = 200,
+    ) -> Outcome:
+        window_s = IMPORT_MAX_S if once else seconds or self._sizes.window_s
+        with self._requests(prepared) as path:
+            plan = Plan(
+                port=port,
+                requests=str(path),
+                connections=connections,
+                seconds=window_s,
+                warmup_s=self._sizes.warmup_s,
+                once=once,
+                per_second=per_second,
+                expect=expect,
+            )
+            outcome = run_load(self._workspace, plan)
+        if not outcome.measured:
+            raise LoadFailed(f"no answer within the {window_s:g} s that were measured")
+        return outcome
+
+    def _raw(self, node: Node, asked: list[Question]) -> RawOutcome:
+        sizes = self._sizes
+        plan = {"questions": list(map(asdict, asked)), "seconds": sizes.window_s, "warmup_s": sizes.warmup_s}
+        with self._workspace.running("cli.bench.rawsql", str(find_index(node.data_dir))) as child:
+            child.say(json.dumps(plan))
+            answer = json.loads(child.line(sizes.window_s + sizes.warmup_s + 30))
+        if "fault" in answer:
+            raise LoadFailed(answer["fault"])
+        return RawOutcome(**answer)
+
+    def _import_calls(self, node: Node, count: int, *, seed: int) -> list[bytes]:
+        """`count` batch calls, each create by itself and acknowledged with its call."""
+        size = self._sizes.call
+        source = records(count * size, seed=seed)
+        calls: list[bytes] = []
+        for _ in range(count):
+            operations = [
+                {"method": "POST", "path": f"/data/{MODEL}", "body": next(source)} for _ in range(size)
+            ]
+            body = as_json({"atomic": False, "operations": operations})
+            calls.append(request("POST", "/v1/batch", port=node.port, body=body, token=node.token))
+        return calls
+
+    def _gets(self, node: Node, ids: list[str]) -> list[bytes]:
+        return [
+            request("GET", f"/v1/data/{MODEL}/{found}", port=node.port, token=node.token) for found in ids
+        ]
+
+    def _listings(self, node: Node, asked: list[Question]) -> list[bytes]:
+        return [
+            request("GET", f"/v1/data/{MODEL}?{question.query_string()}", port=node.port, token=node.token)
+            for question in asked
+        ]
+
+    def _add_share(self, key: str, ours: Outcome, bare: Outcome, *, is_alone: bool) -> None:
+        """A rate beside the floor's. The load's share of a core is the larger of both."""
+        net = (
+            net_share((ours.per_second, ours.core_share), (bare.per_second, bare.core_share))
+            if is_alone
+            else None
+        )
+        cores = max(ours.core_share, bare.core_share)
+        self._ledger.add(key, Sample(ours.per_second, bare.per_second, net, ours.p50_ms, ours.p99_ms, cores))
+
+    def _add_import(self, key: str, calls: Outcome) -> None:
+        rate = calls.per_second * self._sizes.call
+        self._ledger.add(key, Sample(rate, None, None, calls.p50_ms, calls.p99_ms, calls.core_share))
+
+    def _help_seconds(self) -> float:
+        """The middle one of a few runs of `status --help`."""
+        taken: list[float] = []
+        for _ in range(self._sizes.help_runs):
+            before = time.perf_counter()
+            try:
+                ended = subprocess.run(
+                    [*self._command, "status", "--help"],
+                    capture_output=True,
+                    timeout=HELP_MAX_S,
+                    env=self._workspace.environment(),
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise ChildFailed(f"status --help took more than {HELP_MAX_S:.0f} s") from None
+            taken.append(time.perf_counter() - before)
+            if ended.returncode != 0:
+                raise ChildFailed(f"status --help ended with {ended.returncode}")
+        return sorted(taken)[len(taken) // 2]
