@@ -4,6 +4,9 @@ Room: one root, `StorageError`. Exceptions of LMDB, SQLite and the operating
 system stop at the wall of this package and come out as one of these.
 """
 
+import errno
+from os import PathLike, fspath
+
 
 class StorageError(Exception):
     """Data could not be read or kept."""
@@ -80,3 +83,19 @@ class IndexBehind(StorageError):
 
 class SqlRefused(StorageError):
     """A statement is not a single SELECT, is wrong, or took too long. The text says which."""
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+def os_failure(error: OSError, path: str | PathLike[str]) -> StorageError:
+    """What an error of the operating system at a file of ours means for this node."""
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        return StorageFull(f"no space left for {fspath(path)} ({reason}): free some and try again")
+    if error.errno in _FORBIDDEN:
+        return StorageError(f"{fspath(path)} cannot be used ({reason}): run this as the owner of the data")
+    if error.errno == errno.EIO:
+        return StorageFailed(f"the disk failed at {fspath(path)} ({reason})")
+    return StorageError(f"{fspath(path)} cannot be used ({reason})")

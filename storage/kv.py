@@ -16,16 +16,20 @@ Layouts (integers big-endian, so that byte order is number order):
     verdicts     chain u32, seq u64, index u16      -> text; only of bodies that were not applied
     knowledge    chain u32, other chain u32, seq u64 -> seq u64 of the other chain, known from here on
     collections  space(16) model id                 -> collection u32, local to this store
-    documents    collection u32, id                 -> crc32 u32, CBOR state (`protocol.document`)
+    documents    collection u32, id                 -> CBOR state (`protocol.document`)
     history      collection u32, id, 0, arrival u64, index u16 -> nothing; the arrival tells chain and seq
     arrivals     arrival u64                        -> chain u32, seq u64, then one byte a body: what it did
     local        kind, 0, key                       -> CBOR; belongs to this node and never leaves it
+
+On disk each value follows a crc32 (u32) over its key and itself; see `lmdb_kv`.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Protocol
+
+KEY_MAX_BYTES = 511  # LMDB's limit, and so everyone's
 
 
 class Table(StrEnum):
@@ -63,10 +67,14 @@ class ReadTransaction(Protocol):
 class WriteTransaction(ReadTransaction, Protocol):
     """The one writer's transaction: it reads its own writes."""
 
-    def put(self, table: Table, key: bytes, value: bytes) -> None: ...
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        """Raises `LocalMisuse` unless the key has 1 to `KEY_MAX_BYTES` bytes."""
 
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Put pairs in ascending order, all greater than any key there is: the cheapest way to fill a tree."""
+        """Put pairs in ascending order, all greater than any key there is: the cheapest way to fill a tree.
+
+        Raises `LocalMisuse` if they are not, and then nothing of the transaction can be kept.
+        """
 
     def delete(self, table: Table, key: bytes) -> bool:
         """Whether the key was there."""
@@ -75,12 +83,16 @@ class WriteTransaction(ReadTransaction, Protocol):
 class KeyValueStore(Protocol):
     """Opened once a process. Readers do not block the writer nor one another."""
 
-    def read(self) -> AbstractContextManager[ReadTransaction]: ...
+    failure: str | None  # why there are no more writes, after a flush that failed
+
+    def read(self) -> AbstractContextManager[ReadTransaction]:
+        """The state that was last written, unchanged for as long as the block lasts."""
 
     def write(self) -> AbstractContextManager[WriteTransaction]:
         """Durable once the block ends; nothing of it is kept if the block raises.
 
-        Blocks on the disk: call it on the writer thread. Raises `StorageFull` or `StorageFailed` at the end.
+        Blocks on the disk: call it on the writer thread. Raises `StorageFull` or `StorageFailed` at the end; what
+        the engine refused within the block is raised there once more, should someone have caught it.
         """
 
     def statistics(self) -> dict[str, int]:

@@ -3,121 +3,267 @@
 Room: the only module that imports LMDB. `writemap` stays off (a full disk would
 kill the process) and so does every option that trades durability for speed. A
 commit is two flushes: the pages, then the meta page that makes them count.
+
+The engine does not notice a flipped bit, so every value carries a checksum over
+its key and itself, and a key that is not found is believed only if its
+neighbours are whole and in order. What is read here was written here, or it is
+`StoreDamaged`.
 """
 
 import errno
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from zlib import crc32
 
 import lmdb
 
-from storage.errors import StorageFailed, StorageFull, StoreDamaged
-from storage.kv import Table
+from protocol.errors import LocalMisuse
+from storage.errors import StorageError, StorageFailed, StorageFull, StoreDamaged, os_failure
+from storage.kv import KEY_MAX_BYTES, Table
 
 DATA_FILE = "data.mdb"
+LOCK_TABLE_FILE = "lock.mdb"
 MAP_SIZE_BYTES = 256 << 30  # address space, not disk: a full disk is the one limit that users meet
 MAP_SIZE_SMALL_BYTES = 64 << 30
 _FLUSHES_PER_COMMIT = 2
 _READERS_MAX = 512
+_LOCK_TABLE_BYTES = 64 << 10  # 64 bytes a reader and a header
+_CHECKSUM_BYTES = 4
+_NO_GAP: tuple[bytes, bytes | None] = (b"\xff" * (KEY_MAX_BYTES + 1), None)
+
+
+class _Handles(dict[Table, "lmdb._Database"]):
+    """The open tables. One that is missing is told only to those who ask for it: a newer release may have moved it."""
+
+    def __missing__(self, table: Table) -> "lmdb._Database":
+        raise StoreDamaged(f"the record has no table {table}: run `civicnode doctor`, or `civicnode restore` a backup")
 
 
 class LmdbTransaction:
-    """Reads and, within `LmdbKeyValueStore.write`, writes."""
+    """Reads and, within `LmdbKeyValueStore.write`, writes. `failure` is what made it unfit to be committed."""
 
-    __slots__ = ("_handles", "_transaction")
+    __slots__ = ("_gaps", "_handles", "_path", "_transaction", "failure")
 
-    def __init__(self, transaction: "lmdb.Transaction", handles: dict[Table, object]) -> None:
+    def __init__(self, transaction: "lmdb.Transaction[bytes]", handles: _Handles, path: str) -> None:
         self._transaction = transaction
         self._handles = handles
+        self._path = path
+        self._gaps: dict[Table, tuple[bytes, bytes | None]] | None = None
+        self.failure: Exception | None = None
+
+    def __enter__(self) -> "LmdbTransaction":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._transaction.abort()
 
     def get(self, table: Table, key: bytes) -> bytes | None:
-        return self._transaction.get(key, None, self._handles[table])
+        try:
+            stored = self._transaction.get(key, None, self._handles[table])
+        except lmdb.Error as error:
+            raise self._fail(error, key) from error
+        if stored is None:
+            self._check_absence(table, key)
+            return None
+        value = stored[_CHECKSUM_BYTES:]
+        if crc32(value, crc32(key)) != int.from_bytes(stored[:_CHECKSUM_BYTES], "big"):
+            raise self._damaged(table)
+        return value
+
+    def _check_absence(self, table: Table, key: bytes) -> None:
+        """Raise unless the key's neighbours are whole and on their sides of it.
+
+        A bit flipped in a key, or in one of the keys that lead to it, would otherwise make data vanish in silence.
+        """
+        if self._gaps is None:
+            self._gaps = {}
+        low, high = self._gaps.get(table, _NO_GAP)
+        if low < key and (high is None or key < high):
+            return  # as for the key before: creates ask for one new id after the other
+        try:
+            with self._transaction.cursor(self._handles[table]) as cursor:
+                high = self._whole(table, *cursor.item())[0] if cursor.set_range(key) else None
+                has_low = cursor.last() if high is None else cursor.prev()
+                low = self._whole(table, *cursor.item())[0] if has_low else b""
+        except lmdb.Error as error:
+            raise self._fail(error, key) from error
+        if not low < key or (high is not None and not key < high):
+            raise self._damaged(table)
+        self._gaps[table] = low, high
+
+    def _whole(self, table: Table, key: bytes, stored: bytes) -> tuple[bytes, bytes]:
+        value = stored[_CHECKSUM_BYTES:]
+        if crc32(value, crc32(key)) != int.from_bytes(stored[:_CHECKSUM_BYTES], "big"):
+            raise self._damaged(table)
+        return key, value
 
     def scan(self, table: Table, start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        with self._transaction.cursor(self._handles[table]) as cursor:
-            if not cursor.set_range(start):
-                return
-            for key, value in cursor:
-                if stop is not None and key >= stop:
+        try:
+            with self._transaction.cursor(self._handles[table]) as cursor:
+                if not (self._seek(cursor, table, start) if start else cursor.first()):
                     return
-                yield key, value
+                for key, stored in cursor:
+                    pair = self._whole(table, key, stored)
+                    if stop is not None and key >= stop:
+                        return
+                    yield pair
+        except lmdb.Error as error:
+            raise self._fail(error, start) from error
+
+    def _seek(self, cursor: "lmdb.Cursor[bytes]", table: Table, start: bytes) -> bool:
+        """Go to the first key that is not less than `start`, and make sure that it is the first."""
+        found = cursor.set_range(start)
+        if found and cursor.key() < start:
+            raise self._damaged(table)
+        if (cursor.prev() if found else cursor.last()) and self._whole(table, *cursor.item())[0] >= start:
+            raise self._damaged(table)
+        return found and cursor.set_range(start)
 
     def last(self, table: Table, start: bytes, stop: bytes | None) -> tuple[bytes, bytes] | None:
-        with self._transaction.cursor(self._handles[table]) as cursor:
-            found = cursor.prev() if stop is not None and cursor.set_range(stop) else cursor.last()
-            return cursor.item() if found and cursor.key() >= start else None
+        try:
+            with self._transaction.cursor(self._handles[table]) as cursor:
+                if stop is not None and self._seek(cursor, table, stop):
+                    self._whole(table, *cursor.item())
+                    found = cursor.prev()
+                else:
+                    found = cursor.last()
+                if not found:
+                    return None
+                pair = self._whole(table, *cursor.item())
+                return pair if pair[0] >= start else None
+        except lmdb.Error as error:
+            raise self._fail(error, start) from error
 
     def count(self, table: Table) -> int:
-        return self._transaction.stat(self._handles[table])["entries"]
+        try:
+            return self._transaction.stat(self._handles[table])["entries"]
+        except lmdb.Error as error:
+            raise self._fail(error) from error
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
-        self._transaction.put(key, value, True, True, False, self._handles[table])
+        stored = crc32(value, crc32(key)).to_bytes(_CHECKSUM_BYTES, "big") + value
+        try:
+            self._transaction.put(key, stored, True, True, False, self._handles[table])
+        except lmdb.Error as error:
+            raise self._fail(error, key) from error
 
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        with self._transaction.cursor(self._handles[table]) as cursor:
-            cursor.putmulti(pairs, append=True)
+        stored = [(k, crc32(v, crc32(k)).to_bytes(_CHECKSUM_BYTES, "big") + v) for k, v in pairs]
+        try:
+            with self._transaction.cursor(self._handles[table]) as cursor:
+                _, added = cursor.putmulti(stored, append=True)
+        except lmdb.Error as error:
+            raise self._fail(error, *(key for key, _ in stored)) from error
+        if added != len(stored):  # the engine skips what is out of order, in silence
+            self.failure = LocalMisuse(f"{len(stored) - added} keys appended to {table} are not above all others")
+            raise self.failure
 
     def delete(self, table: Table, key: bytes) -> bool:
-        return self._transaction.delete(key, b"", self._handles[table])
+        try:
+            return self._transaction.delete(key, b"", self._handles[table])
+        except lmdb.Error as error:
+            raise self._fail(error, key) from error
+
+    def unsound(self, table: Table) -> Iterator[bytes]:
+        """Keys whose values do not fit their checksums, or that a search does not find. For `doctor`."""
+        handle = self._handles[table]
+        try:
+            with self._transaction.cursor(handle) as cursor:
+                for key, stored in cursor:
+                    value = stored[_CHECKSUM_BYTES:]
+                    is_whole = crc32(value, crc32(key)) == int.from_bytes(stored[:_CHECKSUM_BYTES], "big")
+                    if not is_whole or self._transaction.get(key, None, handle) != stored:
+                        yield key
+        except lmdb.Error as error:
+            raise self._fail(error) from error
+
+    def _damaged(self, table: Table) -> StoreDamaged:
+        return StoreDamaged(f"{self._path} is damaged (in {table}): run `civicnode doctor`")
+
+    def _fail(self, error: "lmdb.Error", *keys: bytes) -> Exception:
+        """What an engine's error means. The transaction is not fit to be committed, whoever catches this."""
+        if isinstance(error, lmdb.BadValsizeError):
+            size = next((len(key) for key in keys if not 0 < len(key) <= KEY_MAX_BYTES), 0)
+            self.failure = LocalMisuse(f"a key of {size} bytes: keys have 1 to {KEY_MAX_BYTES}")
+        else:
+            self.failure = _translated(error, self._path)
+        return self.failure
 
 
 class LmdbKeyValueStore:
     """`KeyValueStore` in a directory. One process opens it at a time: `gate` holds the lock."""
 
-    def __init__(self, directory: str, *, flush_delay_ms: float = 0) -> None:
-        """`flush_delay_ms` makes every flush slower, to see what a slow disk would do to a figure."""
+    def __init__(self, directory: str, *, flush_delay_ms: float = 0, read_only: bool = False) -> None:
+        """`flush_delay_ms` makes every flush slower, to see what a slow disk would do to a figure.
+
+        `read_only` leaves every file as it is; the record must be there then. Raises `StorageError`.
+        """
         self._path = os.path.join(directory, DATA_FILE)
         self._flush_delay_s = _FLUSHES_PER_COMMIT * flush_delay_ms / 1000
         self._commits = 0
-        self._failed: str | None = None
-        options = dict(subdir=True, max_dbs=len(Table), max_readers=_READERS_MAX, mode=0o600, meminit=False,
-                       sync=True, metasync=True, writemap=False, max_spare_txns=8)  # fmt: skip
+        self.failure: str | None = None
+        if not read_only:
+            _reserve_lock_table(os.path.join(directory, LOCK_TABLE_FILE))
         try:
-            try:
-                self._environment = lmdb.open(directory, map_size=MAP_SIZE_BYTES, **options)
-            except lmdb.MemoryError:  # a device or a container that does not give so much address space
-                self._environment = lmdb.open(directory, map_size=MAP_SIZE_SMALL_BYTES, **options)
-            self._handles = {table: self._environment.open_db(table.encode()) for table in Table}
+            self._environment = _open(directory, read_only)
         except lmdb.Error as error:
             raise _translated(error, self._path) from error
+        try:
+            self._handles = self._open_tables(read_only)
+        except lmdb.Error as error:
+            self._environment.close()
+            raise _translated(error, self._path) from error
 
-    @contextmanager
-    def read(self) -> Iterator[LmdbTransaction]:
-        with self._environment.begin() as transaction:
-            yield LmdbTransaction(transaction, self._handles)
+    def _open_tables(self, read_only: bool) -> _Handles:
+        """The tables: all made at once in a new record, all to be there in an old one."""
+        handles = _Handles()
+        if not read_only and self._environment.stat()["entries"] == 0:
+            with self._environment.begin(write=True) as transaction:
+                return _Handles({t: self._environment.open_db(t.encode(), transaction) for t in Table})
+        for table in Table:
+            with suppress(lmdb.NotFoundError):
+                handles[table] = self._environment.open_db(table.encode(), create=False)
+        return handles
+
+    def read(self) -> LmdbTransaction:
+        try:
+            return LmdbTransaction(self._environment.begin(), self._handles, self._path)
+        except lmdb.Error as error:
+            raise _translated(error, self._path) from error
 
     @contextmanager
     def write(self) -> Iterator[LmdbTransaction]:
-        if self._failed:
-            raise StorageFailed(self._failed)
-        transaction = self._environment.begin(write=True)
+        if self.failure:
+            raise StorageFailed(self.failure)
         try:
-            yield LmdbTransaction(transaction, self._handles)
+            transaction = self._environment.begin(write=True)
         except lmdb.Error as error:
-            transaction.abort()
-            raise _translated(error, self._path) from error
+            raise self._stopped_by(error) from error
+        held = LmdbTransaction(transaction, self._handles, self._path)
+        try:
+            yield held
+            if held.failure is not None:  # someone has caught it and gone on
+                raise held.failure
         except BaseException:
             transaction.abort()
             raise
         try:
             transaction.commit()
         except lmdb.Error as error:
-            failure = _translated(error, self._path, self._free_bytes())
-            if isinstance(failure, StorageFailed):
-                self._failed = f"{failure}; restart the node, which verifies the record first"
-            raise failure from error
+            raise self._stopped_by(error) from error
         if self._flush_delay_s:
             time.sleep(self._flush_delay_s)
         self._commits += 1
 
-    def _free_bytes(self) -> int | None:
-        try:
-            facts = os.statvfs(self._path)
-        except OSError:
-            return None
-        return facts.f_bavail * facts.f_frsize
+    def _stopped_by(self, error: "lmdb.Error") -> Exception:
+        """After a failed flush nobody knows what reached the disk: no more writes until the record was verified."""
+        failure = _translated(error, self._path)
+        if isinstance(failure, StorageFailed):
+            self.failure = f"{failure}; restart the node, which verifies the record first"
+        return failure
 
     def statistics(self) -> dict[str, int]:
         info = self._environment.info()
@@ -128,32 +274,77 @@ class LmdbKeyValueStore:
             "used_bytes": (info["last_pgno"] + 1) * page,
         }
 
-    def copy_to(self, directory: str) -> None:
-        """A compact, consistent copy into an empty directory, while reads and writes go on. Blocks."""
+    def copy_to(self, descriptor: int) -> None:
+        """Write a compact, consistent copy to an open file from where it stands, while reads and writes go on.
+
+        Not flushed. Blocks, without holding up other threads.
+        """
         try:
-            self._environment.copy(directory, compact=True)
+            self._environment.copyfd(descriptor, compact=True)
         except lmdb.Error as error:
-            raise _translated(error, directory) from error
+            raise _translated(error, "the copy of the record") from error
 
     def close(self) -> None:
         self._environment.close()
 
 
-# The engine answers a write that did not fit with the bare error number, or with EIO for a short write.
+def _open(directory: str, read_only: bool) -> "lmdb.Environment":
+    for size_bytes in (MAP_SIZE_BYTES, MAP_SIZE_SMALL_BYTES):
+        try:
+            return lmdb.open(
+                directory, map_size=size_bytes, subdir=True, max_dbs=len(Table), max_readers=_READERS_MAX,
+                mode=0o600, meminit=False, sync=True, metasync=True, writemap=False, max_spare_txns=8,
+                readonly=read_only, lock=not read_only, create=not read_only,
+            )  # fmt: skip
+        except lmdb.MemoryError:  # a device or a container that does not give so much address space
+            if size_bytes == MAP_SIZE_SMALL_BYTES:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _reserve_lock_table(path: str) -> None:
+    """Give the table of readers its place on the disk: it is mapped and written, and a full disk would kill us then.
+
+    Whoever opens the record alone, as we do, makes the table anew.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.pwrite(descriptor, bytes(_LOCK_TABLE_BYTES), 0) < _LOCK_TABLE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise os_failure(error, path) from error
+
+
+# The engine answers a write that did not fit with the system's error, or with EIO after a short write.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FULL_BELOW_BYTES = 1 << 20
+_DAMAGED = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.VersionMismatchError,
+            lmdb.NotFoundError, lmdb.IncompatibleError)  # fmt: skip
 
 
-def _translated(error: "lmdb.Error", path: str, free_bytes: int | None = None) -> Exception:
-    """What an LMDB error means for this node."""
-    text = str(error)
+def _translated(error: "lmdb.Error", path: str) -> StorageError:
+    """What an error of the engine means for this node."""
     if isinstance(error, lmdb.MapFullError):
         return StorageFull(f"the store at {path} has reached its limit of address space")
-    if isinstance(error, lmdb.DiskError) or os.strerror(errno.ENOSPC) in text or os.strerror(errno.EDQUOT) in text:
+    if isinstance(error, lmdb.DiskError) or error.code in _FULL or _is_short_write(error, path):
         return StorageFull(f"no space left for {path}: free some, and writes resume by themselves")
-    if free_bytes is not None and free_bytes < _FULL_BELOW_BYTES:
-        return StorageFull(f"no space left for {path}: free some, and writes resume by themselves")
-    damaged = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError, lmdb.PanicError,
-               lmdb.VersionMismatchError, lmdb.BadDbiError)  # fmt: skip
-    if isinstance(error, damaged):
-        return StoreDamaged(f"{path} is damaged ({text}): run `civicnode doctor`, or `civicnode restore` a backup")
-    return StorageFailed(f"the disk failed at {path} ({text})")
+    if isinstance(error, _DAMAGED):
+        return StoreDamaged(f"{path} is damaged ({error}): run `civicnode doctor`, or `civicnode restore` a backup")
+    if isinstance(error, lmdb.ReadonlyError):
+        return StorageError(f"{path} cannot be opened for writing ({error}): run the node as the owner of its data")
+    if isinstance(error, lmdb.MemoryError):
+        return StorageError(f"there is not enough address space for {path}: raise the process's limit")
+    return StorageFailed(f"the disk failed at {path} ({error})")
+
+
+def _is_short_write(error: "lmdb.Error", path: str) -> bool:
+    if error.code != errno.EIO:
+        return False
+    try:
+        facts = os.statvfs(os.path.dirname(path) or ".")
+    except OSError:
+        return False
+    return facts.f_bavail * facts.f_frsize < _FULL_BELOW_BYTES

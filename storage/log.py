@@ -74,6 +74,7 @@ class LogReader:
         return self._transaction.get(Table.SIGNATURES, _u32(chain) + _u64(seq))
 
     def body(self, chain: Chain, seq: int, index: int) -> bytes | None:
+        """A stored body, or None if it was dropped."""
         return self._transaction.get(Table.BODIES, _u32(chain) + _u64(seq) + index.to_bytes(2, "big"))
 
     def commit(self, chain: Chain, seq: int) -> Commit | None:
@@ -153,9 +154,10 @@ class LogWriter(LogReader):
         transaction.put(Table.HEADS, _u32(chain), encode([header.seq, commit.hash, header.hlc]))
         transaction.put(Table.HEADERS, key, commit.header_bytes)
         if commit.signature is not None:
+            newest = transaction.last(Table.SIGNATURES, _u32(chain), key)
+            if newest is not None and int.from_bytes(newest[0][4:], "big") % SIGNATURE_KEPT_EVERY:
+                transaction.delete(Table.SIGNATURES, newest[0])  # this one proves all that it proved
             transaction.put(Table.SIGNATURES, key, commit.signature)
-            if header.seq > 1 and (header.seq - 1) % SIGNATURE_KEPT_EVERY:
-                transaction.delete(Table.SIGNATURES, _u32(chain) + _u64(header.seq - 1))
         pairs = [
             (key + index.to_bytes(2, "big"), body) for index, body in enumerate(commit.bodies) if body is not None
         ]

@@ -1,23 +1,49 @@
 """The key-value store in memory: for tests and simulations, behaving as the one on disk does.
 
-Room: sorted keys beside a dictionary, per table. A write works on the live
-tables and undoes itself if it fails. There is one thread: a reader never
-overlaps a writer. `fail_next_write` shows what a full or failing disk does.
+Room: sorted keys beside a dictionary, per table. A write is laid over the tables
+and becomes part of them when it ends, so that it can be dropped and nobody sees
+half of it. A table that is being read when a write ends is copied first.
+`fail_next_write` shows what a full or failing disk does.
 """
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from heapq import merge
 
-from storage.kv import Table
+from protocol.errors import LocalMisuse
+from storage.errors import StorageFailed
+from storage.kv import KEY_MAX_BYTES, Table
 
 
 class _Sorted:
+    """Pairs in the order of their keys. In an overlay, None stands for a key that was deleted."""
+
     __slots__ = ("keys", "values")
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
-        self.values: dict[bytes, bytes] = {}
+        self.values: dict[bytes, bytes | None] = {}
+
+    def copy(self) -> "_Sorted":
+        other = _Sorted()
+        other.keys, other.values = self.keys.copy(), self.values.copy()
+        return other
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        if key not in self.values:
+            if not self.keys or key > self.keys[-1]:
+                self.keys.append(key)
+            else:
+                insort(self.keys, key)
+        self.values[key] = value
+
+    def remove(self, key: bytes) -> None:
+        if self.values.pop(key, None) is not None:
+            del self.keys[bisect_left(self.keys, key)]
+
+    def range(self, start: bytes, stop: bytes | None) -> range:
+        return range(bisect_left(self.keys, start), len(self.keys) if stop is None else bisect_left(self.keys, stop))
 
 
 class MemoryTransaction:
@@ -25,56 +51,71 @@ class MemoryTransaction:
 
     def __init__(self, tables: dict[Table, _Sorted]) -> None:
         self._tables = tables
-        self._before: list[tuple[Table, bytes, bytes | None]] = []
+        self.overlays: dict[Table, _Sorted] = {}
+        self.failure: Exception | None = None
 
     def get(self, table: Table, key: bytes) -> bytes | None:
+        overlay = self.overlays.get(table)
+        if overlay is not None and key in overlay.values:
+            return overlay.values[key]
         return self._tables[table].values.get(key)
 
-    def _range(self, table: Table, start: bytes, stop: bytes | None) -> range:
-        keys = self._tables[table].keys
-        return range(bisect_left(keys, start), len(keys) if stop is None else bisect_left(keys, stop))
-
     def scan(self, table: Table, start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        held = self._tables[table]
-        for position in self._range(table, start, stop):
-            key = held.keys[position]
-            yield key, held.values[key]
+        held, overlay = self._tables[table], self.overlays.get(table)
+        keys: Iterable[bytes] = (held.keys[i] for i in held.range(start, stop))
+        if overlay is not None:
+            found = overlay.range(start, stop)
+            keys = merge((key for key in keys if key not in overlay.values), (overlay.keys[i] for i in found))
+        for key in keys:
+            value = self.get(table, key)
+            if value is not None:
+                yield key, value
 
     def last(self, table: Table, start: bytes, stop: bytes | None) -> tuple[bytes, bytes] | None:
-        held = self._tables[table]
-        positions = self._range(table, start, stop)
-        return (held.keys[positions[-1]], held.values[held.keys[positions[-1]]]) if positions else None
+        best: tuple[bytes, bytes] | None = None
+        overlay = self.overlays.get(table)
+        for source in (self._tables[table], overlay):
+            for position in reversed(source.range(start, stop) if source is not None else ()):
+                assert source is not None
+                key = source.keys[position]
+                value = self.get(table, key)
+                if value is not None:
+                    best = max(best or (key, value), (key, value))
+                    break
+        return best
 
     def count(self, table: Table) -> int:
-        return len(self._tables[table].keys)
+        held, overlay = self._tables[table].values, self.overlays.get(table)
+        changes = overlay.values.items() if overlay is not None else ()
+        return len(held) + sum((value is not None) - (key in held) for key, value in changes)
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
-        held = self._tables[table]
-        self._before.append((table, key, held.values.get(key)))
-        if key not in held.values:
-            insort(held.keys, key)
-        held.values[key] = value
+        if not 0 < len(key) <= KEY_MAX_BYTES:
+            self.failure = LocalMisuse(f"a key of {len(key)} bytes: keys have 1 to {KEY_MAX_BYTES}")
+            raise self.failure
+        self._overlay(table).put(key, value)
 
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        newest = self.last(table, b"", None)
+        last = newest[0] if newest else b""
         for key, value in pairs:
+            if key <= last:
+                self.failure = LocalMisuse(f"keys appended to {table} are not above all others")
+                raise self.failure
             self.put(table, key, value)
+            last = key
 
     def delete(self, table: Table, key: bytes) -> bool:
-        held = self._tables[table]
-        if key not in held.values:
+        if self.get(table, key) is None:
             return False
-        self._before.append((table, key, held.values.pop(key)))
-        del held.keys[bisect_left(held.keys, key)]
+        self._overlay(table).put(key, None)
         return True
 
-    def undo(self) -> None:
-        """Put everything back as it was when the transaction began."""
-        before, self._before = self._before, []
-        for table, key, value in reversed(before):
-            if value is None:
-                self.delete(table, key)
-            else:
-                self.put(table, key, value)
+    def _overlay(self, table: Table) -> _Sorted:
+        overlay = self.overlays.get(table)
+        if overlay is None:
+            overlay = self.overlays[table] = _Sorted()
+        return overlay
 
 
 class MemoryKeyValueStore:
@@ -82,28 +123,50 @@ class MemoryKeyValueStore:
 
     def __init__(self) -> None:
         self._tables = {table: _Sorted() for table in Table}
+        self._readers = 0
         self._commits = 0
+        self.failure: str | None = None
         self.fail_next_write: Exception | None = None
 
     @contextmanager
     def read(self) -> Iterator[MemoryTransaction]:
-        yield MemoryTransaction(self._tables)
+        self._readers += 1
+        try:
+            yield MemoryTransaction(dict(self._tables))
+        finally:
+            self._readers -= 1
 
     @contextmanager
     def write(self) -> Iterator[MemoryTransaction]:
+        if self.failure:
+            raise StorageFailed(self.failure)
         transaction = MemoryTransaction(self._tables)
-        try:
-            yield transaction
-            if self.fail_next_write is not None:
-                failure, self.fail_next_write = self.fail_next_write, None
-                raise failure
-        except BaseException:
-            transaction.undo()
-            raise
+        yield transaction
+        if transaction.failure is not None:
+            raise transaction.failure
+        if self.fail_next_write is not None:
+            failure, self.fail_next_write = self.fail_next_write, None
+            if isinstance(failure, StorageFailed):
+                self.failure = str(failure)
+            raise failure
+        for table, overlay in transaction.overlays.items():
+            self._lay(table, overlay)
         self._commits += 1
 
+    def _lay(self, table: Table, overlay: _Sorted) -> None:
+        if self._readers:
+            self._tables[table] = self._tables[table].copy()
+        held = self._tables[table]
+        for key in overlay.keys:
+            value = overlay.values[key]
+            if value is None:
+                held.remove(key)
+            else:
+                held.put(key, value)
+
     def statistics(self) -> dict[str, int]:
-        used = sum(len(k) + len(v) for held in self._tables.values() for k, v in held.values.items())
+        pairs = (pair for held in self._tables.values() for pair in held.values.items())
+        used = sum(len(key) + len(value or b"") for key, value in pairs)
         return {"commits": self._commits, "flushes": 0, "used_bytes": used}
 
     def close(self) -> None:

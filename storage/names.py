@@ -5,7 +5,10 @@ local to one store and never leave it. Long random keys would make every tree
 slow once it outgrows memory; a number keeps keys short and append-mostly.
 """
 
+from collections.abc import Iterator
+
 from protocol.ids import AUTHOR_BYTES, SPACE_ID_BYTES, Author, SpaceId
+from storage.errors import StoreDamaged
 from storage.kv import ReadTransaction, Table, WriteTransaction
 
 Chain = int
@@ -16,19 +19,21 @@ class Names:
     """Both directories, in both directions. New numbers are given on the writer thread only."""
 
     def __init__(self, transaction: ReadTransaction) -> None:
+        """Raises `StoreDamaged` if numbers are missing or a name is not of its form."""
         self._chains: dict[tuple[bytes, bytes], Chain] = {}
         self._authors: list[tuple[SpaceId, Author]] = []
         self._collections: dict[tuple[bytes, str], Collection] = {}
         self._models: list[tuple[SpaceId, str]] = []
         self._new: list[tuple[Table, tuple[bytes, bytes] | tuple[bytes, str]]] = []
-        chains = {int.from_bytes(value, "big"): key for key, value in transaction.scan(Table.CHAINS, b"", None)}
-        for number in sorted(chains):
-            key = chains[number]
+        for key in _in_order(transaction, Table.CHAINS):
+            if len(key) != SPACE_ID_BYTES + AUTHOR_BYTES:
+                raise StoreDamaged(f"the name of a chain has {len(key)} bytes: run `civicnode doctor`")
             self._add_chain(SpaceId(key[:SPACE_ID_BYTES]), Author(key[SPACE_ID_BYTES:]))
-        found = {int.from_bytes(value, "big"): key for key, value in transaction.scan(Table.COLLECTIONS, b"", None)}
-        for number in sorted(found):
-            key = found[number]
-            self._add_collection(SpaceId(key[:SPACE_ID_BYTES]), key[SPACE_ID_BYTES:].decode())
+        for key in _in_order(transaction, Table.COLLECTIONS):
+            try:
+                self._add_collection(SpaceId(key[:SPACE_ID_BYTES]), key[SPACE_ID_BYTES:].decode())
+            except UnicodeDecodeError as error:
+                raise StoreDamaged("the name of a collection is not text: run `civicnode doctor`") from error
 
     def _add_chain(self, space: SpaceId, author: Author) -> Chain:
         self._chains[space, author] = len(self._authors)
@@ -53,6 +58,10 @@ class Names:
     def chains_of(self, space: bytes) -> list[tuple[Chain, Author]]:
         return [(number, author) for number, (held, author) in enumerate(self._authors) if held == space]
 
+    def spaces_of(self, author: bytes) -> list[SpaceId]:
+        """The spaces in which an author has a chain here."""
+        return [space for space, held in self._authors if held == author]
+
     def collection(self, space: bytes, model: str) -> Collection | None:
         return self._collections.get((space, model))
 
@@ -68,7 +77,6 @@ class Names:
         if number is None:
             number = self._add_chain(space, author)
             self._new.append((Table.CHAINS, (space, author)))
-            assert len(author) == AUTHOR_BYTES
             transaction.put(Table.CHAINS, space + author, number.to_bytes(4, "big"))
         return number
 
@@ -92,3 +100,12 @@ class Names:
                     del self._collections[name]  # type: ignore[arg-type]
                     self._models.pop()
         self._new.clear()
+
+
+def _in_order(transaction: ReadTransaction, table: Table) -> Iterator[bytes]:
+    """The names in a directory in the order of their numbers, which have no holes."""
+    names = {int.from_bytes(value, "big"): key for key, value in transaction.scan(table, b"", None)}
+    for number in range(transaction.count(table)):
+        if number not in names:
+            raise StoreDamaged(f"number {number} of {table} is missing: run `civicnode doctor`")
+        yield names[number]

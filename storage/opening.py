@@ -5,22 +5,31 @@ no node runs. A first start makes the node's key and a network of one.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.clock import HybridClock
-from protocol.commit import NO_PREVIOUS, Header, sign_commit
 from protocol.body import body_hash
-from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, author_of, space_id
-from protocol.integrate import Integrated
+from protocol.clock import HybridClock, ms_of_hlc
+from protocol.commit import NO_PREVIOUS, Header, sign_commit
+from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, author_of, node_of, space_id
+from protocol.integrate import Head, Integrated
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import found_network
-from storage.errors import StoreDamaged
-from storage.gate import Anchor, AnchorFile, DirectoryLock, check_record, must_start_new_life, prepare_directory
-from storage.keyfiles import NETWORK_KEY_FILE, NODE_KEY_FILE, load_or_make_key
+from storage.errors import StorageError, StoreDamaged, os_failure
+from storage.gate import (
+    FOUNDING,
+    AnchorFile,
+    DirectoryLock,
+    check_record,
+    must_start_new_life,
+    prepare_directory,
+)
+from storage.keyfiles import NETWORK_KEY_FILE, NODE_KEY_FILE, load_key, load_or_make_key
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.store import Identity, Store
 
+OWN_CLOCK_AHEAD_MAX_MS = 60_000  # DESIGN, "The commit log": further behind its own past, a node starts anew
 RandomBytes = Callable[[int], bytes]
 
 
@@ -55,74 +64,107 @@ class OpenRecord:
     new_life: str | None  # why the node goes on as a new author, if it does
 
     def note(self, space: bytes, seq: int) -> None:
-        """To be called after each commit of our own, before anyone hears of it."""
+        """To be called after each commit of our own, before anyone hears of it. Never raises."""
         self.anchor.note(space, seq)
 
     def close(self) -> None:
-        """Close cleanly: the next start need not verify the record."""
-        self.store.close()
-        facts = (self.directory / DATA_FILE).stat()
-        self.anchor.value.is_clean = True
-        self.anchor.value.size_bytes = facts.st_size
-        self.anchor.write(flush=True)
-        self.anchor.close()
-        self.lock.release()
+        """Close cleanly: the next start need not verify the record, unless a write or a flush has failed."""
+        try:
+            self.store.close()
+            if self.store.keys.failure is None:
+                self.anchor.value.describe((self.directory / DATA_FILE).stat())
+                self.anchor.value.is_clean = True
+                self.anchor.write(flush=True)
+        except (StorageError, OSError):
+            pass  # the next start verifies the record
+        finally:
+            self.anchor.close()
+            self.lock.release()
 
 
-def open_record(directory: Path, *, now_ms: int, random_bytes: RandomBytes, flush_delay_ms: float = 0) -> OpenRecord:
+def open_record(
+    directory: Path, *, now_ms: int, random_bytes: RandomBytes, flush_delay_ms: float = 0
+) -> OpenRecord:
     """Open the record in a directory, made if it is missing.
 
-    Raises `StoreLocked`, `StoreDamaged`, `NewerFormat`, `StorageFull`, another `StorageError`, or OSError.
+    Raises `StoreLocked`, `StoreDamaged`, `NewerFormat`, `StorageFull` or another `StorageError`.
     """
-    prepare_directory(directory)
-    lock = DirectoryLock(directory)
-    try:
-        anchor = AnchorFile(directory)
-        check_record(directory, anchor.value)
-        keys = load_or_make_key(directory / NODE_KEY_FILE, random_bytes(SEED_BYTES))
-        store = Store(LmdbKeyValueStore(str(directory), flush_delay_ms=flush_delay_ms))
+    with ExitStack() as undo:
         try:
-            reason = _settle_identity(directory, store, keys, anchor.value, now_ms, random_bytes)
+            prepare_directory(directory)
+            lock = DirectoryLock(directory)
+            undo.callback(lock.release)
+            anchor = AnchorFile(directory)
+            undo.callback(anchor.close)
+            _pass_gate(directory, anchor)
+            keys = LmdbKeyValueStore(str(directory), flush_delay_ms=flush_delay_ms)
+            undo.callback(keys.close)
+            store = Store(keys)
+            reason, node_keys = _settle_identity(directory, store, anchor, now_ms, random_bytes)
             _take_bearings(directory, store, anchor)
-        except BaseException:
-            store.close()
-            raise
-    except BaseException:
-        lock.release()
-        raise
-    return OpenRecord(directory, store, keys, lock, anchor, reason)
+        except OSError as error:
+            raise os_failure(error, error.filename or directory) from error
+        undo.pop_all()
+    return OpenRecord(directory, store, node_keys, lock, anchor, reason)
 
 
-def _settle_identity(directory: Path, store: Store, keys: KeyPair, anchor: Anchor, now_ms: int,
-                     random_bytes: RandomBytes) -> str | None:
+def _pass_gate(directory: Path, anchor: AnchorFile) -> None:
+    """Make sure that the record may be opened, and that the next start knows that it has been."""
+    record, value = directory / DATA_FILE, anchor.value
+    if value.store_id == FOUNDING:
+        record.unlink(missing_ok=True)  # a first start that did not get to its end: nobody was promised anything
+    check_record(directory, value)
+    if not record.exists():
+        value.store_id = FOUNDING
+        anchor.write(flush=True)
+    elif value.is_clean:
+        value.is_clean = False
+        anchor.write(flush=True)
+
+
+def _settle_identity(
+    directory: Path, store: Store, anchor: AnchorFile, now_ms: int, random_bytes: RandomBytes
+) -> tuple[str | None, KeyPair]:
+    node_key_file = directory / NODE_KEY_FILE
     if store.identity is None:
-        if anchor.store_id:
-            raise StoreDamaged(f"{directory / DATA_FILE} is empty although it held data: "
-                               "run `civicnode doctor`, or `civicnode restore` a backup")  # fmt: skip
+        if anchor.value.store_id != FOUNDING:
+            raise StoreDamaged(
+                f"{directory / DATA_FILE} holds nothing although it exists: "
+                "run `civicnode doctor`, or `civicnode restore` a backup"
+            )
+        keys = load_or_make_key(node_key_file, random_bytes(SEED_BYTES))
         network_keys = load_or_make_key(directory / NETWORK_KEY_FILE, random_bytes(SEED_BYTES))
         found_store(store, keys, network_keys, now_ms=now_ms, random_bytes=random_bytes)
-        return None
-    if store.identity.author[:32] != keys.public:
-        raise StoreDamaged(f"{directory / NODE_KEY_FILE} is not the key of this record: restore both together")
-    reason = must_start_new_life(directory, anchor, store.identity.store_id, own_seqs(store))
+        return None, keys
+    held = load_key(node_key_file)
+    if held is None:
+        raise StorageError(f"{node_key_file} is missing: put it back from a backup, together with the record")
+    if node_of(store.identity.author) != held.public:
+        raise StorageError(f"{node_key_file} is not the key of this record: put both back from one backup")
+    heads = own_heads(store)
+    seqs = {space: head.seq for space, head in heads.items()}
+    reason = must_start_new_life(directory, anchor.value, store.identity.store_id, seqs)
+    ahead_ms = max((ms_of_hlc(head.hlc) for head in heads.values()), default=0) - now_ms
+    if reason is None and ahead_ms > OWN_CLOCK_AHEAD_MAX_MS:
+        reason = f"this device's clock is {ahead_ms // 1000} s behind what it said at the last write"
     if reason is not None:
         renew_identity(store, random_bytes)
-    return reason
+    return reason, held
 
 
 def _take_bearings(directory: Path, store: Store, anchor: AnchorFile) -> None:
     assert store.identity is not None
-    facts = (directory / DATA_FILE).stat()
-    turn = anchor.value.turn
-    anchor.value = Anchor(store.identity.store_id, facts.st_ino, facts.st_dev, False, 0, own_seqs(store), turn)
+    value = anchor.value
+    value.store_id, value.is_clean = store.identity.store_id, False
+    value.describe((directory / DATA_FILE).stat())
+    value.seqs = {space: head.seq for space, head in own_heads(store).items()}
     anchor.write(flush=True)
 
 
-def own_seqs(store: Store) -> dict[bytes, int]:
-    """Our highest seq in every space of the record."""
+def own_heads(store: Store) -> dict[bytes, Head]:
+    """The newest commit of our own chain in every space of the record."""
     assert store.identity is not None
     author = store.identity.author
     with store.read() as snapshot:
-        spaces = {store.system, *(store.space(application) for application in snapshot.applications())}
-        heads = {space: snapshot.head(space, author) for space in spaces}
-    return {space: head.seq for space, head in heads.items() if head is not None}
+        heads = {space: snapshot.head(space, author) for space in store.names.spaces_of(author)}
+    return {space: head for space, head in heads.items() if head is not None}

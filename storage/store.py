@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.commit import DEP_HASH_BYTES, Dep
+from protocol.commit import DEP_HASH_BYTES, Dep, Header
 from protocol.document import Document
 from protocol.encoding import decode, encode
-from protocol.ids import Author, NetworkId, SpaceId, SYSTEM_SPACE_NAME, application_space_name, space_id
+from protocol.errors import ProtocolError
+from protocol.ids import SYSTEM_SPACE_NAME, Author, NetworkId, SpaceId, application_space_name, space_id
 from protocol.integrate import Head, Integrated
 from protocol.membership import Members, Role, decode_genesis
 from storage.documents import DocumentReader, DocumentWriter
@@ -88,8 +89,12 @@ class Batch(Snapshot):
 
     transaction: WriteTransaction
 
-    def __init__(self, transaction: WriteTransaction, names: Names, members: Members | None) -> None:
+    def __init__(self, transaction: WriteTransaction, names: Names, members: Members | None,
+                 author: Author | None, system: SpaceId | None) -> None:
+        """`author` is who this store writes as and `system` the space of its statements; None before it has begun."""
         super().__init__(transaction, names, members)
+        self._author = author
+        self._system = system
         self.log: LogWriter = LogWriter(transaction, names)
         self.documents: DocumentWriter = DocumentWriter(transaction, names)
         self.local: LocalWriter = LocalWriter(transaction)
@@ -106,17 +111,27 @@ class Batch(Snapshot):
         heads = [h for h in self.frontier(header.space) if (h[0], h[1]) not in built_on]
         heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
         self.put_meta("frontier " + header.space.hex(), heads)
+        if header.author == self._author and any(dep.in_system for dep in header.deps):
+            self._keep_named(header)
         return arrival
 
-    def deps(self, space: SpaceId, system: SpaceId, author: Author) -> tuple[Dep, ...]:
-        """What the author's next commit builds on besides its own chain, in the order that the header wants."""
-        named: dict[str, Any] = self.meta("named " + space.hex()) or {}
-        heads = [Dep(False, a, seq, prefix) for a, seq, prefix in self.frontier(space) if a != author]
-        if space != system:
-            state = [list(head) for head in self.frontier(system)]
-            if named.get(author.hex()) != state:
-                heads += [Dep(True, Author(a), seq, prefix) for a, seq, prefix in state]
-                self.put_meta("named " + space.hex(), {author.hex(): state})
+    def _keep_named(self, header: Header) -> None:
+        """Remember which heads of `system` our chain names by now: what it reaches already is not named again."""
+        assert self._system is not None
+        named = self._named(header.space) | {(dep.author, dep.seq) for dep in header.deps if dep.in_system}
+        heads = [[author, seq] for author, seq, _ in self.frontier(self._system) if (author, seq) in named]
+        self.put_meta("named " + header.space.hex(), [header.author, heads])
+
+    def _named(self, space: SpaceId) -> set[tuple[bytes, int]]:
+        author, heads = self.meta("named " + space.hex()) or (None, ())
+        return {(named, seq) for named, seq in heads} if author == self._author else set()
+
+    def deps(self, space: SpaceId) -> tuple[Dep, ...]:
+        """What our next commit builds on besides our own chain, in the order that the header wants."""
+        heads = [Dep(False, a, seq, prefix) for a, seq, prefix in self.frontier(space) if a != self._author]
+        if self._system is not None and space != self._system:
+            named = self._named(space)
+            heads += [Dep(True, a, s, prefix) for a, s, prefix in self.frontier(self._system) if (a, s) not in named]
         return tuple(sorted(heads))
 
     def add_application(self, application: str) -> None:
@@ -133,21 +148,28 @@ class Store:
         self._keys = keys
         self.identity: Identity | None = None
         self._members: Members | None = None
+        self._system: SpaceId | None = None
         with keys.read() as transaction:
+            format = transaction.get(Table.META, b"format")
+            if format is not None and (found := decode(format)) > FORMAT:
+                raise NewerFormat(found=found, readable=FORMAT)
             self.names = Names(transaction)
-            self._load(Snapshot(transaction, self.names, None))
+            if format is not None:
+                self._load(Snapshot(transaction, self.names, None))
+            elif transaction.count(Table.HEADERS):
+                raise StoreDamaged("the record has commits but no identity: run `civicnode doctor`")
 
     def _load(self, snapshot: Snapshot) -> None:
-        found = snapshot.meta("format")
-        if found is None:
-            if snapshot.transaction.count(Table.HEADERS):
-                raise StoreDamaged("the record has commits but no identity: run `civicnode doctor`")
-            return
-        if found > FORMAT:
-            raise NewerFormat(found=found, readable=FORMAT)
-        store_id, epoch, network_id, genesis, author = snapshot.meta("identity")
-        self.identity = Identity(store_id, epoch, NetworkId(network_id), genesis, Author(author))
-        self._members = Members.of_genesis(decode_genesis(genesis))
+        try:
+            store_id, epoch, network_id, genesis, author = snapshot.meta("identity")
+            self._adopt(Identity(store_id, epoch, NetworkId(network_id), genesis, Author(author)))
+        except (TypeError, ValueError, ProtocolError) as error:
+            raise StoreDamaged("the record's identity cannot be read: run `civicnode doctor`") from error
+
+    def _adopt(self, identity: Identity) -> None:
+        self._members = Members.of_genesis(decode_genesis(identity.genesis))
+        self.identity = identity
+        self._system = space_id(identity.network_id, SYSTEM_SPACE_NAME)
 
     @property
     def is_new(self) -> bool:
@@ -165,8 +187,8 @@ class Store:
 
     @property
     def system(self) -> SpaceId:
-        assert self.identity is not None
-        return space_id(self.identity.network_id, SYSTEM_SPACE_NAME)
+        assert self._system is not None
+        return self._system
 
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
@@ -178,7 +200,8 @@ class Store:
         """Durable once the block ends; if it raises, nothing is kept. Blocks; one thread only."""
         try:
             with self._keys.write() as transaction:
-                yield Batch(transaction, self.names, self._members)
+                author = self.identity.author if self.identity else None
+                yield Batch(transaction, self.names, self._members, author, self._system)
         except BaseException:
             self.names.settle(kept=False)
             raise
@@ -192,8 +215,7 @@ class Store:
                                         identity.author])  # fmt: skip
             if founding is not None:
                 batch.keep(founding)
-        self.identity = identity
-        self._members = Members.of_genesis(decode_genesis(identity.genesis))
+        self._adopt(identity)
 
     def counts(self) -> dict[str, int]:
         """`documents` (deleted ones included) and `commits` in the record."""

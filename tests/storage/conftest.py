@@ -1,0 +1,5 @@
+"""What the tests of storage share."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.storage.contract")
