@@ -140,12 +140,12 @@ class Integrator:
                 batch.add_application(application)
                 self._applications[space] = application
                 self.indexer.models_added(self._catalog.add_application(application))
-            deps = batch.deps(space, self._store.system, self._author)
+            deps = batch.deps(space)
             while len(deps) > DEPS_PER_COMMIT_MAX:
                 fold = CommitBuilder(batch, space=space, author=self._author, hlc=self._clock.tick(now_ms),
                                      deps=deps[:DEPS_PER_COMMIT_MAX])  # fmt: skip
                 batch.keep(fold.sign(self._keys))
-                deps = batch.deps(space, self._store.system, self._author)
+                deps = batch.deps(space)
             hlc = self._clock.tick(now_ms)
             builder = CommitBuilder(batch, space=space, author=self._author, hlc=hlc, deps=deps)
             builders[application] = builder
