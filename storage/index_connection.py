@@ -56,12 +56,21 @@ def open_writer(path: str | None) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: str) -> sqlite3.Connection:
-    """A connection that can only read. Raises `sqlite3.Error`."""
+class QueryTooLong(StorageError):
+    """A statement went beyond the steps that its connection allows. Ask again where that may take longer."""
+
+
+def open_reader(path: str, *, steps_max: int | None = None) -> sqlite3.Connection:
+    """A connection that can only read. Raises `sqlite3.Error`.
+
+    With `steps_max` a statement that takes more steps of SQLite's machine ends with `QueryTooLong`.
+    """
     connection = _connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
     try:
         connection.execute("PRAGMA query_only = ON")
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+        if steps_max is not None:
+            connection.set_progress_handler(lambda: 1, steps_max)
     except sqlite3.Error:
         connection.close()
         raise
@@ -131,6 +140,8 @@ class Connections:
 def meaning_of(error: sqlite3.Error) -> StorageError:
     """One of SQLite's errors in our words."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return QueryTooLong("the query takes too many steps")
     if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
         return StorageFull(f"the query index has no room left: {error}")
     if code is None and not isinstance(error, sqlite3.OperationalError):
