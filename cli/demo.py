@@ -63,9 +63,10 @@ def main() -> int:
 
 
 def _demonstrate(console: Console, data_dir: Path) -> None:
+    from aiohttp import ClientError
     from airportsdata import load
 
-    console.print("\n[bold]1. A node starts[/], with an identity and a network of its own", style=HEAD)
+    console.print("[bold]1. A node starts[/], with an identity and a network of its own", style=HEAD)
     began = perf_counter()
     arguments = ["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns", "--name", "demo"]
     with child.node(["--data-dir", str(data_dir), *arguments]) as ready:
@@ -78,7 +79,10 @@ def _demonstrate(console: Console, data_dir: Path) -> None:
             console.print("\n[bold]3. Questions[/]", style=HEAD)
             _ask(console, node)
             console.print(f"\n[bold]4. A change, seen live[/] on /v1/realtime: {WATCHED}", style=HEAD)
-            asyncio.run(_watch(console, node, place.owner_token(data_dir)))
+            try:
+                asyncio.run(_watch(console, node, place.owner_token(data_dir)))
+            except (ClientError, TimeoutError) as fault:
+                raise CliError(f"the change was not seen ({type(fault).__name__}: {fault})") from None
             _leave(console, node, data_dir)
 
 
@@ -95,62 +99,49 @@ def _import(console: Console, node: NodeClient, airports: dict[str, Any]) -> Non
     if outcome.failed:
         raise CliError(f"{outcome.failed} airports were refused, the first is {outcome.faults[0]}")
     console.print(
-        f"   {outcome.created:,} records, each validated, signed, on disk and indexed, "
-        f"in {took_s:.1f} s  [green]({outcome.created / took_s:,.0f}/s)[/]"
+        f"   each validated, signed, on disk and indexed, in {took_s:.1f} s  "
+        f"[green]({outcome.created / took_s:,.0f}/s)[/]"
     )
 
 
 def _ask(console: Console, node: NodeClient) -> None:
-    table = Table(box=None, pad_edge=True, padding=(0, 1))
-    for column in ("request", "answer"):
-        table.add_column(column, overflow="fold")
-    table.add_column("time", justify="right", style="green", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(no_wrap=True, justify="right", style="green", min_width=8)
+    data = "/v1/data/Airport"
 
     def ask(label: str, request: Callable[[], Any], show: Callable[[Any], str]) -> None:
         began = perf_counter()
         answer = request()
         took = _ms(began)
-        table.add_row(label, show(answer), took)
+        table.add_row(f"   {label}", show(answer), took)
 
-    def page(filter_: str, sort: str, order: str) -> Callable[[], Any]:
-        return lambda: node.get("/v1/data/Airport", filter=filter_, sort=sort, order=order, per_page=20)
+    def page(filter_: str, sort: str, order: str) -> None:
+        ask(
+            f"…?filter={filter_}",
+            lambda: node.get(data, filter=filter_, sort=sort, order=order, per_page=20),
+            lambda a: f"{a['total']:,}, from {a['items'][0]['name']}",
+        )
 
-    def names(answer: Any) -> str:
-        first = "; ".join(str(item.get("name")) for item in answer["items"][:2])
-        return f"{answer['total']:,}: {first}; …"
-
-    ask(
-        "GET /v1/data/Airport",
-        lambda: node.get("/v1/data/Airport", per_page=1),
-        lambda a: f"{a['total']:,} records",
-    )
-    ask(
-        f"GET /v1/data/Airport/{WATCHED}",
-        lambda: node.get(f"/v1/data/Airport/{WATCHED}"),
-        lambda a: str(a["name"]),
-    )
-    ask("  ?filter=country:eq:IS&sort=name", page("country:eq:IS", "name", "asc"), names)
-    ask("  ?filter=elevation:gt:13000&sort=elevation", page("elevation:gt:13000", "elevation", "desc"), names)
-    ask(
-        "  ?filter=name:like:%harbour%,country:ne:US",
-        page("name:like:%harbour%,country:ne:US", "name", "asc"),
-        names,
-    )
-    highest = {"field": "elevation", "operation": "max", "alias": "highest"}
+    ask(f"GET {data}", lambda: node.get(data, per_page=1), lambda a: f"{a['total']:,} records")
+    ask(f"GET {data}/{WATCHED}", lambda: node.get(f"{data}/{WATCHED}"), lambda a: str(a["name"]))
+    page("country:eq:IS", "name", "asc")
+    page("elevation:gt:13000", "elevation", "desc")
+    page("name:like:%harbour%", "name", "asc")
     count = {"field": "id", "operation": "count", "alias": "airports"}
-    grouping = {"group_by": ["country"], "aggregations": [count, highest]}
     ask(
-        "POST /v1/data/Airport/aggregate by country",
-        lambda: node.post("/v1/data/Airport/aggregate", grouping),
+        f"POST {data}/aggregate",
+        lambda: node.post(f"{data}/aggregate", {"group_by": ["country"], "aggregations": [count]}),
         lambda rows: (
             f"{len(rows)} countries, most in {max(rows, key=lambda row: row['airports'])['country']}"
         ),
     )
-    sql = "SELECT tz, count(*) FROM Airport GROUP BY tz ORDER BY 2 DESC LIMIT 1"
+    sql = "SELECT tz, count(*) FROM Airport GROUP BY tz ORDER BY 2 DESC"
     ask(
-        f'civicnode query "{sql}"',
+        "civicnode query 'SELECT tz, count(*)…'",
         lambda: node.post("/v1/admin/query", {"sql": sql, "limit": 1}),
-        lambda answer: ": ".join(str(cell) for cell in answer["rows"][0]),
+        lambda answer: "{}: {:,}".format(*answer["rows"][0]),
     )
     console.print(table)
 

@@ -1,4 +1,4 @@
-"""Records into a running node, in batches.
+"""Records into a running node, in batches; or only through the model's rules, to see what a node would say.
 
 Room: cuts a stream of records into requests the node takes, keeps one on its way while the next is prepared,
 and counts what became of each record. Reading files is in `cli.reading`.
@@ -79,6 +79,35 @@ def send(
             pending = batch, sender.submit(node.send, "POST", "/v1/batch", batch.encoded())
         _settle(pending, outcome, report)
     report(outcome.created + outcome.failed)
+    return outcome
+
+
+def check(definition: dict[str, Any], bodies: Iterable[tuple[str, Record]]) -> Outcome:
+    """What would become of `bodies`, by the model's own rules; a node is not asked.
+
+    Whether an id or a unique value is taken already is not seen this way.
+    """
+    from protocol.errors import ModelFault, ProtocolError
+    from protocol.ids import check_instance_id
+    from protocol.schema import parse_definition
+
+    try:
+        model = parse_definition(definition, application=definition.get("application_id", "default"))
+    except ModelFault as fault:
+        raise CliError(f"the model cannot be made: {fault}") from None
+    outcome = Outcome()
+    for place, body in bodies:
+        faults = {}
+        if "id" in body:
+            try:
+                check_instance_id(body["id"])
+            except ProtocolError as fault:
+                faults["id"] = str(fault)
+        faults |= model.check_create({name: value for name, value in body.items() if name != "id"})[1]
+        if faults:
+            outcome.refuse(place, "Validation failed", faults)
+        else:
+            outcome.created += 1
     return outcome
 
 

@@ -4,16 +4,21 @@ Room: asks the node and reads its definitions; makes none.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from cli.client import ApiRefused, NodeClient, segment
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model's fields: name -> type, in the order of its definition."""
+    """A model as the node tells it."""
 
-    name: str
-    fields: dict[str, str]
+    definition: dict[str, Any]
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Name -> type, in the order of the definition."""
+        return {field["name"]: field["type"] for field in self.definition["fields"]}
 
 
 def find(node: NodeClient, name: str) -> Model | None:
@@ -24,7 +29,7 @@ def find(node: NodeClient, name: str) -> Model | None:
         if fault.status == 404:
             return None
         raise
-    return Model(found.get("name", name), {field["name"]: field["type"] for field in found["fields"]})
+    return Model(found)
 
 
 def names(node: NodeClient) -> list[str]:

@@ -33,7 +33,7 @@ def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False)
+        return "" if not value else json.dumps(value, ensure_ascii=False)
     return str(value)
 
 

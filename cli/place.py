@@ -82,7 +82,10 @@ def require_running(data_dir: Path) -> Running:
     """The node running on `data_dir`; raises `NotRunning` with the command that starts it."""
     node = running(data_dir)
     if node is None:
-        require_node_data(data_dir)
+        try:
+            require_node_data(data_dir)
+        except CliError as fault:
+            raise NotRunning(fault.message) from None
         if is_locked(data_dir):
             raise NotRunning(
                 f"a node is just starting in {data_dir}, or another command is at work: try again"

@@ -19,15 +19,18 @@ def progress(what: str, *, quiet: bool = False, total: int = 0) -> Iterator[Repo
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.theme import Theme
 
+    # rich's own colours are made for dark terminals.
+    plain = Theme({"progress.remaining": "none", "progress.download": "none", "bar.back": "bright_black"})
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(complete_style="green", finished_style="green"),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True, theme=plain)) as bar:
         task = bar.add_task(what, total=total or None, rate="")
 
         def report(done: int, of: int) -> None:

@@ -144,7 +144,8 @@ def _ndjson(stream: TextIO, source: Source) -> Iterator[tuple[str, Record]]:
         try:
             value = _decoder.decode(line)
         except json.JSONDecodeError as fault:
-            raise source.fault(place, f"not valid JSON: {fault.msg}") from None
+            said = f"not valid JSON: {fault.msg}; one object a line, or one array of objects, is expected"
+            raise source.fault(place, said) from None
         except (ValueError, RecursionError) as fault:
             raise source.fault(place, _said(fault)) from None
         yield place, _object(value, place, source)

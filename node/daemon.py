@@ -33,7 +33,7 @@ from node.api.error_table import ERROR_TABLE
 from node.api.middleware import FrameParts
 from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
-from node.api.runner import ApiServer, CannotListen
+from node.api.runner import ApiServer, CannotListen, tls_context
 from node.api.system import System
 from node.feed import Feed
 from node.logs import make_logger
@@ -268,12 +268,9 @@ def _open_index(path: Path) -> Index:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.api_tls_cert is None:
+    if settings.api_tls_cert is None or settings.api_tls_key is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.api_tls_cert, settings.api_tls_key)
-    return context
+    return tls_context(settings.api_tls_cert, settings.api_tls_key)
 
 
 def _changelog() -> str:
@@ -299,8 +296,6 @@ def run(settings: Settings) -> int:
         return asyncio.run(_serve(settings))
     except (StorageError, CannotListen, OwnerTokenDamaged) as error:
         raise StartFailed(str(error)) from error
-    except ssl.SSLError as error:
-        raise StartFailed(f"the API's certificate or key cannot be used: {error}") from error
     except OSError as error:
         raise StartFailed(f"{error.filename or settings.data_dir}: {error.strerror or error}") from error
 

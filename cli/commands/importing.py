@@ -80,7 +80,7 @@ def import_(
     """
     from cli import models
     from cli.attached import any_node
-    from cli.importer import send
+    from cli.importer import check, send
     from cli.inference import body_of
     from cli.output import print_json
     from cli.progress import progress
@@ -96,27 +96,28 @@ def import_(
                 raise CliError(f"the model {model} exists already: leave out --create-model to add to it")
             if existing is None and not create_model:
                 raise CliError(f"there is no model {model}: add --create-model to make it from the file")
-            definition = guess.definition(model, names, indexed)
-            inferred = {field["name"]: field["type"] for field in definition["fields"]}
-            types = existing.fields if existing else inferred
+            target = existing or models.Model(guess.definition(model, names, indexed))
+            types = target.fields
             bodies = ((at, body_of(record, names, types, from_text=from_text)) for at, record in source)
             if dry_run:
-                _show_plan(source, count, model, None if existing else definition, names, as_json)
+                outcome = check(target.definition, bodies)
+                made = None if existing else target.definition
+                _show_plan(source, outcome, model, made, names, as_json)
+                _end(outcome, "would not be")
                 return
             if existing is None:
-                node.post("/v1/data-models", definition)
+                node.post("/v1/data-models", target.definition)
             began = perf_counter()
             with progress(f"import {model}", quiet=as_json, total=count) as report:
                 outcome = send(node, model, bodies, lambda done: report(done, count))
             took_s = perf_counter() - began
     if as_json:
-        faults = [{"at": f.place, "error": f.error, "details": f.details} for f in outcome.faults]
         print_json(
             {
                 "model": model,
                 "created": outcome.created,
                 "failed": outcome.failed,
-                "faults": faults,
+                "faults": _faults(outcome),
                 "left_out": names.left_out,
                 "renamed": names.changed,
                 "seconds": round(took_s, 3),
@@ -125,9 +126,14 @@ def import_(
     else:
         _show_names(names)
         _show_outcome(outcome, model, took_s)
+    _end(outcome, "were not")
+
+
+def _end(outcome: "Outcome", what: str) -> None:
     if outcome.failed:
+        count = outcome.created + outcome.failed
         raise CliError(
-            f"{outcome.failed:,} of {count:,} records were not created: correct what is named above, "
+            f"{outcome.failed:,} of {count:,} records {what} created: correct what is named, "
             "and import those alone"
         )
 
@@ -168,7 +174,12 @@ def _survey(source: "Source", id_field: str | None, indexed: tuple[str, ...]) ->
 
 
 def _show_plan(
-    source: "Source", count: int, model: str, definition: dict[str, Any] | None, names: "Names", as_json: bool
+    source: "Source",
+    outcome: "Outcome",
+    model: str,
+    definition: dict[str, Any] | None,
+    names: "Names",
+    as_json: bool,
 ) -> None:
     from cli.output import print_json, print_table
 
@@ -177,8 +188,10 @@ def _show_plan(
             {
                 "dry_run": True,
                 "format": source.format,
-                "records": count,
                 "model": model,
+                "records": outcome.created,
+                "failed": outcome.failed,
+                "faults": _faults(outcome),
                 "definition": definition,
                 "id_field": names.id_field,
                 "left_out": names.left_out,
@@ -190,8 +203,13 @@ def _show_plan(
     if definition is not None:
         rows = [[f["name"], f["type"], "indexed" if f.get("indexed") else ""] for f in definition["fields"]]
         print_table(["field", "type", ""], rows)
+    _show_faults(outcome)
     made = "would be made, and " if definition is not None else ""
-    click.echo(f"{source.format}: the model {model} {made}would get {count:,} records; nothing was changed")
+    click.echo(f"the model {model} {made}would get {outcome.created:,} records; nothing was changed")
+
+
+def _faults(outcome: "Outcome") -> list[dict[str, Any]]:
+    return [{"at": f.place, "error": f.error, "details": f.details} for f in outcome.faults]
 
 
 def _show_names(names: "Names") -> None:
@@ -204,11 +222,15 @@ def _show_names(names: "Names") -> None:
 
 
 def _show_outcome(outcome: "Outcome", model: str, took_s: float) -> None:
+    _show_faults(outcome)
+    rate = outcome.created / took_s if took_s else 0
+    click.echo(f"created {outcome.created:,} records of {model} in {took_s:.1f} s ({rate:,.0f}/s)")
+
+
+def _show_faults(outcome: "Outcome") -> None:
     from cli.output import printable
 
     for fault in outcome.faults[:FAULTS_SHOWN]:
         click.echo(printable(str(fault)), err=True)
     if outcome.failed > FAULTS_SHOWN:
         click.echo(f"… and {outcome.failed - FAULTS_SHOWN:,} more", err=True)
-    rate = outcome.created / took_s if took_s else 0
-    click.echo(f"created {outcome.created:,} records of {model} in {took_s:.1f} s ({rate:,.0f}/s)")

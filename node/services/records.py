@@ -22,7 +22,7 @@ from protocol.schema import FieldType, Model
 from protocol.times import datetime_from_ms
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexUnavailable, UnknownModel
-from storage.index import Index
+from storage.index import Index, Page
 from storage.integrator import FeedEntry
 from storage.store import Store
 
@@ -147,13 +147,13 @@ class Records:
 
     async def find(self, model: Model, query: Query) -> Found:
         """One page of a query. Raises `IndexUnavailable` while the index is being rebuilt."""
-        page = await self._in_pool(self._index.query, model, query)
+        page = await self._page(model, query)
         documents = [found for id in page.ids if (found := self.rendered(model, id)) is not None]
         return Found(documents, page.total, page.next_cursor)
 
     async def find_records(self, model: Model, query: Query) -> tuple[list[Record], int, str | None]:
         """As `find`, with the records themselves."""
-        page = await self._in_pool(self._index.query, model, query)
+        page = await self._page(model, query)
         records = [record for id in page.ids if (record := self.get(model, id)) is not None]
         return records, page.total, page.next_cursor
 
@@ -163,6 +163,12 @@ class Records:
     async def sql(self, text: str, *, limit_rows: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         """A raw SELECT over the index. Raises `QueryRefused`."""
         return await self._in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
+
+    async def _page(self, model: Model, query: Query) -> Page:
+        if self._is_index_stale():
+            raise IndexUnavailable("The query index is being rebuilt; reads by id go on")
+        page = self._index.query_briefly(model, query)
+        return page if page is not None else await self._in_pool(self._index.query, model, query)
 
     async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
         if self._is_index_stale():

@@ -51,6 +51,19 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(node: FakeNode, run: Run, 
     assert document["definition"]["fields"][0]["name"] == "name"
 
 
+def test_a_dry_run_names_the_records_that_the_model_would_refuse(
+    node: FakeNode, run: Run, tmp_path: Path
+) -> None:
+    node.models["N"] = {"name": "N", "fields": [{"name": "n", "type": "integer"}]}
+    (tmp_path / "n.ndjson").write_text('{"n": 1}\n{"n": "x", "m": 2}\n{"id": "a/b", "n": 3}\n')
+    result = run("import", str(tmp_path / "n.ndjson"), "--model", "N", "--dry-run")
+    assert result.exit_code == 1
+    assert "line 2: " in result.stderr and "m: " in result.stderr and "n: " in result.stderr
+    assert "line 3: id: an id is" in result.stderr
+    assert "would get 1 records" in result.stdout
+    assert node.records == {}
+
+
 def test_a_model_is_neither_made_unasked_nor_made_twice(node: FakeNode, run: Run, people: Path) -> None:
     result = run("import", str(people), "--model", "Person")
     assert result.exit_code == 1 and "add --create-model" in result.stderr

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import web
 
-from node.api.civicbase.data import write_guard
+from node.api.civicbase.data import new_instance, write_guard
 from node.api.errors import ApiError, BadRequest, ErrorTable, NotFound, ValidationFailed, from_exception, s1_form
 from node.api.replies import Reply
 from node.api.requests import parse_json, read_body
@@ -46,6 +46,28 @@ class BatchRequest(msgspec.Struct):
     atomic: bool = True
 
 
+BATCH = {
+    "type": "object",
+    "required": ["operations"],
+    "properties": {
+        "operations": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["method", "path"],
+                "properties": {
+                    "method": {"type": "string", "enum": ["POST", "PUT", "DELETE"]},
+                    "path": {"type": "string"},
+                    "body": {"type": ["object", "null"]},
+                    "if_match": {"type": ["string", "null"]},
+                },
+            },
+            "minItems": 1,
+            "maxItems": OPERATIONS_MAX,
+        },
+        "atomic": {"type": "boolean", "default": True},
+    },
+}
 RESULTS = {
     "type": "object",
     "required": ["results"],
@@ -71,7 +93,7 @@ class BatchRoutes:
     def routes(self) -> list[Route]:
         return [
             Route("POST", "/v1/batch", self.batch, "Do many operations in one call", tags=("Data",),
-                  request=BatchRequest, responses={200: RESULTS}),
+                  request=BATCH, responses={200: RESULTS}),
         ]  # fmt: skip
 
     async def batch(self, request: web.Request) -> web.StreamResponse:
@@ -138,10 +160,8 @@ class BatchRoutes:
             if operation.method != "POST":
                 raise BadRequest("Only POST creates an instance")
             self.permissions.raise_unless(caller, model, "create")
-            values, faults = model.check_create(_body(operation))
-            if faults:
-                raise ValidationFailed(faults)
-            return Edit(EditKind.CREATE, model, self.records.new_id(), values, operation.if_match)
+            id, values = new_instance(model, _body(operation))
+            return Edit(EditKind.CREATE, model, id or self.records.new_id(), values, operation.if_match)
         values, faults = {}, {}
         match operation.method:
             case "PUT":

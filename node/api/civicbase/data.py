@@ -18,6 +18,8 @@ from node.api.routes import CALLER, Auth, Caller, Route
 from node.services.permissions import Permissions
 from node.services.records import Records, Rendered
 from protocol.changes import Guard, Record
+from protocol.errors import InvalidId
+from protocol.ids import check_instance_id
 from protocol.query import META_KINDS, Condition, Filter, Op, parse_aggregation, parse_query
 from protocol.schema import META_FIELDS, Model
 
@@ -92,6 +94,23 @@ def write_guard(permissions: Permissions, caller: Caller, model: Model, action: 
         permissions.raise_unless(caller, model, action, record)
 
     return guard
+
+
+def new_instance(model: Model, body: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """The id that a body chooses, if any, and its checked values. Raises `ValidationFailed`.
+
+    An app may choose the id itself, so that a create it repeats after a lost answer is refused as a duplicate.
+    """
+    id = body.pop("id", None)
+    values, faults = model.check_create(body)
+    if id is not None:
+        try:
+            check_instance_id(id)
+        except InvalidId as error:
+            faults["id"] = f"Not an id: {error}"
+    if faults:
+        raise ValidationFailed(faults)
+    return id, values
 
 
 def if_match(request: web.Request) -> str | None:
@@ -201,10 +220,8 @@ class DataRoutes:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
         self.permissions.raise_unless(caller, model, "create")
-        values, faults = model.check_create(await read_json(request))
-        if faults:
-            raise ValidationFailed(faults)
-        record = await self.records.create(model, values, user=caller.user_id or "")
+        id, values = new_instance(model, await read_json(request))
+        record = await self.records.create(model, values, user=caller.user_id or "", id=id)
         headers = {"Location": f"/v1/data/{model.id}/{record.id}", "ETag": f'"{record.version}"'}
         return Reply(
             b'{"message":"Instance created successfully","instance_id":"%b"}' % record.id.encode(), 201, headers

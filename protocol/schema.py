@@ -1,0 +1,163 @@
+"""Models: what the documents of a kind look like, and whether given data fits.
+
+Room: `Model` and the ways to make, check and change one. A model is a value; its
+verdicts are a pure function of itself and the data, the same on every node. The
+parts live next door: words and limits in `schema_field`, value checks in
+`schema_check`, the JSON form in `schema_definition`. Where models are stored and
+who may change them is decided elsewhere.
+
+A new field type goes into `FieldType`, gets its check in `schema_check.check_of`,
+its operators in `query` and its column in `storage.index_layout`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+from protocol.errors import ModelFault
+from protocol.schema_check import Checks, compile_checks
+from protocol.schema_definition import Definition, read_definition, write_definition
+from protocol.schema_evolve import find_narrowing
+from protocol.schema_field import META_FIELDS, Field, FieldType, IndexSpec, Value
+from protocol.times import datetime_from_ms, ms_from_datetime, normal_datetime
+
+__all__ = [
+    "META_FIELDS",
+    "Field",
+    "FieldType",
+    "IndexSpec",
+    "Model",
+    "Value",
+    "evolve",
+    "model_id",
+    "parse_definition",
+]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One kind of document in one application.
+
+    `fields` keeps the order of the definition. `permissions` is as it was posted. The last four say
+    who defined the model and when; they come from the document that holds it.
+    """
+
+    id: str
+    application: str
+    name: str
+    fields: dict[str, Field]
+    indexes: tuple[IndexSpec, ...] = ()
+    conflict_strategy: str = "crdt"
+    permissions: dict[str, Any] = field(default_factory=dict)
+    plural: str | None = None
+    created_by: str = ""
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+    version: str = ""
+
+    @cached_property
+    def _checks(self) -> Checks:
+        return compile_checks(self.fields)
+
+    def check_create(self, data: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:
+        """Values in stored form with defaults, in the model's order, and every fault by field.
+
+        Use the values only if there are no faults. A null means no value: it suppresses the default.
+        """
+        return self._checks.create(data)
+
+    def check_update(self, data: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:
+        """The same for the given fields alone. A null clears a field that is not required."""
+        return self._checks.update(data)
+
+    def check_record(self, values: Mapping[str, Value]) -> dict[str, str]:
+        """Every fault of a record's stored values; those of an honest node have none.
+
+        A required field may be missing if it has a default: the record may be older than the field.
+        """
+        return self._checks.record(values)
+
+    def to_definition(self) -> dict[str, Any]:
+        """The definition as JSON, as posted and with what the node added."""
+        return {
+            "model_id": self.id,
+            "application_id": self.application,
+            **write_definition(self._definition()),
+            "created_by": self.created_by,
+            "created_at": datetime_from_ms(self.created_at_ms),
+            "updated_at": datetime_from_ms(self.updated_at_ms),
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_definition(cls, stored: Mapping[str, Any]) -> Self:
+        """The model that `to_definition` wrote. Built-in names (`$…`) are allowed.
+
+        What the node added may be missing. Raises `ModelFault`, and nothing else, if `stored` is
+        not a definition: it may have come from a peer.
+        """
+        application = stored.get("application_id") if isinstance(stored, Mapping) else None
+        if not isinstance(application, str):
+            raise ModelFault({"application_id": "This field is required"})
+        definition, faults = read_definition(stored, application=application, stored=True)
+        notes: dict[str, Any] = {}
+        for name in ("created_by", "version"):
+            note = stored.get(name, "")
+            if not isinstance(note, str):
+                faults[name] = "Must be a string"
+            notes[name] = note
+        for name in ("created_at", "updated_at"):
+            note = stored.get(name, datetime_from_ms(0))
+            normal = normal_datetime(note) if isinstance(note, str) else None
+            if normal is None:
+                faults[name] = "Must be a date and time"
+            else:
+                notes[f"{name}_ms"] = ms_from_datetime(normal)
+        if definition is None or faults:
+            raise ModelFault(faults)
+        return cls(**_definition_parts(definition, application), **notes)
+
+    def _definition(self) -> Definition:
+        return Definition(
+            self.name, self.fields, self.indexes, self.conflict_strategy, self.permissions, self.plural
+        )
+
+
+def model_id(application: str, name: str) -> str:
+    """The id that follows from application and name, so that definitions made apart are one document."""
+    readable = "".join(c if c.isascii() and c.isalnum() else "_" for c in name.lower())
+    digest = hashlib.sha256("\0".join((application, name)).encode()).hexdigest()
+    return f"{readable}_{digest[:8]}"
+
+
+def parse_definition(body: object, *, application: str) -> Model:
+    """The model that a posted definition describes. Raises `ModelFault` naming every fault."""
+    definition, faults = read_definition(body, application=application)
+    if definition is None:
+        raise ModelFault(faults)
+    return Model(**_definition_parts(definition, application))
+
+
+def evolve(old: Model, new: Model) -> dict[str, str]:
+    """Every reason why `new` cannot replace `old`; empty if it can.
+
+    A model grows only: nothing may change that could make a stored record invalid, because every
+    node would then hide that record. Fields, options, indexes and permissions may be added, bounds
+    widened, patterns and `required` dropped.
+    """
+    return find_narrowing(old._definition(), new._definition())
+
+
+def _definition_parts(definition: Definition, application: str) -> dict[str, Any]:
+    return {
+        "id": model_id(application, definition.name),
+        "application": application,
+        "name": definition.name,
+        "fields": definition.fields,
+        "indexes": definition.indexes,
+        "conflict_strategy": definition.conflict_strategy,
+        "permissions": definition.permissions,
+        "plural": definition.plural,
+    }
