@@ -123,7 +123,7 @@ class Node:
             raise
         self.url = listening.url
         self.server.allow_origins(self.origins.listed())
-        _write_run_file(directory, self.url, self._started_ms)
+        _write_run_file(directory, self.url, self._started_ms, self.settings.api_tls_cert)
 
     def _build(self, record: OpenRecord, directory: Path) -> None:
         store, world, settings = record.store, self.world, self.settings
@@ -274,17 +274,22 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _changelog() -> str:
-    path = Path(__file__).parent.parent / "CHANGELOG.md"
-    return path.read_text("utf-8") if path.is_file() else ""
+    """From beside this module in an installation, from the repository otherwise."""
+    here = Path(__file__).parent
+    for path in (here / "CHANGELOG.md", here.parent / "CHANGELOG.md"):
+        if path.is_file():
+            return path.read_text("utf-8")
+    return ""
 
 
-def _write_run_file(directory: Path, url: str, started_ms: int) -> None:
+def _write_run_file(directory: Path, url: str, started_ms: int, tls_cert: Path | None) -> None:
     """Tell the command line where the API is; for the owner's eyes alone."""
     path = directory / RUN_FILE
     temporary = directory / (RUN_FILE + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"pid": os.getpid(), "api": url, "started_at": started_ms}, file)
+        facts = {"pid": os.getpid(), "api": url, "started_at": started_ms}
+        json.dump(facts | ({"tls_cert": str(tls_cert.resolve())} if tls_cert else {}), file)
     temporary.replace(path)
 
 
