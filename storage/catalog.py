@@ -33,8 +33,9 @@ def definition_to_parts(definition: dict[str, Any]) -> dict[str, Any]:
 def parts_to_definition(parts: dict[str, Any]) -> dict[str, Any]:
     """The definition that registers add up to; a field that `order` does not know comes last, by name."""
     fields = {name[len(_FIELD_PREFIX) :]: value for name, value in parts.items() if name.startswith(_FIELD_PREFIX)}
-    order = [name for name in parts.get("order", ()) if name in fields]
-    order += sorted(fields.keys() - set(order))
+    listed = parts.get("order")
+    order = [n for n in listed if isinstance(n, str) and n in fields] if isinstance(listed, list) else []
+    order = list(dict.fromkeys(order)) + sorted(fields.keys() - set(order))
     rest = {name: value for name, value in parts.items() if name != "order" and not name.startswith(_FIELD_PREFIX)}
     return {**rest, "fields": [fields[name] for name in order]}
 
@@ -53,15 +54,15 @@ class Catalog:
         self._builtin.append(model)
 
     def add_application(self, application: str) -> list[Model]:
-        """Make the built-in models of an application findable. Returns them."""
+        """Make the built-in models of an application findable. Returns them. From any thread."""
         models = self._by_space.setdefault(self._store.space(application), {})
-        added = [
-            replace(template, id=builtin_model_id(application, template.name), application=application)
-            for template in self._builtin
-        ]
-        for model in added:
-            models[model.id] = self._by_name[application, model.name] = model
-        return added
+        found = []
+        for template in self._builtin:
+            id = builtin_model_id(application, template.name)
+            model = models.setdefault(id, replace(template, id=id, application=application))
+            self._by_name[application, model.name] = model
+            found.append(model)
+        return found
 
     def load(self, snapshot: Snapshot) -> None:
         """Read every definition. Called once, at start."""
@@ -72,13 +73,23 @@ class Catalog:
                 self.update(application, document)
 
     def update(self, application: str, document: Document) -> tuple[Model | None, Model | None]:
-        """Take over a changed `$model` document. Returns the model before and after."""
+        """Take over a changed `$model` document. Returns the model before and after.
+
+        Never raises; who reads meanwhile finds the one or the other.
+        """
         models = self._by_space.setdefault(self._store.space(application), {})
-        before = models.pop(document.id, None)
-        if before is not None:
+        before, model = models.get(document.id), self._read(application, document)
+        if model is not None:
+            models[model.id] = self._by_name[application, model.name] = model
+        elif before is not None and not is_builtin(before):
+            models.pop(before.id, None)
             self._by_name.pop((application, before.name), None)
+        return before, model
+
+    def _read(self, application: str, document: Document) -> Model | None:
+        """The model that a `$model` document defines; None if it is deleted, or not one that we understand."""
         if not document.exists:
-            return before, None
+            return None
         try:
             model = Model.from_definition({
                 **parts_to_definition(document.values()), "application_id": application,
@@ -86,13 +97,9 @@ class Catalog:
                 "created_at": datetime_from_ms(ms_of_hlc(document.created_hlc)),
                 "updated_at": datetime_from_ms(ms_of_hlc(document.updated_hlc)),
             })  # fmt: skip
-        except ModelFault:  # of a newer release, or of a careless peer: its documents are kept and not shown
-            return before, None
-        if model.id != document.id:
-            return before, None
-        models[document.id] = model
-        self._by_name[application, model.name] = model
-        return before, model
+        except (ModelFault, ValueError, OverflowError):
+            return None  # of a newer release, or of a careless peer: its documents are kept and not shown
+        return model if model.id == document.id and not is_builtin(model) else None
 
     def find(self, application: str, name_or_id: str) -> Model | None:
         """A model by its name or its id; built-in ones too."""
@@ -105,8 +112,7 @@ class Catalog:
 
     def models_of(self, application: str) -> Iterator[Model]:
         """The application's own models, in the order of their names."""
-        models = self._by_space.get(self._store.space(application), {})
-        yield from sorted((m for m in models.values() if not is_builtin(m)), key=lambda model: model.name)
+        yield from sorted((m for m in self.all_of(application) if not is_builtin(m)), key=lambda model: model.name)
 
     def all_of(self, application: str) -> list[Model]:
         """Every model of the application, built-in ones included."""

@@ -1,32 +1,53 @@
 """Keeps the query index up to the record: after each commit, after a model's change, and from scratch.
 
-Room: which documents become which rows. The index is disposable: when it is
-missing, behind or damaged it is reset and filled again in slices, while reads by
-id and writes go on. Belongs to the one writer.
+Room: which documents become which rows, and whether queries may be answered. The
+index is disposable: when it is missing or damaged it is filled anew, when it is
+behind it catches up, in slices, while reads by id and writes go on. Belongs to
+the one writer, but for `is_stale` and `distrust`.
+
+While anything is still to be read the index keeps its old position, so that a
+crash in between leaves it as far behind as it was.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 
-from protocol.changes import Record
+from protocol.body import decode_body
+from protocol.clock import ms_of_hlc
 from protocol.document import Document
-from protocol.integrate import Integrated
+from protocol.ids import SpaceId
+from protocol.integrate import Change, Integrated
 from protocol.schema import Model
-from storage.catalog import Catalog, is_builtin
+from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.index import Index, Row
 from storage.log import Arrival
-from storage.store import Store
+from storage.store import Snapshot, Store
+
+_Touched = dict[tuple[SpaceId, str, str], None]  # space, model, id of documents, in order
 
 
 def row_of(model: Model, document: Document) -> Row | None:
     """The document's row; None if it is deleted, or quarantined because its model does not allow it."""
     if not document.exists:
         return None
-    record = Record.of(model, document)
-    if not is_builtin(model) and model.check_record(record.values):
+    values = document.values()
+    if not is_builtin(model) and model.check_record(values):
         return None
-    return Row(record.id, record.created_at_ms, record.updated_at_ms, record.created_by, record.version, record.values)
+    return Row(
+        document.id, ms_of_hlc(document.created_hlc), ms_of_hlc(document.updated_hlc), document.created_user,
+        document.version, values,
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A model whose documents are all to be read, from after this id."""
+
+    space: SpaceId
+    model_id: str
+    after_id: str = ""
 
 
 class Indexer:
@@ -36,44 +57,87 @@ class Indexer:
         self._store = store
         self._index = index
         self._catalog = catalog
-        self._refill: list[tuple[bytes, Model, str]] = []  # what is still to be read: space, model, after this id
-        self.is_stale = index is None
+        self._readings: list[_Reading] = []
+        self._missed: tuple[int, int] | None = None  # arrivals to read again: after the first, up to the second
+        self._is_behind = index is None
+        self._is_distrusted = False
+        self._model_failure: Exception | None = None  # of a model's change, until its commit is followed
+        self.failure: Exception | None = None  # what made it stale, if anything has failed
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether answers of the index would lack something. From any thread."""
+        return self._is_behind or self._is_distrusted
 
     def open(self) -> None:
-        """At start: find out whether the index is up to the record, and plan a refill if not."""
+        """At start: find out how far the index is behind, and plan to catch up. Never raises."""
         if self._index is None:
             return
-        identity = self._store.identity
-        assert identity is not None
+        assert self._store.identity is not None
         try:
             position = self._index.position()
             with self._store.read() as snapshot:
-                arrival = snapshot.log.last_arrival()
-                applications = snapshot.applications()
-            if position != (identity.store_id, arrival):
-                self.reset()
-                return
-            for application in applications:
-                for model in self._all_models(application):
-                    if self._index.ensure_model(model):
-                        self._refill.append((self._store.space(application), model, ""))
-        except (IndexDamaged, StorageError):
-            self.reset()
-        self.is_stale = bool(self._refill)
+                last = snapshot.log.last_arrival()
+            store_id, arrival = position or (b"", 0)
+            if store_id == self._store.identity.store_id and 0 < arrival <= last:
+                self._go_on(self._index, arrival, last)
+            else:
+                self._begin_anew(self._index)
+            self._settle(self._index)
+        except StorageError as error:
+            self.distrust(error)
 
-    def _all_models(self, application: str) -> Iterable[Model]:
-        return self._catalog.all_of(application)
+    def distrust(self, error: Exception | None = None) -> None:
+        """The index is not sound: have it filled anew. From any thread."""
+        self.failure = error
+        self._is_distrusted = True
 
-    def reset(self) -> None:
-        """Throw the index away and plan to fill it from the record."""
-        assert self._index is not None and self._store.identity is not None
-        self.is_stale = True
-        self._index.reset(self._store.identity.store_id)
+    def _begin_anew(self, index: Index) -> None:
+        assert self._store.identity is not None
+        index.reset(self._store.identity.store_id)
+        self._readings, self._missed, self._is_behind = [], None, True
+        self._is_distrusted = False
+        for model in self._models():
+            index.ensure_model(model)
+            self._read_all_of(model)
+
+    def _go_on(self, index: Index, position: int, last: int) -> None:
+        new = [model for model in self._models() if index.ensure_model(model)]
+        if new:
+            index.apply([], [], 0)  # should we not get to the end of it, nothing else would tell
+        for model in new:
+            self._read_all_of(model)
+        if position < last:
+            self._missed = position, last
+
+    def _models(self) -> list[Model]:
         with self._store.read() as snapshot:
             applications = snapshot.applications()
-        self._refill = [(self._store.space(a), m, "") for a in applications for m in self._all_models(a)]
-        for _, model, _ in self._refill:
-            self._index.ensure_model(model)
+        return [model for application in applications for model in self._catalog.all_of(application)]
+
+    def _read_all_of(self, model: Model) -> None:
+        space = self._store.space(model.application)
+        self._forget_reading(model.id)
+        if self._store.names.collection(space, model.id) is not None:
+            self._readings.append(_Reading(space, model.id))
+            self._is_behind = True
+
+    def _forget_reading(self, model_id: str) -> None:
+        self._readings = [reading for reading in self._readings if reading.model_id != model_id]
+
+    def _settle(self, index: Index) -> None:
+        """Call the index up to date if nothing is left to be read."""
+        self._is_behind = bool(self._readings or self._missed)
+        if self.is_stale:
+            return
+        with self._store.read() as snapshot:
+            last = snapshot.log.last_arrival()
+        position = index.position()
+        if position is None or position[1] != last:
+            index.apply([], [], last)
+        self.failure = None
+
+    # -- following the writer ------------------------------------------------------------------------------
 
     def models_added(self, models: Iterable[Model]) -> None:
         """Built-in models of an application that is used for the first time."""
@@ -81,74 +145,141 @@ class Indexer:
             self.model_changed(None, model)
 
     def model_changed(self, before: Model | None, model: Model | None) -> None:
-        """A definition was made, changed or deleted."""
-        if self._index is None:
+        """A definition was made, changed or deleted, in a commit that is yet to be followed. Never raises."""
+        if self._index is None or self._is_distrusted:
             return
         try:
-            if model is None:
-                if before is not None:
-                    self._index.drop_model(before.id)
-                    self._refill = [job for job in self._refill if job[1].id != before.id]
-            elif self._index.ensure_model(model) or (before is not None and before.version != model.version):
-                space = self._store.space(model.application)
-                if self._store.names.collection(space, model.id) is not None:
-                    self._refill = [job for job in self._refill if job[1].id != model.id]
-                    self._refill.append((space, model, ""))
-                    self.is_stale = True
-        except (IndexDamaged, StorageError):
-            self.is_stale = True
+            if model is not None:
+                self._adapt(self._index, before, model)
+            elif before is not None:
+                self._forget_reading(before.id)
+                self._index.drop_model(before.id)
+        except Exception as error:  # what was written stands, whatever becomes of the index
+            self._model_failure = error
+
+    def _adapt(self, index: Index, before: Model | None, model: Model) -> None:
+        """Make room for the model; read its documents again if there is none yet, or others may be valid now."""
+        is_new = index.ensure_model(model)
+        if is_new or (before is not None and before.fields != model.fields):
+            self._read_all_of(model)
 
     def follow(self, done: list[tuple[Integrated, Arrival]]) -> None:
         """Bring the index up to commits that were just stored. Never raises: a failure makes it stale."""
-        if self._index is None or not done:
+        if self._index is None or not done or self._is_distrusted:
             return
-        rows: list[tuple[Model, Row]] = []
-        deletes: list[tuple[str, str]] = []
-        for finished, _ in done:
-            space = finished.commit.header.space
-            for (model_id, id), document in finished.documents.items():
-                model = self._catalog.by_id(space, model_id)
-                if model is None:
-                    continue
-                row = row_of(model, document)
-                if row is None:
-                    deletes.append((model.id, id))
-                else:
-                    rows.append((model, row))
+        after, upto = done[0][1].number - 1, done[-1][1].number
+        failure, self._model_failure = self._model_failure, None
         try:
-            self._index.apply(rows, deletes, 0 if self.is_stale else done[-1][1].number)
-        except (IndexDamaged, StorageError):
-            self._refill = []
-            self.is_stale = True
+            rows: list[tuple[Model, Row]] = []
+            deletes: list[tuple[str, str]] = []
+            for finished, _ in done:
+                space = finished.commit.header.space
+                for (model_id, id), document in finished.documents.items():
+                    self._sort_in(space, model_id, id, document, rows, deletes)
+            self._index.apply(rows, deletes, self._held_position(self._index) if self.is_stale else upto)
+        except Exception as error:  # as above
+            failure = error
+        if isinstance(failure, IndexDamaged):
+            self.distrust(failure)
+        elif failure is not None:
+            self.failure = failure
+            self._missed = self._missed[0] if self._missed else after, upto
+            self._is_behind = True
+
+    def _sort_in(self, space: SpaceId, model_id: str, id: str, document: Document | None,
+                 rows: list[tuple[Model, Row]], deletes: list[tuple[str, str]]) -> None:  # fmt: skip
+        model = self._catalog.by_id(space, model_id)
+        if model is None:
+            return
+        row = row_of(model, document) if document is not None else None
+        if row is None:
+            deletes.append((model.id, id))
+        else:
+            rows.append((model, row))
+
+    def _held_position(self, index: Index) -> int:
+        position = index.position()
+        return position[1] if position else 0
+
+    # -- catching up -----------------------------------------------------------------------------------------
 
     def refill(self, limit: int = 256) -> bool:
-        """Read one slice of what is missing. Returns whether there is more. Blocks for a few milliseconds."""
+        """Read one slice of what is missing. Returns whether there is more. Blocks for a few milliseconds.
+
+        Raises `StorageError` if it cannot go on for now, as with a full disk: wait before asking again.
+        """
         if self._index is None or not self.is_stale:
             return False
         try:
-            if not self._refill:
-                self.reset()
-            if self._refill:
-                self._refill_slice(self._index, limit)
-            if not self._refill:  # only now does it stand for the record: until here its position said nothing
-                with self._store.read() as snapshot:
-                    self._index.apply([], [], snapshot.log.last_arrival())
-                self.is_stale = False
-        except (IndexDamaged, StorageError):
-            self._refill = []
+            if self._is_distrusted:
+                self._begin_anew(self._index)
+            elif self._readings:
+                self._read_slice(self._index, self._readings[0], limit)
+            elif self._missed:
+                self._catch_up(self._index, *self._missed, limit)
+            self._settle(self._index)
+        except StorageError as error:
+            self.failure = error
+            if isinstance(error, IndexDamaged):
+                self.distrust(error)
+            raise
         return self.is_stale
 
-    def _refill_slice(self, index: Index, limit: int) -> None:
-        space, model, after_id = self._refill[0]
-        with self._store.read() as snapshot:
-            documents = list(islice(snapshot.documents.all_of(space, model.id, after_id=after_id), limit))
-        current = self._catalog.by_id(space, model.id)
-        if current is not None:
-            found = [(document.id, row_of(current, document)) for document in documents]
-            rows = [(current, row) for _, row in found if row is not None]
-            deletes = [(current.id, id) for id, row in found if row is None]
-            index.apply(rows, deletes, 0)
+    def _read_slice(self, index: Index, reading: _Reading, limit: int) -> None:
+        model = self._catalog.by_id(reading.space, reading.model_id)
+        documents: list[Document] = []
+        if model is not None:
+            with self._store.read() as snapshot:
+                found = snapshot.documents.all_of(reading.space, model.id, after_id=reading.after_id)
+                documents = list(islice(found, limit))
+            rows: list[tuple[Model, Row]] = []
+            deletes: list[tuple[str, str]] = []
+            for document in documents:
+                self._sort_in(reading.space, model.id, document.id, document, rows, deletes)
+            index.apply(rows, deletes, self._held_position(index))
         if len(documents) < limit:
-            self._refill.pop(0)
+            self._readings.remove(reading)
         else:
-            self._refill[0] = (space, model, documents[-1].id)
+            reading.after_id = documents[-1].id
+
+    def _catch_up(self, index: Index, after: int, upto: int, limit: int) -> None:
+        rows: list[tuple[Model, Row]] = []
+        deletes: list[tuple[str, str]] = []
+        with self._store.read() as snapshot:
+            touched, reached = self._touched(snapshot, after, upto, limit)
+            for space, model_id, id in touched:
+                model = self._catalog.by_id(space, model_id)
+                if model is not None and model.name == MODEL:
+                    self._redo_model(index, space, id)
+                document = snapshot.documents.get(space, model_id, id)
+                self._sort_in(space, model_id, id, document, rows, deletes)
+        for model in {model.id: model for model, _ in rows}.values():
+            if index.ensure_model(model):
+                self._read_all_of(model)
+        index.apply(rows, deletes, self._held_position(index))
+        self._missed = (reached, upto) if reached < upto else None
+
+    def _redo_model(self, index: Index, space: SpaceId, model_id: str) -> None:
+        """Its definition has changed at a time that the index has missed."""
+        model = self._catalog.by_id(space, model_id)
+        if model is None:
+            index.drop_model(model_id)
+        else:
+            index.ensure_model(model)
+            self._read_all_of(model)
+
+    def _touched(self, snapshot: Snapshot, after: int, upto: int, limit: int) -> tuple[_Touched, int]:
+        """Documents that arrivals have changed: of one at least, then while there are fewer than `limit`."""
+        touched: _Touched = {}
+        for arrival in snapshot.log.arrivals(after_number=after):
+            if arrival.number > upto or len(touched) >= limit:
+                return touched, arrival.number - 1
+            space, author = snapshot.names.space_of_chain(arrival.chain), snapshot.names.author(arrival.chain)
+            for index, change in enumerate(arrival.changes):
+                if change is Change.NONE:
+                    continue
+                data = snapshot.log.body(arrival.chain, arrival.seq, index)
+                body = decode_body(data, author) if data is not None else None
+                if body is not None:
+                    touched[space, body.model, body.id] = None
+        return touched, upto

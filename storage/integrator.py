@@ -12,9 +12,10 @@ from typing import Any
 
 from protocol.body import SALT_BYTES, Kind
 from protocol.changes import DocumentChange, Edit, EditKind, Record
-from protocol.clock import HybridClock
+from protocol.clock import HybridClock, Hlc
 from protocol.commit import Commit
-from protocol.document import plan_delete, plan_write
+from protocol.document import Document, plan_delete, plan_write
+from protocol.errors import TooLarge
 from protocol.ids import Author, SpaceId, builtin_model_id
 from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome, integrate
 from protocol.keys import KeyPair
@@ -23,6 +24,7 @@ from protocol.schema import FieldType, Model
 from storage.catalog import MODEL, Catalog
 from storage.errors import (
     DocumentExists,
+    IndexDamaged,
     IndexUnavailable,
     NotUnique,
     UnknownDocument,
@@ -34,9 +36,12 @@ from storage.local import LocalWriter
 from storage.log import Arrival
 from storage.store import Batch, Store
 
-# A local change reads and writes records of this node alone; it raises only before its first write.
+# A local change reads and writes records of this node alone; if it raises, nothing of it is kept.
 LocalChange = Callable[[LocalWriter], Any]
 AnyChange = DocumentChange | LocalChange
+
+_TAKEN = "This value is already taken"
+_TAKEN_TOGETHER = "These values are already taken together"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +74,45 @@ class _Kinds:
 
     sets: tuple[str, ...]
     counters: tuple[str, ...]
-    unique: tuple[str, ...]
+    unique: tuple[tuple[str, ...], ...]  # fields that are unique together
+
+
+# What a group of changes has taken so far: (model id, fields, values) -> document id.
+_Claim = tuple[str, tuple[str, ...], tuple[Any, ...]]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Changes that are planned together: one commit a space, one transaction."""
+
+    batch: Batch
+    now_ms: int
+    builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
+    claims: dict[_Claim, str] = field(default_factory=dict)
+    claims_before: list[tuple[_Claim, str | None]] = field(default_factory=list)  # of the change being planned
+
+    def claim(self, claim: _Claim, id: str) -> None:
+        self.claims_before.append((claim, self.claims.get(claim)))
+        self.claims[claim] = id
+
+    def undo_claims(self) -> None:
+        for claim, id in reversed(self.claims_before):
+            if id is None:
+                del self.claims[claim]
+            else:
+                self.claims[claim] = id
+        self.claims_before.clear()
 
 
 class Integrator:
     """Owns every write to one store. Not thread-safe: it belongs to the one writer."""
 
     def __init__(self, store: Store, index: Index | None, catalog: Catalog, keys: KeyPair, clock: HybridClock,
-                 random_bytes: Callable[[int], bytes], on_stored: Callable[[SpaceId, int], None]) -> None:
-        """`on_stored(space, seq)` is called after a commit of our own is durable and before anyone hears of it."""
+                 random_bytes: Callable[[int], bytes], on_stored: Callable[[SpaceId, int], None]) -> None:  # fmt: skip
+        """`on_stored(space, seq)` is called after a commit of our own is durable and before anyone hears of it.
+
+        It must not raise: the commit stands.
+        """
         assert store.identity is not None
         self._store = store
         self._index = index
@@ -88,58 +123,71 @@ class Integrator:
         self._on_stored = on_stored
         self._author = store.identity.author
         self._kinds: dict[int, tuple[Model, _Kinds]] = {}
-        self._applications: dict[bytes, str] = {}
+        self._applications: dict[bytes, str] = {}  # those that are stored, by space
+        self._unobserved: list[Hlc] = []  # timestamps of others, until we are told the time
         self.indexer = Indexer(store, index, catalog)
         with store.read() as snapshot:
             for application in snapshot.applications():
                 self._applications[store.space(application)] = application
-            for space in (store.system, *self._applications):
-                for _, author in store.names.chains_of(space):
-                    head = snapshot.head(SpaceId(space), author)
-                    if head is not None and author == self._author:
-                        clock.last = max(clock.last, head.hlc)
+            for author, head in snapshot.heads():
+                if author == self._author:
+                    clock.last = max(clock.last, head.hlc)
+                else:
+                    self._unobserved.append(head.hlc)
 
-    # -- changes asked for here --------------------------------------------------------------------------------
+    # -- changes asked for here ----------------------------------------------------------------------------
 
     def write(self, changes: Sequence[AnyChange], now_ms: int) -> Written:
         """Sign and store a group of changes: one commit a space, one transaction, then the index.
 
-        Durable when it returns. A change that fails leaves no trace and its error in `results`; a `StorageError`
-        of the disk itself is raised, and then nothing of the group was kept. Blocks.
+        Durable when it returns. A change that fails leaves no trace and its error in `results`; a
+        `StorageError` of the disk itself is raised, and then nothing of the group was kept. Blocks.
         """
+        self._observe_others(now_ms)
         written = Written([])
         done: list[tuple[Integrated, Arrival]] = []
         with self._store.write() as batch:
-            builders: dict[str, CommitBuilder] = {}
-            claims: dict[tuple[str, str, str, str], str] = {}
+            group = _Group(batch, now_ms)
             for change in changes:
                 try:
                     if isinstance(change, DocumentChange):
-                        written.results.append(self._plan(change, batch, builders, claims, now_ms))
+                        written.results.append(self._plan(change, group))
                     else:
-                        written.results.append(change(batch.local))
+                        written.results.append(_run_local(change, batch.local))
                 except Exception as error:  # of a guard, of a plan: it belongs to this change alone
                     written.results.append(error)
-            for builder in builders.values():
+            for application, builder in group.builders.items():
                 if len(builder):
+                    batch.add_application(application)
                     finished = builder.sign(self._keys)
                     done.append((finished, batch.keep(finished)))
-        for finished, arrival in done:
+        for finished, _ in done:
             header = finished.commit.header
             self._on_stored(header.space, header.seq)
+        for application, builder in group.builders.items():
+            if len(builder):
+                self._meet(application)
+        for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
         self._after_commit(done)
         return written
 
-    def _builder(self, application: str, batch: Batch, builders: dict[str, CommitBuilder],
-                 now_ms: int) -> CommitBuilder:
-        builder = builders.get(application)
+    def _observe_others(self, now_ms: int) -> None:
+        for hlc in self._unobserved:
+            self._clock.observe(hlc, now_ms)
+        self._unobserved = []
+
+    def _meet(self, application: str) -> None:
+        """An application has been stored: remember it, and make its built-in models known to the index."""
+        space = self._store.space(application)
+        if space not in self._applications:
+            self._applications[space] = application
+            self.indexer.models_added(self._catalog.add_application(application))
+
+    def _builder(self, application: str, group: _Group) -> CommitBuilder:
+        builder = group.builders.get(application)
         if builder is None:
-            space = self._store.space(application)
-            if space not in self._applications:
-                batch.add_application(application)
-                self._applications[space] = application
-                self.indexer.models_added(self._catalog.add_application(application))
+            space, batch, now_ms = self._store.space(application), group.batch, group.now_ms
             deps = batch.deps(space)
             while len(deps) > DEPS_PER_COMMIT_MAX:
                 fold = CommitBuilder(batch, space=space, author=self._author, hlc=self._clock.tick(now_ms),
@@ -148,44 +196,43 @@ class Integrator:
                 deps = batch.deps(space)
             hlc = self._clock.tick(now_ms)
             builder = CommitBuilder(batch, space=space, author=self._author, hlc=hlc, deps=deps)
-            builders[application] = builder
+            group.builders[application] = builder
         return builder
 
-    def _plan(self, change: DocumentChange, batch: Batch, builders: dict[str, CommitBuilder],
-              claims: dict[tuple[str, str, str, str], str], now_ms: int) -> list[Record | None]:
-        builder = self._builder(change.application, batch, builders, now_ms)
-        if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX and len(builder):
+    def _plan(self, change: DocumentChange, group: _Group) -> list[Any]:
+        if len(change.edits) > BODIES_PER_COMMIT_MAX:
+            raise TooLarge("edits in a change", size=len(change.edits), size_max=BODIES_PER_COMMIT_MAX)
+        builder = self._builder(change.application, group)
+        if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX:
             raise IndexUnavailable("this group of writes is full: ask again")  # the writer keeps groups below it
         salts = self._random_bytes(SALT_BYTES * len(change.edits))
-        if not change.is_atomic:
-            results: list[Any] = []
-            for number, edit in enumerate(change.edits):
-                try:
-                    results += self._plan_all([edit], change, builder, claims, salts[number * SALT_BYTES :])
-                except Exception as error:  # it belongs to this edit alone
-                    results.append(error)
-            return results
-        return self._plan_all(change.edits, change, builder, claims, salts)
+        if change.is_atomic:
+            return self._plan_all(change.edits, change, builder, group, salts)
+        results: list[Any] = []
+        for number, edit in enumerate(change.edits):
+            try:
+                results += self._plan_all([edit], change, builder, group, salts[number * SALT_BYTES :])
+            except Exception as error:  # it belongs to this edit alone
+                results.append(error)
+        return results
 
-    def _plan_all(self, edits: Sequence[Edit], change: DocumentChange, builder: CommitBuilder,
-                  claims: dict[tuple[str, str, str, str], str], salts: bytes) -> list[Record | None]:
+    def _plan_all(self, edits: Sequence[Edit], change: DocumentChange, builder: CommitBuilder, group: _Group,
+                  salts: bytes) -> list[Record | None]:  # fmt: skip
         """Plan edits that stand together: if one fails, none is left in the commit."""
         mark = builder.mark()
-        claimed: list[tuple[str, str, str, str]] = []
+        group.claims_before.clear()
         try:
             return [
-                self._plan_edit(edit, change, builder, claims, claimed, salts[n * SALT_BYTES : (n + 1) * SALT_BYTES])
+                self._plan_edit(edit, change, builder, group, salts[n * SALT_BYTES : (n + 1) * SALT_BYTES])
                 for n, edit in enumerate(edits)
             ]
         except Exception:
             builder.rollback(mark)
-            for claim in claimed:
-                del claims[claim]
+            group.undo_claims()
             raise
 
-    def _plan_edit(self, edit: Edit, change: DocumentChange, builder: CommitBuilder,
-                   claims: dict[tuple[str, str, str, str], str], claimed: list[tuple[str, str, str, str]],
-                   salt: bytes) -> Record | None:
+    def _plan_edit(self, edit: Edit, change: DocumentChange, builder: CommitBuilder, group: _Group,
+                   salt: bytes) -> Record | None:  # fmt: skip
         model, current = edit.model, builder.document(edit.model.id, edit.id)
         exists = current is not None and current.exists
         if edit.kind is EditKind.CREATE and exists:
@@ -202,7 +249,7 @@ class Integrator:
         else:
             kinds = self._kinds_of(model)
             if kinds.unique:
-                self._check_unique(change.application, model, edit, kinds.unique, builder, claims, claimed)
+                self._check_unique(change.application, edit, current if exists else None, kinds, builder, group)
             plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
             if not plan.operations:
                 return Record.of(model, current) if current is not None else None
@@ -216,8 +263,8 @@ class Integrator:
         if known is not None and known[0] is model:
             return known[1]
         fields = model.fields.values()
-        unique = [f.name for f in fields if f.unique]
-        unique += [spec.fields[0][0] for spec in model.indexes if spec.unique and len(spec.fields) == 1]
+        unique: list[tuple[str, ...]] = [(f.name,) for f in fields if f.unique]
+        unique += [tuple(name for name, _ in spec.fields) for spec in model.indexes if spec.unique]
         kinds = _Kinds(
             tuple(f.name for f in fields if f.type is FieldType.SET),
             tuple(f.name for f in fields if f.type is FieldType.COUNTER),
@@ -228,36 +275,47 @@ class Integrator:
         self._kinds[id(model)] = (model, kinds)
         return kinds
 
-    def _check_unique(self, application: str, model: Model, edit: Edit, names: Sequence[str], builder: CommitBuilder,
-                      claims: dict[tuple[str, str, str, str], str],
-                      claimed: list[tuple[str, str, str, str]]) -> None:
+    def _check_unique(self, application: str, edit: Edit, current: Document | None, kinds: _Kinds,
+                      builder: CommitBuilder, group: _Group) -> None:  # fmt: skip
         """Uniqueness holds on this node: against what is indexed, and against this very group."""
         if self._index is None:
             return
         taken: dict[str, str] = {}
-        for name in names:
-            value = edit.values.get(name)
-            if value is None:
+        for names in kinds.unique:
+            if not any(name in edit.values for name in names):
                 continue
-            if self.indexer.is_stale:
-                raise IndexUnavailable("the query index is being rebuilt: ask again shortly")
-            claim = (application, model.id, name, repr(value))
-            holder = claims.get(claim) or self._index.find_unique(model, name, value, except_id=edit.id)
+            shown = current.values() if current is not None and len(names) > 1 else {}
+            values = tuple(edit.values[name] if name in edit.values else shown.get(name) for name in names)
+            if any(value is None for value in values):
+                continue  # no value equals another
+            claim = edit.model.id, names, tuple(map(_hashable, values))
+            holder = group.claims.get(claim) or self._indexed_holder(application, edit, names, values)
             if holder is not None and holder != edit.id:
-                held = builder.document(model.id, holder)  # this group may have freed the value
-                if held is not None and held.exists and held.values().get(name) == value:
-                    taken[name] = "This value is already taken"
+                held = builder.document(edit.model.id, holder)  # this group may have freed the value
+                if held is not None and held.exists and _holds(held.values(), names, values):
+                    taken |= dict.fromkeys(names, _TAKEN if len(names) == 1 else _TAKEN_TOGETHER)
                     continue
-            if claim not in claims:
-                claims[claim] = edit.id
-                claimed.append(claim)
+            group.claim(claim, edit.id)
         if taken:
             raise NotUnique(taken)
 
-    # -- commits from elsewhere ---------------------------------------------------------------------------------
+    def _indexed_holder(self, application: str, edit: Edit, names: tuple[str, ...],
+                        values: tuple[Any, ...]) -> str | None:  # fmt: skip
+        if self._store.space(application) not in self._applications:
+            return None  # nothing was ever stored there
+        if self._index is None or self.indexer.is_stale:
+            raise IndexUnavailable("the query index is being rebuilt: ask again shortly")
+        try:
+            return self._index.find_unique_together(edit.model, names, values, except_id=edit.id)
+        except IndexDamaged as error:
+            self.indexer.distrust(error)
+            raise IndexUnavailable("the query index is being rebuilt: ask again shortly") from error
+
+    # -- commits from elsewhere ----------------------------------------------------------------------------
 
     def receive(self, commit: Commit, now_ms: int) -> tuple[Outcome, list[FeedEntry]]:
         """Integrate one verified commit of another author. Durable when it returns. Blocks."""
+        self._observe_others(now_ms)
         with self._store.write() as batch:
             outcome = integrate(commit, batch, system=self._store.system)
             arrival = batch.keep(outcome) if isinstance(outcome, Integrated) else None
@@ -268,7 +326,7 @@ class Integrator:
         self._after_commit([(outcome, arrival)])
         return outcome, entries
 
-    # -- after a commit ----------------------------------------------------------------------------------------
+    # -- after a commit ------------------------------------------------------------------------------------
 
     def _feed_entries(self, done: Integrated, arrival: Arrival) -> list[FeedEntry]:
         header = done.commit.header
@@ -279,11 +337,12 @@ class Integrator:
                 if entry.change is not Change.NONE]  # fmt: skip
 
     def _after_commit(self, done: list[tuple[Integrated, Arrival]]) -> None:
-        """Bring catalog and index up to what was just stored. A failing index never fails the write."""
+        """Bring catalog and index up to what was just stored. Never raises: the write stands."""
         for finished, _ in done:
             application = self._applications.get(finished.commit.header.space)
+            definitions = builtin_model_id(application, MODEL) if application is not None else None
             for (model_id, _), document in finished.documents.items():
-                if application is not None and model_id == builtin_model_id(application, MODEL):
+                if application is not None and model_id == definitions:
                     self.indexer.model_changed(*self._catalog.update(application, document))
         self.indexer.follow(done)
 
@@ -298,3 +357,20 @@ def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc
             if operation[0] == Kind.SET:
                 changed |= operation[1]
     return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed)
+
+
+def _run_local(change: LocalChange, local: LocalWriter) -> Any:
+    local.mark()
+    try:
+        return change(local)
+    except Exception:
+        local.undo()
+        raise
+
+
+def _hashable(value: Any) -> Any:
+    return repr(value) if isinstance(value, (list, dict)) else value
+
+
+def _holds(shown: dict[str, Any], names: tuple[str, ...], values: tuple[Any, ...]) -> bool:
+    return all(shown.get(name) == value for name, value in zip(names, values, strict=True))

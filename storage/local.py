@@ -43,8 +43,29 @@ class LocalWriter(LocalReader):
 
     _transaction: WriteTransaction
 
+    def __init__(self, transaction: WriteTransaction) -> None:
+        super().__init__(transaction)
+        self._before: list[tuple[bytes, bytes | None]] = []
+
     def put(self, kind: str, key: str, value: Value) -> None:
-        self._transaction.put(Table.LOCAL, _key(kind, key), encode(value))
+        stored, encoded = _key(kind, key), encode(value)
+        self._before.append((stored, self._transaction.get(Table.LOCAL, stored)))
+        self._transaction.put(Table.LOCAL, stored, encoded)
 
     def delete(self, kind: str, key: str) -> bool:
-        return self._transaction.delete(Table.LOCAL, _key(kind, key))
+        stored = _key(kind, key)
+        self._before.append((stored, self._transaction.get(Table.LOCAL, stored)))
+        return self._transaction.delete(Table.LOCAL, stored)
+
+    def mark(self) -> None:
+        """Begin a request that may have to be undone."""
+        self._before.clear()
+
+    def undo(self) -> None:
+        """Put everything back as it was at the last `mark`."""
+        for key, value in reversed(self._before):
+            if value is None:
+                self._transaction.delete(Table.LOCAL, key)
+            else:
+                self._transaction.put(Table.LOCAL, key, value)
+        self._before.clear()

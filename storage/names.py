@@ -58,6 +58,10 @@ class Names:
     def chains_of(self, space: bytes) -> list[tuple[Chain, Author]]:
         return [(number, author) for number, (held, author) in enumerate(self._authors) if held == space]
 
+    def authors(self) -> list[tuple[Chain, Author]]:
+        """Every chain with its author, whatever the space."""
+        return [(number, author) for number, (_, author) in enumerate(self._authors)]
+
     def spaces_of(self, author: bytes) -> list[SpaceId]:
         """The spaces in which an author has a chain here."""
         return [space for space, held in self._authors if held == author]

@@ -75,6 +75,13 @@ class Snapshot:
         value = self.transaction.get(Table.META, name.encode())
         return None if value is None else decode(value)
 
+    def heads(self) -> Iterator[tuple[Author, Head]]:
+        """The newest commit of every chain, with its author."""
+        for number, author in self.names.authors():
+            head = self.log.head(self.names.space_of_chain(number), author)
+            if head is not None:
+                yield author, head
+
     def frontier(self, space: SpaceId) -> tuple[tuple[Author, int, bytes], ...]:
         """Heads of the space's commit graph: author, seq and hash prefix of what no integrated commit builds on."""
         return tuple((Author(a), seq, prefix) for a, seq, prefix in self.meta("frontier " + space.hex()) or ())
