@@ -45,7 +45,9 @@ from node.metrics import Buckets, Metrics
 SEC_FETCH_SITE = istr("Sec-Fetch-Site")
 APPLICATION_ID = istr("X-Application-Id")  # which application the owner token acts in
 
-ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID"
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID, X-Application-Id"
+)
 EXPOSED_HEADERS = "ETag, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 PREFLIGHT_MAX_AGE_S = 600
@@ -314,10 +316,11 @@ class Frame:
     def _check_body(self, request: ApiRequest, mounted: Mounted) -> None:
         headers = request.headers
         content_type = headers.get(hdrs.CONTENT_TYPE)
-        if content_type is None:
-            if request.body_exists:
-                raise errors.UnsupportedMediaType(mounted.accepts)
-        elif content_type not in mounted.accepts and not _accepts(mounted.accepts, content_type):
+        if (
+            content_type not in mounted.accepts
+            and request.body_exists
+            and (content_type is None or not _accepts(mounted.accepts, content_type))
+        ):
             raise errors.UnsupportedMediaType(mounted.accepts)
         size_max_bytes = mounted.body_max_bytes
         if size_max_bytes != BODY_MAX_BYTES:

@@ -4,7 +4,7 @@ Room: shapes only. `node.services.records` and the node-local store provide them
 in-memory ones. Nothing here runs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from protocol.query import Query
@@ -87,7 +87,7 @@ class LocalStore(Protocol):
         /,
     ) -> T: ...
 
-    def scan(self, kind: str, prefix: str = "", /) -> Iterator[tuple[str, dict[str, Any]]]: ...
+    def scan(self, kind: str, prefix: str = "", /) -> Iterable[tuple[str, dict[str, Any]]]: ...
 
 
 Changed = Callable[[str, str], None]
