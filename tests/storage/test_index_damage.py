@@ -125,6 +125,25 @@ def test_a_file_cut_under_its_log_is_found(tmp_path: Path) -> None:
         assert answers(directory / "index.db") is None, length
 
 
+def test_a_long_value_that_was_cut_under_the_log_is_found(tmp_path: Path) -> None:
+    """The end of a long value fills pages of its own, which SQLite would read as zeros."""
+    index = Index(str(tmp_path / "index.db"))
+    index.reset(b"store")
+    index.ensure_model(MODEL)
+    index.apply([(MODEL, Row("long", 0, 0, "ann", "v", {"title": "x" * 500_000}))], [], 1)
+    assert index.truncate_log()
+    index.apply([(MODEL, ROWS[0])], [], 2)
+    file, log = ((tmp_path / f"index.db{part}").read_bytes() for part in ("", "-wal"))
+    index.close()
+    (tmp_path / "cut.db").write_bytes(file[: len(file) - 40 * 4096])
+    (tmp_path / "cut.db-wal").write_bytes(log)
+    with pytest.raises(IndexDamaged):
+        Index(str(tmp_path / "cut.db"))
+    (tmp_path / "whole.db").write_bytes(file)
+    (tmp_path / "whole.db-wal").write_bytes(log)
+    Index(str(tmp_path / "whole.db")).close()
+
+
 @pytest.mark.parametrize(
     "damage",
     [

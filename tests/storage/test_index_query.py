@@ -105,6 +105,102 @@ def test_sqlite_and_python_agree_on_every_filter_sort_and_page(data: st.DataObje
     index.close()
 
 
+NEAR = [
+    2**53 - 1,
+    2**53,
+    2**53 + 1,
+    float(2**53),
+    2**63 - 1,
+    2**63 - 513,
+    float(2**63),
+    -(2**63),
+    -(2.0**63),
+    0.1,
+]
+TRICKY: list[tuple[FieldType, list[Any], list[str]]] = [
+    (
+        FieldType.STRING,
+        [
+            "a_c",
+            "abc",
+            "a\\c",
+            "a",
+            "a\0",
+            "a\0b",
+            "A\0B",
+            "100%",
+            "100",
+            "%",
+            "_",
+            "",
+            "\u212a",
+            "k",
+            "ſ",
+            "ß",
+            "SS",
+        ],
+        [
+            "a_c",
+            "a\\\\c",
+            "a\0",
+            "a\0%",
+            "%\0%",
+            "%\\\\%",
+            "%_%",
+            "_",
+            "%",
+            "",
+            "100%",
+            "k",
+            "K",
+            "s",
+            "ss",
+            "S%",
+        ],
+    ),
+    (
+        FieldType.SET,
+        [
+            [","],
+            ["a", "b"],
+            ['a","b'],
+            ["a\n"],
+            ["\n"],
+            [""],
+            [],
+            [1],
+            ["1"],
+            [True],
+            [1.5],
+            ["a", ","],
+            [10**16],
+        ],
+        [",", "a", "b", 'a\\",\\"b', "\n", "a\n", "", "1", "true", "1.5", '\\"', "1.0", "1e16"],
+    ),
+    (FieldType.NUMBER, NEAR, [repr(value) for value in NEAR]),
+    (FieldType.INTEGER, [v for v in NEAR if type(v) is int], [repr(v) for v in NEAR if type(v) is int]),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "asked"), TRICKY, ids=lambda part: str(part)[:12])
+def test_sqlite_and_python_agree_on_tricky_values(
+    kind: FieldType, values: list[Any], asked: list[str]
+) -> None:
+    model = Model("m", "a", "M", {"f": Field("f", kind)})
+    rows = [row(f"r{number}", {"f": value}) for number, value in enumerate(values)] + [row("none", {})]
+    index = filled(model, rows)
+    operators = {
+        FieldType.STRING: ["like", "eq", "ne", "gt", "lte", "in"],
+        FieldType.SET: ["eq", "ne", "in", "nin"],
+    }.get(kind, ["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"])
+    for operator, text, marks in itertools.product(operators, asked, ['"', ""]):
+        if not marks and (kind is FieldType.STRING or set(text) & set(',;|"\\\n')):
+            continue
+        parsed = parse_filter(f"f:{operator}:{marks}{text}{marks}", model)
+        found = index.query(model, Query(parsed, "id", False, per_page=100)).ids
+        assert found == sorted(row.id for row in rows if parsed.matches(facts(row))), parsed
+
+
 @pytest.fixture(scope="module")
 def crowd() -> tuple[Model, list[Row], Index]:
     """3,000 rows: enough for the shortcuts that many matching rows allow."""
