@@ -100,15 +100,18 @@ class DocumentWriter(DocumentReader):
             assert number is not None
             return number
 
-        collections: dict[str, int] = {}
+        prefixes: dict[str, bytes] = {}
         for (model, id), document in done.documents.items():
-            collection = collections.get(model)
-            if collection is None:
-                collection = collections[model] = names.give_collection(transaction, space, model)
-            transaction.put(Table.DOCUMENTS, _document_key(collection, id), encode(document.to_state(number_of)))
-        arrival_key = arrival.number.to_bytes(8, "big")
+            prefix = prefixes.get(model)
+            if prefix is None:
+                prefix = prefixes[model] = names.give_collection(transaction, space, model).to_bytes(4, "big")
+            transaction.put(Table.DOCUMENTS, prefix + id.encode(), encode(document.to_state(number_of)))
+        arrival_key = b"\0" + arrival.number.to_bytes(8, "big")
         for entry in done.entries:
             if entry.body is not None:
-                collection = names.give_collection(transaction, space, entry.model)
-                key = _document_key(collection, entry.id) + b"\0" + arrival_key + entry.index.to_bytes(2, "big")
+                prefix = prefixes.get(entry.model)
+                if prefix is None:
+                    number = names.give_collection(transaction, space, entry.model)
+                    prefix = prefixes[entry.model] = number.to_bytes(4, "big")
+                key = prefix + entry.id.encode() + arrival_key + entry.index.to_bytes(2, "big")
                 transaction.put(Table.HISTORY, key, b"")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from protocol.body import decode_body
+from protocol.changes import Record
 from protocol.clock import ms_of_hlc
 from protocol.document import Document
 from protocol.ids import SpaceId
@@ -24,6 +25,8 @@ from storage.errors import IndexDamaged, StorageError
 from storage.index import Index, Row
 from storage.log import Arrival
 from storage.store import Snapshot, Store
+
+Records = dict[tuple[str, str], Record | None]  # by model id and id, which no two applications share
 
 _Touched = dict[tuple[SpaceId, str, str], None]  # space, model, id of documents, in order
 
@@ -39,6 +42,15 @@ def row_of(model: Model, document: Document) -> Row | None:
         document.id, ms_of_hlc(document.created_hlc), ms_of_hlc(document.updated_hlc), document.created_user,
         document.version, values,
     )  # fmt: skip
+
+
+def _row_of_record(model: Model, record: Record) -> Row | None:
+    """The same for a record that was just made of the document: what it cost to make is not paid twice."""
+    if not is_builtin(model) and model.check_record(record.values):
+        return None
+    return Row(
+        record.id, record.created_at_ms, record.updated_at_ms, record.created_by, record.version, record.values
+    )
 
 
 @dataclass(slots=True)
@@ -163,8 +175,11 @@ class Indexer:
         if is_new or (before is not None and before.fields != model.fields):
             self._read_all_of(model)
 
-    def follow(self, done: list[tuple[Integrated, Arrival]]) -> None:
-        """Bring the index up to commits that were just stored. Never raises: a failure makes it stale."""
+    def follow(self, done: list[tuple[Integrated, Arrival]], records: Records) -> None:
+        """Bring the index up to commits that were just stored. Never raises: a failure makes it stale.
+
+        `records` are those of the changed documents that are known already, as the commits have left them.
+        """
         if self._index is None or not done or self._is_distrusted:
             return
         after, upto = done[0][1].number - 1, done[-1][1].number
@@ -175,7 +190,8 @@ class Indexer:
             for finished, _ in done:
                 space = finished.commit.header.space
                 for (model_id, id), document in finished.documents.items():
-                    self._sort_in(space, model_id, id, document, rows, deletes)
+                    record = records.get((model_id, id))
+                    self._sort_in(space, model_id, id, record or document, rows, deletes)
             self._index.apply(rows, deletes, self._held_position(self._index) if self.is_stale else upto)
         except Exception as error:  # as above
             failure = error
@@ -186,12 +202,16 @@ class Indexer:
             self._missed = self._missed[0] if self._missed else after, upto
             self._is_behind = True
 
-    def _sort_in(self, space: SpaceId, model_id: str, id: str, document: Document | None,
+    def _sort_in(self, space: SpaceId, model_id: str, id: str, found: Document | Record | None,
                  rows: list[tuple[Model, Row]], deletes: list[tuple[str, str]]) -> None:  # fmt: skip
         model = self._catalog.by_id(space, model_id)
         if model is None:
             return
-        row = row_of(model, document) if document is not None else None
+        row = None
+        if isinstance(found, Record):
+            row = _row_of_record(model, found)
+        elif found is not None:
+            row = row_of(model, found)
         if row is None:
             deletes.append((model.id, id))
         else:

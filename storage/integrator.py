@@ -6,7 +6,7 @@ class; a simulation calls it directly. Nothing here waits for anything but the
 disk, and clock and randomness are handed in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ from storage.errors import (
     VersionMismatch,
 )
 from storage.index import Index
-from storage.indexer import Indexer
+from storage.indexer import Indexer, Records
 from storage.local import LocalWriter
 from storage.log import Arrival
 from storage.store import Batch, Store
@@ -44,7 +44,7 @@ _TAKEN = "This value is already taken"
 _TAKEN_TOGETHER = "These values are already taken together"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would double the time it takes to make one
 class FeedEntry:
     """One body's effect, at its place in the one feed: what subscribers of every surface follow."""
 
@@ -87,9 +87,11 @@ class _Group:
 
     batch: Batch
     now_ms: int
+    salts: Iterator[bytes]  # one for each edit
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
     claims: dict[_Claim, str] = field(default_factory=dict)
     claims_before: list[tuple[_Claim, str | None]] = field(default_factory=list)  # of the change being planned
+    records: Records = field(default_factory=dict)  # as the last edit of each left them
 
     def claim(self, claim: _Claim, id: str) -> None:
         self.claims_before.append((claim, self.claims.get(claim)))
@@ -147,7 +149,7 @@ class Integrator:
         written = Written([])
         done: list[tuple[Integrated, Arrival]] = []
         with self._store.write() as batch:
-            group = _Group(batch, now_ms)
+            group = _Group(batch, now_ms, self._salts(changes))
             for change in changes:
                 try:
                     if isinstance(change, DocumentChange):
@@ -169,8 +171,14 @@ class Integrator:
                 self._meet(application)
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
-        self._after_commit(done)
+        self._after_commit(done, group.records)
         return written
+
+    def _salts(self, changes: Sequence[AnyChange]) -> Iterator[bytes]:
+        """A salt for each edit, drawn all at once: asking the system for each costs a microsecond more."""
+        count = sum(len(change.edits) for change in changes if isinstance(change, DocumentChange))
+        drawn = self._random_bytes(SALT_BYTES * count)
+        return (drawn[n : n + SALT_BYTES] for n in range(0, len(drawn), SALT_BYTES))
 
     def _observe_others(self, now_ms: int) -> None:
         for hlc in self._unobserved:
@@ -205,34 +213,35 @@ class Integrator:
         builder = self._builder(change.application, group)
         if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX:
             raise IndexUnavailable("this group of writes is full: ask again")  # the writer keeps groups below it
-        salts = self._random_bytes(SALT_BYTES * len(change.edits))
         if change.is_atomic:
-            return self._plan_all(change.edits, change, builder, group, salts)
+            return self._plan_all(change.edits, change, builder, group)
         results: list[Any] = []
-        for number, edit in enumerate(change.edits):
+        for edit in change.edits:
             try:
-                results += self._plan_all([edit], change, builder, group, salts[number * SALT_BYTES :])
+                results += self._plan_all([edit], change, builder, group)
             except Exception as error:  # it belongs to this edit alone
                 results.append(error)
         return results
 
-    def _plan_all(self, edits: Sequence[Edit], change: DocumentChange, builder: CommitBuilder, group: _Group,
-                  salts: bytes) -> list[Record | None]:  # fmt: skip
+    def _plan_all(
+        self, edits: Sequence[Edit], change: DocumentChange, builder: CommitBuilder, group: _Group
+    ) -> list[Record | None]:
         """Plan edits that stand together: if one fails, none is left in the commit."""
         mark = builder.mark()
         group.claims_before.clear()
         try:
-            return [
-                self._plan_edit(edit, change, builder, group, salts[n * SALT_BYTES : (n + 1) * SALT_BYTES])
-                for n, edit in enumerate(edits)
-            ]
+            records = [self._plan_edit(edit, change, builder, group) for edit in edits]
         except Exception:
             builder.rollback(mark)
             group.undo_claims()
             raise
+        for edit, record in zip(edits, records, strict=True):
+            group.records[edit.model.id, edit.id] = record
+        return records
 
-    def _plan_edit(self, edit: Edit, change: DocumentChange, builder: CommitBuilder, group: _Group,
-                   salt: bytes) -> Record | None:  # fmt: skip
+    def _plan_edit(
+        self, edit: Edit, change: DocumentChange, builder: CommitBuilder, group: _Group
+    ) -> Record | None:
         model, current = edit.model, builder.document(edit.model.id, edit.id)
         exists = current is not None and current.exists
         if edit.kind is EditKind.CREATE and exists:
@@ -253,7 +262,7 @@ class Integrator:
             plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
             if not plan.operations:
                 return Record.of(model, current) if current is not None else None
-        builder.add(change.user, model.id, edit.id, plan.seen, plan.operations, salt)
+        builder.add(change.user, model.id, edit.id, plan.seen, plan.operations, next(group.salts))
         document = builder.document(model.id, edit.id)
         assert document is not None
         return Record.of(model, document) if document.exists else None
@@ -323,7 +332,7 @@ class Integrator:
             return outcome, []
         self._clock.observe(commit.header.hlc, now_ms)
         entries = self._feed_entries(outcome, arrival)
-        self._after_commit([(outcome, arrival)])
+        self._after_commit([(outcome, arrival)], {})
         return outcome, entries
 
     # -- after a commit ------------------------------------------------------------------------------------
@@ -336,7 +345,7 @@ class Integrator:
         return [feed_entry(entry, arrival.number, application, header.author, header.hlc) for entry in done.entries
                 if entry.change is not Change.NONE]  # fmt: skip
 
-    def _after_commit(self, done: list[tuple[Integrated, Arrival]]) -> None:
+    def _after_commit(self, done: list[tuple[Integrated, Arrival]], records: Records) -> None:
         """Bring catalog and index up to what was just stored. Never raises: the write stands."""
         for finished, _ in done:
             application = self._applications.get(finished.commit.header.space)
@@ -344,7 +353,7 @@ class Integrator:
             for (model_id, _), document in finished.documents.items():
                 if application is not None and model_id == definitions:
                     self.indexer.model_changed(*self._catalog.update(application, document))
-        self.indexer.follow(done)
+        self.indexer.follow(done, records)
 
 
 def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc: int) -> FeedEntry:

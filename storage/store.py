@@ -102,15 +102,26 @@ class Batch(Snapshot):
         super().__init__(transaction, names, members)
         self._author = author
         self._system = system
+        self._last_asked: tuple[str, str, SpaceId] | None = None
+        self._last_found: Document | None = None
         self.log: LogWriter = LogWriter(transaction, names)
         self.documents: DocumentWriter = DocumentWriter(transaction, names)
         self.local: LocalWriter = LocalWriter(transaction)
+
+    def document(self, space: SpaceId, model: str, id: str) -> Document | None:
+        """As `View` says. Planning asks twice in a row for each document."""
+        wanted = model, id, space
+        if self._last_asked != wanted:
+            self._last_found = self.documents.get(space, model, id)
+            self._last_asked = wanted
+        return self._last_found
 
     def put_meta(self, name: str, value: Any) -> None:
         self.transaction.put(Table.META, name.encode(), encode(value))
 
     def keep(self, done: Integrated) -> Arrival:
         """Store an integrated commit: log, documents, history, frontier and order of arrival."""
+        self._last_asked = None
         arrival = self.log.append(done)
         self.documents.store(done, arrival)
         header = done.commit.header
