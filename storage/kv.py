@@ -21,7 +21,7 @@ Layouts (integers big-endian, so that byte order is number order):
     arrivals     arrival u64                        -> chain u32, seq u64, then one byte a body: what it did
     local        kind, 0, key                       -> CBOR; belongs to this node and never leaves it
 
-On disk each value follows a crc32 (u32) over its key and itself; see `lmdb_kv`.
+On disk each value follows a crc32 (u32) over table name, key and value; see `lmdb_kv`.
 """
 
 from collections.abc import Iterable, Iterator

@@ -5,9 +5,10 @@ kill the process) and so does every option that trades durability for speed. A
 commit is two flushes: the pages, then the meta page that makes them count.
 
 The engine does not notice a flipped bit, so every value carries a checksum over
-its key and itself, and a key that is not found is believed only if its
-neighbours are whole and in order. What is read here was written here, or it is
-`StoreDamaged`.
+its table, its key and itself, and a key that is not found is believed only if
+its neighbours are whole and in order. What is read here was written here, or it
+is `StoreDamaged`. The checksum also tells `salvage` what it has found on a page
+that nothing leads to any more.
 """
 
 import errno
@@ -31,8 +32,15 @@ MAP_SIZE_SMALL_BYTES = 64 << 30
 _FLUSHES_PER_COMMIT = 2
 _READERS_MAX = 512
 _LOCK_TABLE_BYTES = 64 << 10  # 64 bytes a reader and a header
-_CHECKSUM_BYTES = 4
+CHECKSUM_BYTES = 4
 _NO_GAP: tuple[bytes, bytes | None] = (b"\xff" * (KEY_MAX_BYTES + 1), None)
+
+_SEEDS = {table: crc32(table.encode()) for table in Table}
+
+
+def checksum(table: Table, key: bytes, value: bytes) -> bytes:
+    """What stands before a value on the disk."""
+    return crc32(value, crc32(key, _SEEDS[table])).to_bytes(CHECKSUM_BYTES, "big")
 
 
 class _Handles(dict[Table, "lmdb._Database"]):
@@ -68,8 +76,8 @@ class LmdbTransaction:
         if stored is None:
             self._check_absence(table, key)
             return None
-        value = stored[_CHECKSUM_BYTES:]
-        if crc32(value, crc32(key)) != int.from_bytes(stored[:_CHECKSUM_BYTES], "big"):
+        value = stored[CHECKSUM_BYTES:]
+        if checksum(table, key, value) != stored[:CHECKSUM_BYTES]:
             raise self._damaged(table)
         return value
 
@@ -95,8 +103,8 @@ class LmdbTransaction:
         self._gaps[table] = low, high
 
     def _whole(self, table: Table, key: bytes, stored: bytes) -> tuple[bytes, bytes]:
-        value = stored[_CHECKSUM_BYTES:]
-        if crc32(value, crc32(key)) != int.from_bytes(stored[:_CHECKSUM_BYTES], "big"):
+        value = stored[CHECKSUM_BYTES:]
+        if checksum(table, key, value) != stored[:CHECKSUM_BYTES]:
             raise self._damaged(table)
         return key, value
 
@@ -144,14 +152,14 @@ class LmdbTransaction:
             raise self._fail(error) from error
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
-        stored = crc32(value, crc32(key)).to_bytes(_CHECKSUM_BYTES, "big") + value
+        stored = checksum(table, key, value) + value
         try:
             self._transaction.put(key, stored, True, True, False, self._handles[table])
         except lmdb.Error as error:
             raise self._fail(error, key) from error
 
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        stored = [(k, crc32(v, crc32(k)).to_bytes(_CHECKSUM_BYTES, "big") + v) for k, v in pairs]
+        stored = [(key, checksum(table, key, value) + value) for key, value in pairs]
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 _, added = cursor.putmulti(stored, append=True)
@@ -167,16 +175,19 @@ class LmdbTransaction:
         except lmdb.Error as error:
             raise self._fail(error, key) from error
 
-    def unsound(self, table: Table) -> Iterator[bytes]:
-        """Keys whose values do not fit their checksums, or that a search does not find. For `doctor`."""
+    def audit(self, table: Table) -> Iterator[tuple[bytes, bytes | None, bool]]:
+        """Every key in order with its value (None if it is not what was written), and whether a search finds it.
+
+        For `doctor`: does not stop at damage.
+        """
         handle = self._handles[table]
         try:
             with self._transaction.cursor(handle) as cursor:
                 for key, stored in cursor:
-                    value = stored[_CHECKSUM_BYTES:]
-                    is_whole = crc32(value, crc32(key)) == int.from_bytes(stored[:_CHECKSUM_BYTES], "big")
-                    if not is_whole or self._transaction.get(key, None, handle) != stored:
-                        yield key
+                    value = stored[CHECKSUM_BYTES:]
+                    is_whole = checksum(table, key, value) == stored[:CHECKSUM_BYTES]
+                    is_found = self._transaction.get(key, None, handle) == stored
+                    yield key, value if is_whole else None, is_found
         except lmdb.Error as error:
             raise self._fail(error) from error
 
