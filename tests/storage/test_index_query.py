@@ -297,9 +297,8 @@ def test_a_page_that_is_broken_off_leaves_the_next_one_sound(
         query = parse_query({"cursor": first.next_cursor or "", "per_page": "25"}, model)
         expected = index.query(model, query)
         answers += [index.query_briefly(model, query) for _ in range(20)]
-        assert answers[-1] in (None, expected)
+        assert all(answer in (None, expected) for answer in answers[-20:])
         index.close()
-    assert None in answers
     assert {type(answer) for answer in answers} == {type(None), Page}
 
 
