@@ -63,8 +63,8 @@ RUN_FILE = "run.json"
 # One busy Python thread makes every request wait for its turn: at the default of 5 ms a read took 5.2 ms
 # beside a busy writer, at 0.2 ms it takes 0.36 ms, and throughput stays the same (measured on two cores).
 SWITCH_INTERVAL_S = 0.000_2
-# A full collection stops every thread, for 80 ms in the middle of an import (measured). What dies here dies by
-# its reference count; cycles are rare and young, so old objects are looked at seldom.
+# A full collection stops every thread, for 80 ms in the middle of an import (measured). What dies here dies
+# by its reference count; cycles are rare and young, so old objects are looked at seldom.
 GC_THRESHOLDS = (20_000, 20, 500)
 HOUR_S = 3_600
 WARM_AFTER_S = 1.0  # after the first requests have been answered, before someone signs in
