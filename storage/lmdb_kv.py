@@ -191,7 +191,7 @@ class LmdbTransaction:
         except lmdb.Error as error:
             raise self._fail(error, key) from error
 
-    def audit(self, table: Table) -> Iterator[tuple[bytes, bytes | None, bool]]:
+    def audit(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes | None, bool]]:
         """Every key in order with its value (None if it is not what was written), and whether a search finds it.
 
         For `doctor`: does not stop at damage.
@@ -199,6 +199,8 @@ class LmdbTransaction:
         handle = self._handles[table]
         try:
             with self._transaction.cursor(handle) as cursor:
+                if not cursor.set_range(start):
+                    return
                 for key, stored in cursor:
                     value = stored[CHECKSUM_BYTES:]
                     is_whole = checksum(table, key, value) == stored[:CHECKSUM_BYTES]
