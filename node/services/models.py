@@ -11,11 +11,6 @@ from storage.catalog import MODEL, Catalog, definition_to_parts
 from storage.errors import DocumentExists
 
 
-def builtin_definitions() -> Model:
-    """The built-in model whose documents are the definitions of all others."""
-    return Model(id=MODEL, application="", name=MODEL, fields={})
-
-
 class Models:
     """The models of every application on this node."""
 

@@ -121,6 +121,12 @@ class Records:
         record = Record.of(model, document)
         return record if is_builtin(model) or not model.check_record(record.values) else None
 
+    def creator(self, model: Model, id: str) -> str | None:
+        """Who created the document, be it deleted since; None if there never was one."""
+        with self._store.read() as snapshot:
+            document = snapshot.documents.get(self._store.space(model.application), model.id, id)
+        return None if document is None else document.created_user
+
     def rendered(self, model: Model, id: str) -> Rendered | None:
         """The record as JSON, from the cache where possible."""
         key = (model.id, id)
