@@ -23,7 +23,7 @@ class Position(NamedTuple):
     """A place in the order of arrival: after the body `index` of an arrival."""
 
     arrival: int
-    index: int
+    body: int
 
 
 class CursorTooOld(Exception):
@@ -54,8 +54,8 @@ class Feed:
 
     def cursor(self, position: Position | None = None) -> str:
         """The cursor of a position; of the newest entry if none is given."""
-        arrival, index = position or self.newest
-        return f"{self._epoch}.{arrival}.{index}"
+        arrival, body = position or self.newest
+        return f"{self._epoch}.{arrival}.{body}"
 
     def cursor_of(self, entry: FeedEntry) -> str:
         return f"{self._epoch}.{entry.arrival}.{entry.index}"
@@ -67,12 +67,15 @@ class Feed:
         if epoch != self._epoch or not (arrival.isdecimal() and index.isdecimal()) or len(rest) > 32:
             raise CursorTooOld(cursor)
         position = Position(int(arrival), int(index))
-        if position.arrival > self.newest.arrival or position.arrival < self.newest.arrival - ARRIVALS_KEPT_MAX:
+        if (
+            position.arrival > self.newest.arrival
+            or position.arrival < self.newest.arrival - ARRIVALS_KEPT_MAX
+        ):
             raise CursorTooOld(cursor)
         return position
 
     def since(self, position: Position, *, limit: int) -> list[FeedEntry]:
-        """Up to about `limit` entries after a position, whole commits at a time. Blocks while reading the record."""
+        """Up to about `limit` entries after a position, whole commits at a time. Blocks while reading."""
         found: list[FeedEntry] = []
         for entry in self._entries(position):
             if len(found) >= limit and entry.arrival != found[-1].arrival:

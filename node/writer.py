@@ -37,9 +37,15 @@ class WriterOverloaded(StorageError):
 class Writer:
     """Create and use it on one event loop; `start` and `stop` it once."""
 
-    def __init__(self, integrator: Integrator, *, now_ms: Callable[[], int],
-                 on_written: Callable[[Sequence[FeedEntry]], None], log: logging.Logger) -> None:
-        """`on_written` is called on the loop, after the group is durable and before its writers are answered."""
+    def __init__(
+        self,
+        integrator: Integrator,
+        *,
+        now_ms: Callable[[], int],
+        on_written: Callable[[Sequence[FeedEntry]], None],
+        log: logging.Logger,
+    ) -> None:
+        """`on_written` is called on the loop: the group is durable, its writers are not answered yet."""
         self._integrator = integrator
         self._now_ms = now_ms
         self._on_written = on_written
@@ -81,7 +87,9 @@ class Writer:
         The future raises what the change's guard or plan raised, or a `StorageError`. Call on the loop.
         """
         if self._is_closed or len(self._pending) >= PENDING_MAX:
-            raise WriterOverloaded("the node is stopping" if self._is_closed else "too many writes are waiting")
+            raise WriterOverloaded(
+                "the node is stopping" if self._is_closed else "too many writes are waiting"
+            )
         assert self._loop is not None
         future = self._loop.create_future()
         if not self._pending:
@@ -137,7 +145,9 @@ class Writer:
                 outcome = self._integrator.write(group, self._now_ms())
             except StorageError as error:
                 outcome = error
-            except BaseException as error:  # a bug: the group is undone, its writers are told, the node goes on
+            except (
+                BaseException
+            ) as error:  # a bug: the group is undone, its writers are told, the node goes on
                 self._log.exception("a group of writes failed")
                 outcome = error
             refill_left = self._integrator.indexer.is_stale

@@ -33,7 +33,7 @@ class Record:
         return cls(
             document.id, model, document.values(), ms_of_hlc(document.created_hlc), ms_of_hlc(document.updated_hlc),
             document.created_user, document.version,
-        )  # fmt: skip
+        )
 
 
 class EditKind(StrEnum):

@@ -64,6 +64,22 @@ class Catalog:
             found.append(model)
         return found
 
+    def builtin(self, application: str, name: str) -> Model:
+        """A built-in model of any application, also of one that nobody has written to: nothing is remembered."""
+        known = self._by_name.get((application, name))
+        if known is not None:
+            return known
+        template = next(model for model in self._builtin if model.name == name)
+        return replace(template, id=builtin_model_id(application, name), application=application)
+
+    def applications(self) -> list[str]:
+        """Applications that have been written to."""
+        return sorted({application for application, _ in self._by_name})
+
+    def knows(self, application: str) -> bool:
+        """Whether anything was ever written to the application."""
+        return self._store.space(application) in self._by_space
+
     def load(self, snapshot: Snapshot) -> None:
         """Read every definition. Called once, at start."""
         for application in snapshot.applications():

@@ -50,7 +50,7 @@ class Index:
         self._monotonic = monotonic
         opened: list[sqlite3.Connection] = []
         try:
-            is_cut = path is not None and _is_cut(Path(path))
+            is_cut = path is not None and _prepare(Path(path))
             opened.append(open_writer(path))
             if is_cut and (found := opened[0].execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise IndexDamaged(f"the query index is damaged: {found}")
@@ -58,7 +58,7 @@ class Index:
             if path is not None:
                 opened += [open_reader(path) for _ in range(readers)]
                 opened.append(open_reader(path, steps_max=BRIEF_STEPS_MAX))
-        except (sqlite3.Error, IndexDamaged) as error:
+        except (sqlite3.Error, StorageError) as error:
             for connection in opened:
                 connection.close()
             if isinstance(error, sqlite3.Error):
@@ -425,15 +425,18 @@ def _is_bad_value(error: sqlite3.Error) -> bool:
     return isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)) and "binding" in str(error)
 
 
-def _is_cut(path: Path) -> bool:
-    """Is the file shorter than it says, with a log beside it?
+def _prepare(path: Path) -> bool:
+    """Make the file if there is none, for its owner's eyes alone; tell whether it has to be looked through.
 
-    That is what a crash in the middle of a checkpoint leaves, and is sound then; but if the file was
-    cut by someone else, SQLite reads the missing pages as zeros and does not trip over all of them.
-    Without a log, or with an empty file, it finds out by itself.
+    That is so if it is shorter than it says and has a log beside it: a crash in the middle of a
+    checkpoint leaves that, and it is sound then; but if someone cut the file, SQLite reads the missing
+    pages as zeros and does not trip over all of them. Without a log it finds out by itself.
     """
+    if not path.parent.is_dir():
+        raise StorageError(f"{path.parent} is not a directory")
     log = path.with_name(f"{path.name}-wal")
     try:
+        path.touch(mode=0o600)  # SQLite gives its log the same mode
         if log.stat().st_size == 0:
             return False
         with path.open("rb") as file:

@@ -69,6 +69,10 @@ class LmdbTransaction:
         self._transaction.abort()
 
     def get(self, table: Table, key: bytes) -> bytes | None:
+        if self._gaps is not None:
+            low, high = self._gaps.get(table, _NO_GAP)
+            if low < key and (high is None or key < high):
+                return None  # creates ask for one new id after the other
         try:
             stored = self._transaction.get(key, None, self._handles[table])
         except lmdb.Error as error:
@@ -88,9 +92,6 @@ class LmdbTransaction:
         """
         if self._gaps is None:
             self._gaps = {}
-        low, high = self._gaps.get(table, _NO_GAP)
-        if low < key and (high is None or key < high):
-            return  # as for the key before: creates ask for one new id after the other
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 high = self._whole(table, *cursor.item())[0] if cursor.set_range(key) else None
@@ -152,13 +153,28 @@ class LmdbTransaction:
             raise self._fail(error) from error
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
+        self._forget_gap(table)
         stored = checksum(table, key, value) + value
         try:
             self._transaction.put(key, stored, True, True, False, self._handles[table])
         except lmdb.Error as error:
             raise self._fail(error, key) from error
 
+    def _forget_gap(self, table: Table) -> None:
+        if self._gaps is not None:
+            self._gaps.pop(table, None)
+
+    def put_many(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._forget_gap(table)
+        stored = [(key, checksum(table, key, value) + value) for key, value in pairs]
+        try:
+            with self._transaction.cursor(self._handles[table]) as cursor:
+                cursor.putmulti(stored)
+        except lmdb.Error as error:
+            raise self._fail(error, *(key for key, _ in stored)) from error
+
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._forget_gap(table)
         stored = [(key, checksum(table, key, value) + value) for key, value in pairs]
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:

@@ -166,8 +166,7 @@ class LogWriter(LogReader):
             if newest is None or newest[0] < pairs[0][0]:
                 transaction.append(Table.BODIES, pairs)
             else:
-                for pair in pairs:
-                    transaction.put(Table.BODIES, *pair)
+                transaction.put_many(Table.BODIES, pairs)
         self._store_outcomes(chain, header.space, header.seq, done)
         number = self.last_arrival() + 1
         changes = bytes(_CHANGE_CODES[entry.change] for entry in done.entries)

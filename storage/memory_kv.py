@@ -95,6 +95,10 @@ class MemoryTransaction:
             raise self.failure
         self._overlay(table).put(key, value)
 
+    def put_many(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        for key, value in pairs:
+            self.put(table, key, value)
+
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         newest = self.last(table, b"", None)
         last = newest[0] if newest else b""

@@ -11,6 +11,10 @@ Closed loop by default: a connection asks again as soon as it was answered. With
 `per_second` the loop is open: requests fall due on a fixed timetable, and their latency
 counts from when they were due, so that a stalled server is not asked less and thereby
 flattered.
+
+Measured on two cores at 2.6 GHz: 65,000 GETs a second and core at 32 connections, 26,700/s
+against a server that was then busy for 0.98 of its core, where a client in C reached 26,600/s.
+At 1 connection it takes 30 us of each request (C: 16 us); see `figures.net_share`.
 """
 
 import gc

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FILE_WIDTH = 180  # columns when the output is no terminal, where nothing needs to wrap
+LOAD_AVERAGE_QUIET = 0.5  # runnable tasks in the minute before; more than that disturbs a figure
 LOAD_LINE = (
     "load core: the share of a core the load generator took, the larger of both sides; "
     "net: at 1 connection, without the time it took itself"
@@ -137,7 +138,7 @@ def show(report: Report, console: "Console") -> None:
     kind = (
         "a quick look, the figures are a hint only"
         if report.is_quick
-        else f"medians of {report.rounds} rounds"
+        else f"medians of {report.rounds} round(s)"
     )
     console.print()
     for line in (machine_line(report), LOAD_LINE, f"{kind}; {report.taken_s:.0f} s"):
@@ -153,6 +154,9 @@ def machine_line(report: Report) -> str:
     if flush is not None:
         parts.append(f"4 KiB flush {flush.median:.3f} ms ({flush.low:.3f} to {flush.high:.3f})")
     line = ", ".join(str(part) for part in parts if part)
+    busy = about.get("load_average")
+    if isinstance(busy, float) and busy > LOAD_AVERAGE_QUIET:
+        line += f"; other work kept {busy:.1f} cores busy when it began, so trust shares more than rates"
     if about.get("file_system") == "tmpfs":
         line += "; tmpfs does not flush, set TMPDIR to a directory on a disk"
     return line

@@ -167,17 +167,18 @@ class Rounds:
             request("POST", target, port=node.port, body=body, token=node.token)
             for body in self._create_bodies
         ]
-        at_first = before = node.metrics()
+        at_first = before = after = node.metrics()
         created = 0
         for key, connections in (("creates_c1", 1), ("creates_c32", MANY)):
-            bare = self._load(floor, for_floor, connections=connections, expect=201)
+            early = self._half(floor, for_floor, connections=connections, expect=201)
             before = node.metrics()
             ours = self._load(node.port, for_node, connections=connections, expect=201)
+            after = node.metrics()
+            late = self._half(floor, for_floor, connections=connections, expect=201)
             if self._delay_ms and ours.p50_ms < self._delay_ms:
                 raise LoadFailed(f"the node does not honour a flush delay of {self._delay_ms:g} ms")
-            self._add_share(key, ours, bare, is_alone=connections == 1)
+            self._add_share(key, ours, (early, late), is_alone=connections == 1)
             created += ours.answered
-        after = node.metrics()
         commits, bodies = "civicnode_commits_total", "civicnode_bodies_total"
         self._add_ratio("creates_per_commit", bodies, commits, before, after)
         self._add_ratio("flushes_per_commit", "civicnode_flushes_total", commits, at_first, after)
@@ -223,9 +224,10 @@ class Rounds:
         ]
         for_node = self._gets(node, ids)
         for key, connections in (("get_c1", 1), ("get_c32", MANY)):
-            bare = self._load(floor, for_floor, connections=connections)
+            early = self._half(floor, for_floor, connections=connections)
             ours = self._load(node.port, for_node, connections=connections)
-            self._add_share(key, ours, bare, is_alone=connections == 1)
+            late = self._half(floor, for_floor, connections=connections)
+            self._add_share(key, ours, (early, late), is_alone=connections == 1)
 
     def _pages(self, node: Node) -> None:
         if not self._wants(Group.PAGES):
@@ -373,15 +375,22 @@ class Rounds:
             for question in asked
         ]
 
-    def _add_share(self, key: str, ours: Outcome, bare: Outcome, *, is_alone: bool) -> None:
+    def _half(self, port: int, prepared: list[bytes], *, connections: int, expect: int = 200) -> Outcome:
+        """The floor for half a window. It is measured before and after the node, in equal parts.
+
+        A machine that speeds up or slows down meanwhile then moves both sides alike.
+        """
+        half_s = self._sizes.window_s / 2
+        return self._load(port, prepared, connections=connections, seconds=half_s, expect=expect)
+
+    def _add_share(self, key: str, ours: Outcome, halves: tuple[Outcome, Outcome], *, is_alone: bool) -> None:
         """A rate beside the floor's. The load's share of a core is the larger of both."""
-        net = (
-            net_share((ours.per_second, ours.core_share), (bare.per_second, bare.core_share))
-            if is_alone
-            else None
-        )
-        cores = max(ours.core_share, bare.core_share)
-        self._ledger.add(key, Sample(ours.per_second, bare.per_second, net, ours.p50_ms, ours.p99_ms, cores))
+        seconds = sum(half.seconds for half in halves)
+        bare = sum(half.measured for half in halves) / seconds
+        bare_cores = sum(half.core_share * half.seconds for half in halves) / seconds
+        net = net_share((ours.per_second, ours.core_share), (bare, bare_cores)) if is_alone else None
+        cores = max(ours.core_share, bare_cores)
+        self._ledger.add(key, Sample(ours.per_second, bare, net, ours.p50_ms, ours.p99_ms, cores))
 
     def _add_import(self, key: str, calls: Outcome) -> None:
         rate = calls.per_second * self._sizes.call

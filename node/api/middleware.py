@@ -314,10 +314,11 @@ class Frame:
     def _check_body(self, request: ApiRequest, mounted: Mounted) -> None:
         headers = request.headers
         content_type = headers.get(hdrs.CONTENT_TYPE)
-        if content_type is None:
-            if request.body_exists:
-                raise errors.UnsupportedMediaType(mounted.accepts)
-        elif content_type not in mounted.accepts and not _accepts(mounted.accepts, content_type):
+        if (
+            content_type not in mounted.accepts
+            and request.body_exists
+            and (content_type is None or not _accepts(mounted.accepts, content_type))
+        ):
             raise errors.UnsupportedMediaType(mounted.accepts)
         size_max_bytes = mounted.body_max_bytes
         if size_max_bytes != BODY_MAX_BYTES:

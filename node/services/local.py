@@ -38,19 +38,21 @@ class LocalStore:
         """Durable when it returns."""
         await self._writer.submit(lambda local: local.delete(kind, key))
 
-    async def transact(self, kind: str, key: str, step: Callable[[Value | None], tuple[Value | None, T]]) -> T:
+    async def transact(
+        self, kind: str, key: str, step: Callable[[Value | None], tuple[Value | None, T]]
+    ) -> T:
         """Read, change and write one record atomically; `step` runs on the writer thread and must not block.
 
         It returns the new value (None deletes the record) and a result, which is durable when this returns.
         """
 
         def change(local: LocalWriter) -> T:
-            before = local.get(kind, key)
-            after, result = step(before)
+            after, result = step(local.get(kind, key))
             if after is None:
                 local.delete(kind, key)
-            elif after != before:
+            else:
                 local.put(kind, key, after)
             return result
 
-        return await self._writer.submit(change)
+        result: T = await self._writer.submit(change)
+        return result

@@ -11,11 +11,6 @@ from storage.catalog import MODEL, Catalog, definition_to_parts
 from storage.errors import DocumentExists
 
 
-def builtin_definitions() -> Model:
-    """The built-in model whose documents are the definitions of all others."""
-    return Model(id=MODEL, application="", name=MODEL, fields={})
-
-
 class Models:
     """The models of every application on this node."""
 
@@ -44,15 +39,18 @@ class Models:
         faults = evolve(model, changed)
         if faults:
             raise ModelFault(faults)
-        before, after = definition_to_parts(model.to_definition()), definition_to_parts(changed.to_definition())
+        before, after = (
+            definition_to_parts(model.to_definition()),
+            definition_to_parts(changed.to_definition()),
+        )
         parts = {name: value for name, value in after.items() if before.get(name) != value}
-        parts |= {name: None for name in before.keys() - after.keys()}
+        parts |= dict.fromkeys(before.keys() - after.keys())
         if parts:
             await self._records.update(self._definitions(model.application), model.id, parts, user=user)
         return self._records.model(model.application, model.id)
 
     async def delete(self, model: Model, *, user: str) -> None:
-        """Delete a definition. Its documents stay in the record and are shown again if it is defined again."""
+        """Delete a definition. Its documents stay in the record, and show again if it is defined again."""
         await self._records.delete(self._definitions(model.application), model.id, user=user)
 
     def _definitions(self, application: str) -> Model:

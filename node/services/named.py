@@ -19,18 +19,40 @@ class NamedRecords:
     def get(self, application: str, model: str, id: str, /) -> Record | None:
         return self._records.get(self._records.builtin(application, model), id)
 
-    async def create(self, application: str, model: str, values: dict[str, Any], /, *, user: str,
-                     id: str | None = None, guard: Guard | None = None) -> Record:
-        return await self._records.create(self._records.builtin(application, model), values, user=user, id=id,
-                                          guard=guard)  # fmt: skip
+    async def create(
+        self,
+        application: str,
+        model: str,
+        values: dict[str, Any],
+        /,
+        *,
+        user: str,
+        id: str | None = None,
+        guard: Guard | None = None,
+    ) -> Record:
+        return await self._records.create(
+            self._records.builtin(application, model), values, user=user, id=id, guard=guard
+        )
 
-    async def update(self, application: str, model: str, id: str, values: dict[str, Any], /, *, user: str,
-                     guard: Guard | None = None) -> Record:
-        return await self._records.update(self._records.builtin(application, model), id, values, user=user,
-                                          guard=guard)  # fmt: skip
+    async def update(
+        self,
+        application: str,
+        model: str,
+        id: str,
+        values: dict[str, Any],
+        /,
+        *,
+        user: str,
+        guard: Guard | None = None,
+    ) -> Record:
+        return await self._records.update(
+            self._records.builtin(application, model), id, values, user=user, guard=guard
+        )
 
     async def delete(self, application: str, model: str, id: str, /, *, user: str) -> None:
         await self._records.delete(self._records.builtin(application, model), id, user=user)
 
-    async def find(self, application: str, model: str, query: Query, /) -> tuple[list[Record], int, str | None]:
+    async def find(
+        self, application: str, model: str, query: Query, /
+    ) -> tuple[list[Record], int, str | None]:
         return await self._records.find_records(self._records.builtin(application, model), query)

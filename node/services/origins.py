@@ -14,7 +14,9 @@ _KIND = "origin"
 class AllowedOrigins:
     """`changed` is told of every change with the full list, on the loop."""
 
-    def __init__(self, local: LocalStore, configured: Iterable[str], changed: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self, local: LocalStore, configured: Iterable[str], changed: Callable[[list[str]], None]
+    ) -> None:
         self._local = local
         self._configured = tuple(configured)
         self._changed = changed

@@ -67,11 +67,20 @@ def record_to_json(record: Record) -> dict[str, Any]:
 
 
 class Records:
-    """Use it on the event loop. Reads by id take microseconds and do not wait; queries run in a small pool."""
+    """Use it on the event loop. Reads by id take microseconds; long queries run in a small pool."""
 
-    def __init__(self, store: Store, catalog: Catalog, index: Index, writer: Writer, *,
-                 now_ms: Callable[[], int], random_bits: Callable[[int], int], is_index_stale: Callable[[], bool],
-                 readers: int = 2) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        index: Index,
+        writer: Writer,
+        *,
+        now_ms: Callable[[], int],
+        random_bits: Callable[[int], int],
+        is_index_stale: Callable[[], bool],
+        readers: int = 2,
+    ) -> None:
         self._store = store
         self._catalog = catalog
         self._index = index
@@ -90,20 +99,15 @@ class Records:
     # -- models
 
     def model(self, application: str, name_or_id: str) -> Model:
-        """An application's own model, by name or id. Raises `UnknownModel`; built-in models are not found here."""
+        """An application's own model, by name or id. Raises `UnknownModel`, for built-in models too."""
         model = self._catalog.find(application, name_or_id)
         if model is None or is_builtin(model):
             raise UnknownModel(f"There is no data model '{name_or_id}'")
         return model
 
     def builtin(self, application: str, name: str) -> Model:
-        """A built-in model of an application, made known on first use."""
-        model = self._catalog.find(application, name)
-        if model is None:
-            self._catalog.add_application(application)
-            model = self._catalog.find(application, name)
-        assert model is not None, name
-        return model
+        """A built-in model of an application, whether or not that application has been written to."""
+        return self._catalog.builtin(application, name)
 
     # -- reading
 
@@ -116,6 +120,12 @@ class Records:
             return None
         record = Record.of(model, document)
         return record if is_builtin(model) or not model.check_record(record.values) else None
+
+    def creator(self, model: Model, id: str) -> str | None:
+        """Who created the document, be it deleted since; None if there never was one."""
+        with self._store.read() as snapshot:
+            document = snapshot.documents.get(self._store.space(model.application), model.id, id)
+        return None if document is None else document.created_user
 
     def rendered(self, model: Model, id: str) -> Rendered | None:
         """The record as JSON, from the cache where possible."""
@@ -141,7 +151,9 @@ class Records:
             dropped = self._cache.pop((entry.model, entry.id), None)
             if dropped is not None:
                 self._cache_bytes -= len(dropped.json)
-            if entry.model.startswith("$model_"):  # a definition changed: every rendering of its documents may
+            if entry.model.startswith(
+                "$model_"
+            ):  # a definition changed: every rendering of its documents may
                 self._cache.clear()
                 self._cache_bytes = 0
 
@@ -158,15 +170,20 @@ class Records:
         return records, page.total, page.next_cursor
 
     async def aggregate(self, model: Model, aggregation: Aggregation) -> list[dict[str, Any]]:
-        return await self._in_pool(self._index.aggregate, model, aggregation)
+        groups: list[dict[str, Any]] = await self._in_pool(self._index.aggregate, model, aggregation)
+        return groups
 
     async def sql(self, text: str, *, limit_rows: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         """A raw SELECT over the index. Raises `QueryRefused`."""
-        return await self._in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
+        table: tuple[list[str], list[tuple[Any, ...]]]
+        table = await self._in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
+        return table
 
     async def _page(self, model: Model, query: Query) -> Page:
         if self._is_index_stale():
             raise IndexUnavailable("The query index is being rebuilt; reads by id go on")
+        if not self._catalog.knows(model.application):
+            return Page([], 0, None)
         page = self._index.query_briefly(model, query)
         return page if page is not None else await self._in_pool(self._index.query, model, query)
 
@@ -180,24 +197,43 @@ class Records:
     def new_id(self) -> str:
         return sortable_id(self._now_ms(), self._random_bits(80))
 
-    async def create(self, model: Model, values: Mapping[str, Any], *, user: str, id: str | None = None,
-                     guard: Guard | None = None) -> Record:
-        """A new document. Durable when it returns. Raises `DocumentExists`, `NotUnique` or what the guard raises."""
+    async def create(
+        self,
+        model: Model,
+        values: Mapping[str, Any],
+        *,
+        user: str,
+        id: str | None = None,
+        guard: Guard | None = None,
+    ) -> Record:
+        """A new document. Durable when it returns. Raises `DocumentExists`, `NotUnique`, or as its guard."""
         id = self.new_id() if id is None else check_instance_id(id)
         return await self._one(model, Edit(EditKind.CREATE, model, id, values, None, guard), user)
 
-    async def update(self, model: Model, id: str, values: Mapping[str, Any], *, user: str, if_match: str | None = None,
-                     guard: Guard | None = None) -> Record:
+    async def update(
+        self,
+        model: Model,
+        id: str,
+        values: Mapping[str, Any],
+        *,
+        user: str,
+        if_match: str | None = None,
+        guard: Guard | None = None,
+    ) -> Record:
         """Change the given fields. Durable when it returns. Raises `UnknownDocument`, `VersionMismatch`, …"""
         return await self._one(model, Edit(EditKind.UPDATE, model, id, values, if_match, guard), user)
 
-    async def put(self, model: Model, id: str, values: Mapping[str, Any], *, user: str,
-                  guard: Guard | None = None) -> Record:
+    async def put(
+        self, model: Model, id: str, values: Mapping[str, Any], *, user: str, guard: Guard | None = None
+    ) -> Record:
         """Create or change. Durable when it returns."""
-        return await self._one(model, Edit(EditKind.PUT, model, check_instance_id(id), values, None, guard), user)
+        return await self._one(
+            model, Edit(EditKind.PUT, model, check_instance_id(id), values, None, guard), user
+        )
 
-    async def delete(self, model: Model, id: str, *, user: str, if_match: str | None = None,
-                     guard: Guard | None = None) -> None:
+    async def delete(
+        self, model: Model, id: str, *, user: str, if_match: str | None = None, guard: Guard | None = None
+    ) -> None:
         """Delete the document. Durable when it returns. Raises `UnknownDocument`, `VersionMismatch`, …"""
         await self._writer.submit(
             DocumentChange(model.application, user, [Edit(EditKind.DELETE, model, id, {}, if_match, guard)])
@@ -213,8 +249,9 @@ class Records:
         result: list[Record | None] = await self._writer.submit(DocumentChange(application, user, edits))
         return result
 
-    def submit_each(self, application: str, user: str,
-                    edits: list[Edit]) -> "asyncio.Future[list[Record | None | Exception]]":
+    def submit_each(
+        self, application: str, user: str, edits: list[Edit]
+    ) -> "asyncio.Future[list[Record | Exception | None]]":
         """Several edits that stand each for itself: a record or an error for each, once all are durable.
 
         Not awaited here, so that a caller can hand in the next ones meanwhile.

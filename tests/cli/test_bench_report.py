@@ -93,7 +93,7 @@ def test_a_missing_figure_says_why_below_the_table() -> None:
         1.0,
         1,
         True,
-        {"file_system": "tmpfs"},
+        {"file_system": "tmpfs", "load_average": 1.5},
         [],
         [Section("civicnode", "civicnode", held.summary())],
     )
@@ -102,3 +102,4 @@ def test_a_missing_figure_says_why_below_the_table() -> None:
     assert "creates, 1 conn.: the node did not start" in text
     assert "a hint only" in text
     assert "set TMPDIR" in text
+    assert "1.5 cores busy" in text

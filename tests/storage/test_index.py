@@ -9,7 +9,7 @@ import pytest
 
 from protocol.query import Query, parse_query
 from protocol.schema import Field, FieldType, IndexSpec, Model
-from storage.errors import IndexBehind, StorageError
+from storage.errors import IndexBehind, StorageError, StorageFull
 from storage.index import Index, Row
 
 
@@ -168,6 +168,37 @@ def test_a_crash_leaves_the_last_batch_wholly_or_not_at_all(tmp_path: Path) -> N
         assert again.check() == []
         again.close()
     assert {(b"store", 500), (b"store", 0)} <= seen
+
+
+def test_a_full_disk_keeps_what_was_there_and_writing_resumes(tmp_path: Path) -> None:
+    index = Index(str(tmp_path / "index.db"))
+    index.reset(b"store")
+    index.ensure_model(TASK)
+    index.apply([(TASK, row("a"))], [], 1)
+    writer = index._writer.take()
+    writer.execute("PRAGMA max_page_count = 60")  # as if the disk were full there
+    index._writer.give_back(writer)
+    with pytest.raises(StorageFull):
+        index.apply([(TASK, row(f"r{n}", title="x" * 1000)) for n in range(500)], [], 2)
+    assert (ids(index), index.position()) == (["a"], (b"store", 1))
+    writer.execute("PRAGMA max_page_count = 100000")
+    index.apply([(TASK, row(f"r{n}", title="x" * 1000)) for n in range(500)], [], 2)
+    assert index.query(TASK, Query()).total == 501
+    assert index.check() == []
+    index.close()
+
+
+def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
+    index = Index(str(tmp_path / "index.db"))
+    index.reset(b"store")
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.glob("index.db*")} == {0o600}
+    index.close()
+
+
+def test_a_directory_that_is_not_there_is_no_damage(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as raised:
+        Index(str(tmp_path / "missing" / "index.db"))
+    assert type(raised.value) is StorageError
 
 
 # --- models that change ----------------------------------------------------------------------------

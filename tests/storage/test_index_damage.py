@@ -1,6 +1,7 @@
 """A damaged index says so, and never answers wrongly."""
 
 import random
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,8 +71,6 @@ def test_garbage_is_refused_when_opened(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
-    import sqlite3
-
     connection = sqlite3.connect(tmp_path / "index.db")
     connection.execute("CREATE TABLE things (a)")
     connection.close()
@@ -125,6 +124,25 @@ def test_a_file_cut_under_its_log_is_found(tmp_path: Path) -> None:
         assert answers(directory / "index.db") is None, length
 
 
+def test_a_long_value_that_was_cut_under_the_log_is_found(tmp_path: Path) -> None:
+    """The end of a long value fills pages of its own, which SQLite would read as zeros."""
+    index = Index(str(tmp_path / "index.db"))
+    index.reset(b"store")
+    index.ensure_model(MODEL)
+    index.apply([(MODEL, Row("long", 0, 0, "ann", "v", {"title": "x" * 500_000}))], [], 1)
+    assert index.truncate_log()
+    index.apply([(MODEL, ROWS[0])], [], 2)
+    file, log = ((tmp_path / f"index.db{part}").read_bytes() for part in ("", "-wal"))
+    index.close()
+    (tmp_path / "cut.db").write_bytes(file[: len(file) - 40 * 4096])
+    (tmp_path / "cut.db-wal").write_bytes(log)
+    with pytest.raises(IndexDamaged):
+        Index(str(tmp_path / "cut.db"))
+    (tmp_path / "whole.db").write_bytes(file)
+    (tmp_path / "whole.db-wal").write_bytes(log)
+    Index(str(tmp_path / "whole.db")).close()
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -158,8 +176,6 @@ def test_the_check_finds_what_queries_may_miss(sound: bytes, tmp_path: Path) -> 
 
 
 def test_the_check_finds_a_wrong_count(sound: bytes, tmp_path: Path) -> None:
-    import sqlite3
-
     path = tmp_path / "index.db"
     path.write_bytes(sound)
     connection = sqlite3.connect(path)
@@ -175,8 +191,6 @@ def test_the_check_finds_a_wrong_count(sound: bytes, tmp_path: Path) -> None:
     "statement", ['DROP TABLE "m_task"', "UPDATE \"$models\" SET layout = '[]'", 'DROP TABLE "$models"']
 )
 def test_tables_that_someone_changed_are_found(sound: bytes, tmp_path: Path, statement: str) -> None:
-    import sqlite3
-
     path = tmp_path / "index.db"
     path.write_bytes(sound)
     connection = sqlite3.connect(path)

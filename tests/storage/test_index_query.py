@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from protocol.query import Query, parse_aggregation, parse_filter, parse_query
 from protocol.schema import Field, FieldType, Model
 from storage import index_query
 from storage.errors import IndexBehind
-from storage.index import Index, Row
+from storage.index import Index, Page, Row
 from tests.protocol.schema_strategies import TYPES, filters, models, records
 
 SORTABLE = [kind for kind in TYPES if kind not in (FieldType.JSON, FieldType.SET)]
@@ -105,6 +106,102 @@ def test_sqlite_and_python_agree_on_every_filter_sort_and_page(data: st.DataObje
     index.close()
 
 
+NEAR = [
+    2**53 - 1,
+    2**53,
+    2**53 + 1,
+    float(2**53),
+    2**63 - 1,
+    2**63 - 513,
+    float(2**63),
+    -(2**63),
+    -(2.0**63),
+    0.1,
+]
+TRICKY: list[tuple[FieldType, list[Any], list[str]]] = [
+    (
+        FieldType.STRING,
+        [
+            "a_c",
+            "abc",
+            "a\\c",
+            "a",
+            "a\0",
+            "a\0b",
+            "A\0B",
+            "100%",
+            "100",
+            "%",
+            "_",
+            "",
+            "\u212a",
+            "k",
+            "ſ",
+            "ß",
+            "SS",
+        ],
+        [
+            "a_c",
+            "a\\\\c",
+            "a\0",
+            "a\0%",
+            "%\0%",
+            "%\\\\%",
+            "%_%",
+            "_",
+            "%",
+            "",
+            "100%",
+            "k",
+            "K",
+            "s",
+            "ss",
+            "S%",
+        ],
+    ),
+    (
+        FieldType.SET,
+        [
+            [","],
+            ["a", "b"],
+            ['a","b'],
+            ["a\n"],
+            ["\n"],
+            [""],
+            [],
+            [1],
+            ["1"],
+            [True],
+            [1.5],
+            ["a", ","],
+            [10**16],
+        ],
+        [",", "a", "b", 'a\\",\\"b', "\n", "a\n", "", "1", "true", "1.5", '\\"', "1.0", "1e16"],
+    ),
+    (FieldType.NUMBER, NEAR, [repr(value) for value in NEAR]),
+    (FieldType.INTEGER, [v for v in NEAR if type(v) is int], [repr(v) for v in NEAR if type(v) is int]),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "asked"), TRICKY, ids=lambda part: str(part)[:12])
+def test_sqlite_and_python_agree_on_tricky_values(
+    kind: FieldType, values: list[Any], asked: list[str]
+) -> None:
+    model = Model("m", "a", "M", {"f": Field("f", kind)})
+    rows = [row(f"r{number}", {"f": value}) for number, value in enumerate(values)] + [row("none", {})]
+    index = filled(model, rows)
+    operators = {
+        FieldType.STRING: ["like", "eq", "ne", "gt", "lte", "in"],
+        FieldType.SET: ["eq", "ne", "in", "nin"],
+    }.get(kind, ["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"])
+    for operator, text, marks in itertools.product(operators, asked, ['"', ""]):
+        if not marks and (kind is FieldType.STRING or set(text) & set(',;|"\\\n')):
+            continue
+        parsed = parse_filter(f"f:{operator}:{marks}{text}{marks}", model)
+        found = index.query(model, Query(parsed, "id", False, per_page=100)).ids
+        assert found == sorted(row.id for row in rows if parsed.matches(facts(row))), parsed
+
+
 @pytest.fixture(scope="module")
 def crowd() -> tuple[Model, list[Row], Index]:
     """3,000 rows: enough for the shortcuts that many matching rows allow."""
@@ -181,6 +278,28 @@ def test_a_cursor_on_a_long_value_finds_its_record_or_says_that_it_is_gone() -> 
     index.apply([], [(model.id, "r1")], 2)
     with pytest.raises(QueryFault):
         index.query(model, parse_query({"cursor": cursor or ""}, model))
+
+
+def test_a_page_that_is_broken_off_leaves_the_next_one_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit on steps strikes anywhere, also between the statements of one page."""
+    model = Model("m", "a", "M", {"n": Field("n", FieldType.INTEGER, indexed=True)})
+    rows = [row(f"r{n:02}", {"n": n} if n % 2 else {}) for n in range(60)]
+    answers = []
+    for steps in range(5, 2000, 45):
+        monkeypatch.setattr("storage.index.BRIEF_STEPS_MAX", steps)
+        index = Index(str(tmp_path / f"{steps}.db"))
+        index.reset(b"store")
+        index.ensure_model(model)
+        index.apply([(model, row) for row in rows], [], 1)
+        first = index.query(model, Query(None, "n", True, per_page=25))
+        query = parse_query({"cursor": first.next_cursor or "", "per_page": "25"}, model)
+        expected = index.query(model, query)
+        answers += [index.query_briefly(model, query) for _ in range(20)]
+        assert all(answer in (None, expected) for answer in answers[-20:])
+        index.close()
+    assert {type(answer) for answer in answers} == {type(None), Page}
 
 
 def test_a_filter_may_name_thousands_of_values() -> None:

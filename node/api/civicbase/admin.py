@@ -42,7 +42,7 @@ class SqlRequest(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class AdminRoutes:
-    """`status` gives the node's own account of itself; `backup` writes one file and returns its size in bytes."""
+    """`status` is the node's own account of itself; `backup` writes one file and says how many bytes."""
 
     records: Records
     origins: AllowedOrigins
@@ -51,19 +51,37 @@ class AdminRoutes:
 
     def routes(self) -> list[Route]:
         def route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
-            return Route(method, "/v1/admin/" + path, handler, summary, auth=Auth.ADMIN, tags=TAG,
-                         responses=more.pop("responses", {200: OBJECT}), **more)  # fmt: skip
+            return Route(
+                method,
+                "/v1/admin/" + path,
+                handler,
+                summary,
+                auth=Auth.ADMIN,
+                tags=TAG,
+                responses=more.pop("responses", {200: OBJECT}),
+                **more,
+            )
 
         return [
             route("GET", "status", self.read_status, "What this node is and holds"),
             route("POST", "backup", self.make_backup, "Write a backup to a file", request=BackupRequest),
             route("POST", "query", self.query, "Run one SELECT over the query index", request=SqlRequest),
             route("GET", "origins", self.list_origins, "List the origins that count as local apps"),
-            route("POST", "origins", self.allow_origin, "Let an origin's pages in as local apps",
-                  request=OriginRequest),
-            route("DELETE", "origins", self.refuse_origin, "Take an allowed origin back",
-                  query={"origin": {"type": "string"}}),
-        ]  # fmt: skip
+            route(
+                "POST",
+                "origins",
+                self.allow_origin,
+                "Let an origin's pages in as local apps",
+                request=OriginRequest,
+            ),
+            route(
+                "DELETE",
+                "origins",
+                self.refuse_origin,
+                "Take an allowed origin back",
+                query={"origin": {"type": "string"}},
+            ),
+        ]
 
     async def read_status(self, request: web.Request) -> web.StreamResponse:
         return json_response(self.status())

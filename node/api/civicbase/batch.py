@@ -1,8 +1,8 @@
 """Many operations in one call (seed S1, "Batch Operations"; CONTRACT S1).
 
 Room: from a list of operations to edits. Atomic by default: one signed commit, all or nothing. With
-`"atomic": false` each operation stands for itself, and the work is done in slices so that an import leaves the
-event loop and the writer to others in between.
+`"atomic": false` each operation stands for itself, and the work is done in slices, so that an import leaves
+the event loop and the writer to others in between.
 """
 
 import asyncio
@@ -15,7 +15,15 @@ import msgspec
 from aiohttp import web
 
 from node.api.civicbase.data import new_instance, write_guard
-from node.api.errors import ApiError, BadRequest, ErrorTable, NotFound, ValidationFailed, from_exception, s1_form
+from node.api.errors import (
+    ApiError,
+    BadRequest,
+    ErrorTable,
+    NotFound,
+    ValidationFailed,
+    from_exception,
+    s1_form,
+)
 from node.api.replies import Reply
 from node.api.requests import parse_json, read_body
 from node.api.routes import CALLER, Caller, Route
@@ -92,9 +100,16 @@ class BatchRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("POST", "/v1/batch", self.batch, "Do many operations in one call", tags=("Data",),
-                  request=BATCH, responses={200: RESULTS}),
-        ]  # fmt: skip
+            Route(
+                "POST",
+                "/v1/batch",
+                self.batch,
+                "Do many operations in one call",
+                tags=("Data",),
+                request=BATCH,
+                responses={200: RESULTS},
+            ),
+        ]
 
     async def batch(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -122,7 +137,9 @@ class BatchRoutes:
     async def _each(self, caller: Caller, operations: list[Operation]) -> list[bytes]:
         results: list[bytes] = [b""] * len(operations)
         run: list[tuple[int, Edit]] = []
-        waiting: deque[tuple[list[tuple[int, Edit]], asyncio.Future[list[Record | None | Exception]]]] = deque()
+        waiting: deque[tuple[list[tuple[int, Edit]], asyncio.Future[list[Record | Exception | None]]]] = (
+            deque()
+        )
         for position, operation in enumerate(operations):
             try:
                 run.append((position, self._edit(caller, operation)))
@@ -130,7 +147,9 @@ class BatchRoutes:
                 results[position] = self._refused(error)
             if len(run) == RUN or (run and position == len(operations) - 1):
                 edits = [edit for _, edit in run]
-                waiting.append((run, self.records.submit_each(caller.application, caller.user_id or "", edits)))
+                waiting.append(
+                    (run, self.records.submit_each(caller.application, caller.user_id or "", edits))
+                )
                 run = []
                 if len(waiting) > IN_FLIGHT_MAX:
                     await self._settle(*waiting.popleft(), results)
@@ -140,8 +159,12 @@ class BatchRoutes:
             await self._settle(*waiting.popleft(), results)
         return results
 
-    async def _settle(self, run: list[tuple[int, Edit]],
-                      done: "asyncio.Future[list[Record | None | Exception]]", results: list[bytes]) -> None:
+    async def _settle(
+        self,
+        run: list[tuple[int, Edit]],
+        done: "asyncio.Future[list[Record | Exception | None]]",
+        results: list[bytes],
+    ) -> None:
         try:
             outcomes = await done
         except Exception as error:
@@ -153,16 +176,19 @@ class BatchRoutes:
     def _edit(self, caller: Caller, operation: Operation) -> Edit:
         segments = operation.path.removeprefix("/v1").split("/")
         if len(segments) not in (3, 4) or segments[0] or segments[1] != "data":
-            raise NotFound(f"A batch takes /data/<model> and /data/<model>/<id>, not '{operation.path[:100]}'")
+            raise NotFound(
+                f"A batch takes /data/<model> and /data/<model>/<id>, not '{operation.path[:100]}'"
+            )
         name = segments[2]
         model = self.records.model(caller.application, unquote(name) if "%" in name else name)
         if len(segments) == 3:
             if operation.method != "POST":
                 raise BadRequest("Only POST creates an instance")
             self.permissions.raise_unless(caller, model, "create")
-            id, values = new_instance(model, _body(operation))
-            return Edit(EditKind.CREATE, model, id or self.records.new_id(), values, operation.if_match)
-        values, faults = {}, {}
+            chosen, checked = new_instance(model, _body(operation))
+            return Edit(EditKind.CREATE, model, chosen or self.records.new_id(), checked, operation.if_match)
+        values: dict[str, Any] = {}
+        faults: dict[str, str] = {}
         match operation.method:
             case "PUT":
                 values, faults = model.check_update(_body(operation))
@@ -203,7 +229,10 @@ def _gather(faults: dict[str, str], position: int, error: ApiError) -> None:
 
 def _result(edit: Edit) -> bytes:
     if edit.kind is EditKind.CREATE:
-        return b'{"status":201,"body":{"message":"Instance created successfully","instance_id":"%b"}}' % edit.id.encode()
+        return (
+            b'{"status":201,"body":{"message":"Instance created successfully","instance_id":"%b"}}'
+            % edit.id.encode()
+        )
     if edit.kind is EditKind.UPDATE:
         return b'{"status":200,"body":{"message":"Instance updated successfully"}}'
     return b'{"status":204,"body":null}'

@@ -52,7 +52,7 @@ CREATED = {
     "required": ["message", "instance_id"],
     "properties": {"message": {"type": "string"}, "instance_id": {"type": "string"}},
 }
-LIST_QUERY = {
+LIST_QUERY: dict[str, dict[str, Any]] = {
     "page": {"type": "integer", "minimum": 1, "default": 1},
     "per_page": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
     "sort": {"type": "string", "default": "created_at"},
@@ -99,7 +99,7 @@ def write_guard(permissions: Permissions, caller: Caller, model: Model, action: 
 def new_instance(model: Model, body: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """The id that a body chooses, if any, and its checked values. Raises `ValidationFailed`.
 
-    An app may choose the id itself, so that a create it repeats after a lost answer is refused as a duplicate.
+    An app may choose the id itself, so that a create it repeats after a lost answer is refused as double.
     """
     id = body.pop("id", None)
     values, faults = model.check_create(body)
@@ -147,19 +147,66 @@ class DataRoutes:
         fields = {"fields": LIST_QUERY["fields"]}
         open_to_all = Auth.OPTIONAL  # a model may be public: its permissions decide
         return [
-            Route("GET", many, self.list, "List instances, filtered, sorted, in pages", auth=open_to_all, tags=TAG,
-                  query=LIST_QUERY, responses={200: PAGE}),
-            Route("POST", many, self.create, "Create an instance", auth=open_to_all, tags=TAG,
-                  request={"type": "object"}, responses={201: CREATED}),
-            Route("GET", one, self.read, "Read an instance", auth=open_to_all, tags=TAG, query=fields,
-                  responses={200: INSTANCE}),
-            Route("PUT", one, self.update, "Update the given fields of an instance", auth=open_to_all, tags=TAG,
-                  request={"type": "object"}, responses={200: MESSAGE}),
-            Route("DELETE", one, self.delete, "Delete an instance", auth=open_to_all, tags=TAG,
-                  responses={204: None}),
-            Route("POST", many + "/aggregate", self.aggregate, "Group and aggregate instances", auth=open_to_all,
-                  tags=TAG, request=AGGREGATION, responses={200: {"type": "array", "items": {"type": "object"}}}),
-        ]  # fmt: skip
+            Route(
+                "GET",
+                many,
+                self.list,
+                "List instances, filtered, sorted, in pages",
+                auth=open_to_all,
+                tags=TAG,
+                query=LIST_QUERY,
+                responses={200: PAGE},
+            ),
+            Route(
+                "POST",
+                many,
+                self.create,
+                "Create an instance",
+                auth=open_to_all,
+                tags=TAG,
+                request={"type": "object"},
+                responses={201: CREATED},
+            ),
+            Route(
+                "GET",
+                one,
+                self.read,
+                "Read an instance",
+                auth=open_to_all,
+                tags=TAG,
+                query=fields,
+                responses={200: INSTANCE},
+            ),
+            Route(
+                "PUT",
+                one,
+                self.update,
+                "Update the given fields of an instance",
+                auth=open_to_all,
+                tags=TAG,
+                request={"type": "object"},
+                responses={200: MESSAGE},
+            ),
+            Route(
+                "DELETE",
+                one,
+                self.delete,
+                "Delete an instance",
+                auth=open_to_all,
+                tags=TAG,
+                responses={204: None},
+            ),
+            Route(
+                "POST",
+                many + "/aggregate",
+                self.aggregate,
+                "Group and aggregate instances",
+                auth=open_to_all,
+                tags=TAG,
+                request=AGGREGATION,
+                responses={200: {"type": "array", "items": {"type": "object"}}},
+            ),
+        ]
 
     async def read(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -204,8 +251,12 @@ class DataRoutes:
             items = [document.json for document in found.documents]
         cursor = b"null" if found.next_cursor is None else _encode(found.next_cursor)
         body = b'{"items":[%b],"total":%d,"page":%d,"per_page":%d,"next_cursor":%b}' % (
-            b",".join(items), found.total, query.page, query.per_page, cursor,
-        )  # fmt: skip
+            b",".join(items),
+            found.total,
+            query.page,
+            query.per_page,
+            cursor,
+        )
         return Reply(body)
 
     def _only_of(self, caller: Caller, model: Model) -> str | None:
@@ -224,7 +275,9 @@ class DataRoutes:
         record = await self.records.create(model, values, user=caller.user_id or "", id=id)
         headers = {"Location": f"/v1/data/{model.id}/{record.id}", "ETag": f'"{record.version}"'}
         return Reply(
-            b'{"message":"Instance created successfully","instance_id":"%b"}' % record.id.encode(), 201, headers
+            b'{"message":"Instance created successfully","instance_id":"%b"}' % record.id.encode(),
+            201,
+            headers,
         )
 
     async def update(self, request: web.Request) -> web.StreamResponse:
@@ -234,16 +287,29 @@ class DataRoutes:
         values, faults = model.check_update(await read_json(request))
         if faults:
             raise ValidationFailed(faults)
-        record = await self.records.update(model, request.match_info["id"], values, user=caller.user_id or "",
-                                           if_match=if_match(request), guard=guard)  # fmt: skip
-        return json_response({"message": "Instance updated successfully"}, headers={"ETag": f'"{record.version}"'})
+        record = await self.records.update(
+            model,
+            request.match_info["id"],
+            values,
+            user=caller.user_id or "",
+            if_match=if_match(request),
+            guard=guard,
+        )
+        return json_response(
+            {"message": "Instance updated successfully"}, headers={"ETag": f'"{record.version}"'}
+        )
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
         guard = write_guard(self.permissions, caller, model, "delete")
-        await self.records.delete(model, request.match_info["id"], user=caller.user_id or "",
-                                  if_match=if_match(request), guard=guard)  # fmt: skip
+        await self.records.delete(
+            model,
+            request.match_info["id"],
+            user=caller.user_id or "",
+            if_match=if_match(request),
+            guard=guard,
+        )
         return no_content()
 
     async def aggregate(self, request: web.Request) -> web.StreamResponse:

@@ -75,18 +75,42 @@ class ModelRoutes:
     def routes(self) -> list[Route]:
         path = "/v1/data-models/{model}"
         return [
-            Route("GET", "/v1/data-models", self.list, "List the application's data models", tags=TAG,
-                  responses={200: {"type": "array", "items": MODEL}}),
-            Route("POST", "/v1/data-models", self.create, "Define a data model", tags=TAG, request=DEFINITION,
-                  responses={201: CREATED}),
-            Route("GET", path, self.read, "Read a data model, by id or name", tags=TAG, responses={200: MODEL}),
-            Route("PUT", path, self.change, "Evolve a data model", tags=TAG, request=DEFINITION,
-                  responses={200: MODEL}),
+            Route(
+                "GET",
+                "/v1/data-models",
+                self.list,
+                "List the application's data models",
+                tags=TAG,
+                responses={200: {"type": "array", "items": MODEL}},
+            ),
+            Route(
+                "POST",
+                "/v1/data-models",
+                self.create,
+                "Define a data model",
+                tags=TAG,
+                request=DEFINITION,
+                responses={201: CREATED},
+            ),
+            Route(
+                "GET", path, self.read, "Read a data model, by id or name", tags=TAG, responses={200: MODEL}
+            ),
+            Route(
+                "PUT",
+                path,
+                self.change,
+                "Evolve a data model",
+                tags=TAG,
+                request=DEFINITION,
+                responses={200: MODEL},
+            ),
             Route("DELETE", path, self.remove, "Remove a data model", tags=TAG, responses={204: None}),
-        ]  # fmt: skip
+        ]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        return json_response([model.to_definition() for model in self.models.all_of(request[CALLER].application)])
+        return json_response(
+            [model.to_definition() for model in self.models.all_of(request[CALLER].application)]
+        )
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -112,7 +136,9 @@ class ModelRoutes:
     async def _only_own_data(self, caller: Caller, model: Model) -> None:
         others = parse_query({"filter": f'created_by:ne:"{caller.user_id}"', "per_page": "1"}, model)
         if (await self.records.find(model, others)).total:
-            raise Forbidden("Only administrators may change the permissions of a model that holds others' data")
+            raise Forbidden(
+                "Only administrators may change the permissions of a model that holds others' data"
+            )
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -129,5 +155,3 @@ def _may_change(caller: Caller, model: Model) -> None:
 
 def _user(caller: Caller) -> str:
     return caller.user_id or ""
-
-

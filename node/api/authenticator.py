@@ -1,0 +1,121 @@
+"""From a bearer token to the caller of a request.
+
+Room: verifies a token once, asks `node.services.sessions` whether it still stands, and remembers
+the answer until the token expires or something about it changes. A change is any feed entry about
+the account, its roles, or the session's end; `on_change` must see them all, on the event loop. What
+is forgotten is found by user and session, never by the text of a token.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from node.api.errors import InvalidToken
+from node.api.routes import DEFAULT_APPLICATION, Caller
+from node.services.sessions import Sessions
+from node.services.tokens import TokenRefused, Tokens
+
+REMEMBERED_MAX = 10_000  # about 1.5 KiB each, the token's text included
+
+
+def owner_caller(node_name: str) -> Caller:
+    """Who the owner token acts as. The frame compares that token and names its application."""
+    return Caller(
+        user_id=f"owner@{node_name}",
+        application=DEFAULT_APPLICATION,
+        is_admin=True,
+        is_owner=True,
+        key="owner",
+    )
+
+
+@dataclass(slots=True)
+class _Known:
+    caller: Caller
+    expires_ms: int
+
+
+class Authenticator:
+    """Implements `node.api.routes.Authenticator`."""
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        sessions: Sessions,
+        *,
+        now_ms: Callable[[], int],
+        remembered_max: int = REMEMBERED_MAX,
+    ) -> None:
+        self._tokens = tokens
+        self._sessions = sessions
+        self._now_ms = now_ms
+        self._remembered_max = remembered_max
+        self._known: dict[str, _Known] = {}  # token -> caller, oldest first
+        self._about: dict[str, set[str]] = {}  # user or session -> tokens
+
+    def cached(self, token: str) -> Caller | None:
+        """The caller of a token seen before, if it still counts."""
+        known = self._known.get(token)
+        if known is None:
+            return None
+        if known.expires_ms <= self._now_ms():
+            self._forget(token)
+            return None
+        return known.caller
+
+    async def authenticate(self, token: str, application: str | None = None) -> Caller:
+        """The caller of a token. Raises InvalidToken.
+
+        `application` is ignored: a user's token counts in the application it was issued for.
+        Nothing here awaits, so no change can slip in between looking and remembering.
+        """
+        caller = self.cached(token)
+        if caller is not None:
+            return caller
+        try:
+            claims = self._tokens.verify(token)
+        except TokenRefused as refused:
+            raise InvalidToken("The token has expired") if refused.is_expired else InvalidToken from None
+        account = self._sessions.account_behind(claims)
+        if account is None or (claims.issuer is None and account.is_admin):
+            raise InvalidToken
+        caller = Caller(
+            user_id=account.id,
+            application=account.application,
+            is_admin=account.is_admin and claims.has_full_rights,
+            session_id=claims.session,
+            roles=account.roles,
+            key=f"user:{account.application}:{account.id}",
+        )
+        self._remember(token, caller, claims.expires_s * 1000)
+        return caller
+
+    def on_change(self, model: str, id: str) -> None:
+        """Forget what was decided about a user or session. `id` is the changed document's."""
+        for token in list(self._about.get(id, ())):
+            self._forget(token)
+
+    def forget_all(self) -> None:
+        """The members of the network changed: every issuer is judged again."""
+        self._known.clear()
+        self._about.clear()
+
+    def _remember(self, token: str, caller: Caller, expires_ms: int) -> None:
+        if len(self._known) >= self._remembered_max:
+            self._forget(next(iter(self._known)))
+        self._known[token] = _Known(caller, expires_ms)
+        for name in _names(caller):
+            self._about.setdefault(name, set()).add(token)
+
+    def _forget(self, token: str) -> None:
+        known = self._known.pop(token)
+        for name in _names(known.caller):
+            tokens = self._about[name]
+            tokens.discard(token)
+            if not tokens:
+                del self._about[name]
+
+
+def _names(caller: Caller) -> tuple[str, ...]:
+    """What a change must be about to concern this caller; user and role documents share the user's id."""
+    user = caller.user_id or ""
+    return (user,) if caller.session_id is None else (user, caller.session_id)

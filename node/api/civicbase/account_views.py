@@ -1,0 +1,209 @@
+"""How accounts look in CivicBase: bodies in, bodies out.
+
+Room: the shapes shared by the routes about accounts, and what those routes need of the node.
+Nothing here asks who may see what; the routes choose the view.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from node.api.errors import Forbidden, ValidationFailed
+from node.api.routes import Caller
+from node.services.account_models import ADMIN_ROLE
+from node.services.account_rules import check_application
+from node.services.accounts import Account
+from node.services.identity import Identity
+from node.services.lockout import Source
+from node.services.permissions import Ruled
+from protocol.times import datetime_from_ms
+
+Json = dict[str, Any]
+
+PER_PAGE_MAX = 100
+PAGE_MAX = 1_000_000
+
+
+class AccountDeps(Protocol):
+    """What the routes about accounts need of the node."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def find_model(self) -> Callable[[str, str], Ruled | None]:
+        """The model of (application, name or id), or None."""
+
+
+def source_of(request: web.Request) -> Source:
+    """Where a request comes from, for counting failed sign-ins."""
+    return Source.of(request.remote, request.headers.get("Origin"))
+
+
+def application_of(body: Json, faults: dict[str, str]) -> str:
+    """The application that a body names; a fault is added to `faults`."""
+    application, fault = check_application(body.get("application_id"))
+    if fault:
+        faults["application_id"] = fault
+        return ""
+    return str(application)
+
+
+def acting_user(caller: Caller) -> str:
+    """The caller of a route that needs one."""
+    assert caller.user_id is not None  # the frame lets nobody else in
+    return caller.user_id
+
+
+def own_account(identity: Identity, caller: Caller) -> Account:
+    """The caller's account. Raises Forbidden for the owner token, which has none."""
+    if caller.is_owner:
+        raise Forbidden("The owner token has no account of its own; sign in as a user")
+    return identity.accounts.require(caller.application, acting_user(caller))
+
+
+def account_meant(request: web.Request, caller: Caller) -> str:
+    """The user id in the path, with `me` for the caller. Raises Forbidden for someone else's, but
+    to administrators."""
+    user = request.match_info["id"]
+    if user == "me":
+        return acting_user(caller)
+    if user != caller.user_id and not caller.is_admin:
+        raise Forbidden("Only administrators may do this for other users")
+    return user
+
+
+def profile_view(account: Account) -> Json:
+    """An account as its owner sees it: free fields first, so that none can pose as a real one."""
+    return {
+        **account.profile,
+        "id": account.id,
+        "user_id": account.id,
+        "application_id": account.application,
+        "email": account.email,
+        "username": account.username,
+        "interests": list(account.interests),
+        "roles": sorted(account.roles),
+        "is_admin": account.is_admin,
+        "created_at": datetime_from_ms(account.created_at_ms),
+        "updated_at": datetime_from_ms(account.updated_at_ms),
+    }
+
+
+def public_view(account: Account) -> Json:
+    """An account as any other user of the application sees it."""
+    return {
+        "id": account.id,
+        "user_id": account.id,
+        "username": account.username,
+        "created_at": datetime_from_ms(account.created_at_ms),
+    }
+
+
+def admin_view(account: Account) -> Json:
+    """An account as administrators see it."""
+    return {
+        **public_view(account),
+        "application_id": account.application,
+        "email": account.email,
+        "roles": sorted(account.roles),
+        "is_admin": account.is_admin,
+        "disabled": account.is_disabled,
+        "has_password": account.verifier is not None,
+        "updated_at": datetime_from_ms(account.updated_at_ms),
+    }
+
+
+def owner_view(caller: Caller) -> Json:
+    """The owner token's stand-in for a profile."""
+    return {
+        "id": caller.user_id,
+        "user_id": caller.user_id,
+        "application_id": caller.application,
+        "email": None,
+        "username": caller.user_id,
+        "interests": [],
+        "roles": [ADMIN_ROLE],
+        "is_admin": True,
+    }
+
+
+def whole_number(query: dict[str, str], name: str, default: int, most: int, faults: dict[str, str]) -> int:
+    """A query parameter from 1 to `most`; a fault is added to `faults`."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if len(text) > 9 or not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
+        faults[name] = f"Must be a whole number from 1 to {most}"
+        return default
+    return int(text)
+
+
+def page_of(query: dict[str, str], default_per_page: int) -> tuple[int, int]:
+    """`page` and `per_page`. Raises ValidationFailed."""
+    faults: dict[str, str] = {}
+    page = whole_number(query, "page", 1, PAGE_MAX, faults)
+    per_page = whole_number(query, "per_page", default_per_page, PER_PAGE_MAX, faults)
+    if faults:
+        raise ValidationFailed(faults)
+    return page, per_page
+
+
+# -- JSON schemas, for the API's description ---------------------------------------------------
+
+
+def schema(required: str = "", **properties: Json) -> Json:
+    """An object with these properties; `required` names those that must be there."""
+    described: Json = {"type": "object", "properties": properties}
+    if required:
+        described["required"] = required.split()
+    return described
+
+
+TEXT: Json = {"type": "string"}
+EMAIL: Json = {"type": "string", "format": "email", "maxLength": 254}
+PASSWORD: Json = {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024}
+USERNAME: Json = {"type": "string", "minLength": 1, "maxLength": 64}
+APPLICATION: Json = {"type": ["string", "null"], "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"}
+ROLE: Json = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,31}$"}
+TIME: Json = {"type": "string", "format": "date-time"}
+FLAG: Json = {"type": "boolean"}
+COUNT: Json = {"type": "integer", "minimum": 0}
+TEXTS: Json = {"type": "array", "items": TEXT}
+PAGE: Json = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 1}
+
+MESSAGE = schema("message", message=TEXT)
+MADE = schema("message user_id", message=TEXT, user_id=TEXT)
+PROFILE = schema(
+    "id user_id application_id email username interests roles is_admin",
+    id=TEXT,
+    user_id=TEXT,
+    application_id=TEXT,
+    email={"type": ["string", "null"]},
+    username=TEXT,
+    interests=TEXTS,
+    roles=TEXTS,
+    is_admin=FLAG,
+    created_at=TIME,
+    updated_at=TIME,
+)
+PUBLIC = schema("id user_id username created_at", id=TEXT, user_id=TEXT, username=TEXT, created_at=TIME)
+ADMIN = schema(
+    "id user_id username email roles is_admin disabled has_password",
+    id=TEXT,
+    user_id=TEXT,
+    application_id=TEXT,
+    username=TEXT,
+    email=TEXT,
+    roles=TEXTS,
+    is_admin=FLAG,
+    disabled=FLAG,
+    has_password=FLAG,
+    created_at=TIME,
+    updated_at=TIME,
+)
+
+
+def per_page_schema(default: int) -> Json:
+    return {"type": "integer", "minimum": 1, "maximum": PER_PAGE_MAX, "default": default}

@@ -1,0 +1,186 @@
+"""Registration, sign-in and tokens (seed S1, "User Management and Authentication").
+
+Room: translates `/v1/auth/…` to the services of accounts and back.
+"""
+
+import msgspec
+from aiohttp import web
+
+from node.api.civicbase.account_views import (
+    APPLICATION,
+    EMAIL,
+    MADE,
+    MESSAGE,
+    PASSWORD,
+    TEXT,
+    USERNAME,
+    AccountDeps,
+    Json,
+    application_of,
+    own_account,
+    schema,
+    source_of,
+)
+from node.api.errors import Forbidden, Unauthorized, ValidationFailed
+from node.api.replies import Reply, json_response, kind
+from node.api.requests import parse_json, read_body, read_json
+from node.api.routes import CALLER, JSON_ONLY, Auth, Route
+from node.services.account_rules import REQUIRED
+from node.services.accounts import registration_faults
+from node.services.sessions import Grant
+
+TAGS = ("Authentication",)
+BODY_MAX_BYTES = 16 * 1024
+# For routes that need no body: what aiohttp's client says of a POST without one.
+ACCEPTS_NO_BODY = (*JSON_ONLY, "application/octet-stream")
+
+_SECRET = kind("application/json", cache="no-store")
+
+GRANT = schema("token expires_in", token=TEXT, expires_in={"type": "integer"}, refresh_token=TEXT)
+
+
+def routes(deps: AccountDeps) -> list[Route]:
+    """The routes under `/v1/auth`."""
+    identity = deps.identity
+
+    async def register(request: web.Request) -> web.StreamResponse:
+        body = await read_json(request)
+        email, username, password = body.get("email"), body.get("username"), body.get("password")
+        faults = registration_faults(email, username, password)
+        application = application_of(body, faults)
+        if faults:
+            raise ValidationFailed(faults)
+        account = await identity.accounts.register(
+            application, email=email, username=username, password=password
+        )
+        return json_response({"message": "User registered successfully", "user_id": account.id}, 201)
+
+    async def login(request: web.Request) -> web.StreamResponse:
+        body = await read_json(request)
+        email, password = body.get("email"), body.get("password")
+        faults = _text_faults(email=email, password=password)
+        application = application_of(body, faults)
+        if faults:
+            raise ValidationFailed(faults)
+        account = await identity.accounts.prove(application, str(email), str(password), source_of(request))
+        return _granted(await identity.sessions.start(account))
+
+    async def refresh(request: web.Request) -> web.StreamResponse:
+        raw = await read_body(request)
+        body = parse_json(raw) if raw else {}
+        refresh_token = body.get("refresh_token")
+        if refresh_token is not None:
+            faults = _text_faults(refresh_token=refresh_token)
+            if faults:
+                raise ValidationFailed(faults)
+            return _granted(await identity.sessions.refresh(str(refresh_token)))
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Unauthorized(
+                "Send the expired token as Authorization: Bearer, or a refresh_token in the body"
+            )
+        return _granted(await identity.sessions.exchange(token.strip()))
+
+    async def logout(request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        if caller.session_id is None or caller.user_id is None:
+            raise Forbidden("This token belongs to no session that could be ended")
+        await identity.sessions.end(caller.session_id, user=caller.user_id, application=caller.application)
+        return json_response({"message": "Signed out successfully"})
+
+    async def password(request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        account = own_account(identity, caller)
+        body = await read_json(request)
+        await identity.accounts.change_password(
+            account,
+            body.get("current_password"),
+            body.get("new_password"),
+            session=caller.session_id,
+            source=source_of(request),
+        )
+        return json_response({"message": "Password changed successfully"})
+
+    return [
+        Route(
+            "POST",
+            "/v1/auth/register",
+            register,
+            "Register a user",
+            auth=Auth.NONE,
+            request=schema(
+                "email password username",
+                email=EMAIL,
+                password=PASSWORD,
+                username=USERNAME,
+                application_id=APPLICATION,
+            ),
+            responses={201: MADE},
+            tags=TAGS,
+            body_max_bytes=BODY_MAX_BYTES,
+        ),
+        Route(
+            "POST",
+            "/v1/auth/login",
+            login,
+            "Sign in",
+            auth=Auth.NONE,
+            request=schema("email password", email=TEXT, password=TEXT, application_id=APPLICATION),
+            responses={200: GRANT},
+            tags=TAGS,
+            body_max_bytes=BODY_MAX_BYTES,
+            description="Repeated failures are slowed down, per account and per source: 429 says how long.",
+        ),
+        Route(
+            "POST",
+            "/v1/auth/refresh",
+            refresh,
+            "Get a new token",
+            auth=Auth.NONE,
+            request=schema(refresh_token=TEXT),
+            responses={200: GRANT},
+            tags=TAGS,
+            accepts=ACCEPTS_NO_BODY,
+            body_max_bytes=BODY_MAX_BYTES,
+            description=(
+                "Either `Authorization: Bearer <expired token>`, once per token and up to 7 days after it "
+                "expired, or `refresh_token` in the body, which is replaced by the one in the answer. Asked "
+                "again within 30 s, the answer is the same; a replaced token used later ends the session."
+            ),
+        ),
+        Route(
+            "POST",
+            "/v1/auth/logout",
+            logout,
+            "Sign out: end the session, on every node",
+            responses={200: MESSAGE},
+            tags=TAGS,
+            accepts=ACCEPTS_NO_BODY,
+            body_max_bytes=BODY_MAX_BYTES,
+        ),
+        Route(
+            "POST",
+            "/v1/auth/password",
+            password,
+            "Change the own password; other sessions end",
+            request=schema("current_password new_password", current_password=TEXT, new_password=PASSWORD),
+            responses={200: MESSAGE},
+            tags=TAGS,
+            body_max_bytes=BODY_MAX_BYTES,
+        ),
+    ]
+
+
+def _granted(grant: Grant) -> web.StreamResponse:
+    body: Json = {"token": grant.token, "expires_in": grant.expires_in_s}
+    if grant.refresh_token is not None:
+        body["refresh_token"] = grant.refresh_token
+    return Reply(msgspec.json.encode(body), kind=_SECRET)
+
+
+def _text_faults(**values: object) -> dict[str, str]:
+    return {
+        name: "Must be a string" if value else REQUIRED
+        for name, value in values.items()
+        if not value or not isinstance(value, str)
+    }

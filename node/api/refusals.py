@@ -1,0 +1,32 @@
+"""Which reply each refusal of the account services is.
+
+Room: one table, from `node.services.refusals` to `node.api.errors`, for `from_exception`.
+"""
+
+from node.api import errors
+from node.api.errors import ApiError, ErrorTable
+from node.services import refusals
+
+LOCKED_OUT = "Too many failed sign-ins, try again later"
+
+
+def _too_many_attempts(refusal: refusals.TooManyAttempts) -> ApiError:
+    limited = errors.RateLimited(-(-refusal.wait_ms // 1000))
+    limited.message = LOCKED_OUT
+    return limited
+
+
+REFUSALS: ErrorTable = {
+    refusals.InvalidFields: lambda refusal: errors.ValidationFailed(refusal.faults),
+    refusals.EmailTaken: lambda refusal: errors.Conflict(str(refusal)),
+    refusals.WrongCredentials: lambda refusal: ApiError(401, "AUTH_INVALID_CREDENTIALS", str(refusal)),
+    refusals.WrongPassword: lambda refusal: errors.Forbidden(str(refusal)),
+    refusals.TooManyAttempts: _too_many_attempts,
+    refusals.TooBusy: lambda refusal: errors.RateLimited(1),
+    refusals.SessionRefused: lambda refusal: errors.InvalidToken(str(refusal)),
+    refusals.SignInNeeded: lambda refusal: errors.Unauthorized(),
+    refusals.NotPermitted: lambda refusal: errors.Forbidden(str(refusal)),
+    refusals.UnknownAccount: lambda refusal: errors.NotFound(str(refusal)),
+    refusals.UnknownData: lambda refusal: errors.NotFound(str(refusal)),
+    refusals.ChangedMeanwhile: lambda refusal: errors.Conflict(str(refusal)),
+}

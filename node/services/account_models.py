@@ -1,0 +1,76 @@
+"""The built-in models that accounts are kept in.
+
+Room: definitions only, one set per application. They replicate like any document of that
+application and are invisible to the data routes (`$` names).
+
+- `$account`: who someone is and how they sign in. Its id is the user id. It follows `lww` so that
+  a verifier never shows up in a list of conflicts.
+- `$role`: what someone may do; its id is the user id too. It is a document apart because only
+  admin nodes may write it, while any member node may write accounts.
+- `$signout`: one ended session; its id is the session id.
+- `$userdata`: one value that an application keeps about one user; its id follows from both names,
+  so that two devices that set the same key apart write the same document.
+"""
+
+import hashlib
+
+from protocol.ids import builtin_model_id
+from protocol.schema import Field, FieldType, Model
+
+ACCOUNT = "$account"
+ROLE = "$role"
+SIGNOUT = "$signout"
+USERDATA = "$userdata"
+
+ADMIN_ROLE = "admin"
+
+
+def account_models(application: str) -> tuple[Model, ...]:
+    """The models to register for an application before its accounts can be used."""
+    return (
+        _model(
+            application,
+            ACCOUNT,
+            Field(
+                name="email", type=FieldType.STRING, required=True, indexed=True
+            ),  # twins may exist: `accounts`
+            Field(name="username", type=FieldType.STRING, required=True),
+            Field(name="verifier", type=FieldType.STRING),  # none: cannot sign in
+            Field(name="generation", type=FieldType.STRING),  # new with each password: ends older sessions
+            Field(name="kept_session", type=FieldType.STRING),  # but for the one that made the change
+            Field(name="credentials_at", type=FieldType.INTEGER),
+            Field(name="disabled", type=FieldType.BOOLEAN, default=False),
+            Field(name="interests", type=FieldType.SET),
+            Field(name="profile", type=FieldType.JSON),
+        ),
+        _model(application, ROLE, Field(name="roles", type=FieldType.SET)),
+        _model(
+            application,
+            SIGNOUT,
+            Field(name="user", type=FieldType.STRING, required=True),
+            Field(name="node", type=FieldType.STRING, required=True, indexed=True),
+            Field(name="until_ms", type=FieldType.INTEGER, required=True, indexed=True),
+        ),
+        _model(
+            application,
+            USERDATA,
+            Field(name="user", type=FieldType.STRING, required=True, indexed=True),
+            Field(name="key", type=FieldType.STRING, required=True),
+            Field(name="value", type=FieldType.JSON),
+        ),
+    )
+
+
+def userdata_id(user: str, key: str) -> str:
+    """The id of the document that holds `key` of `user`."""
+    return hashlib.blake2b(f"{user}\0{key}".encode(), digest_size=20).hexdigest()
+
+
+def _model(application: str, name: str, *fields: Field) -> Model:
+    return Model(
+        id=builtin_model_id(application, name),
+        application=application,
+        name=name,
+        fields={field.name: field for field in fields},
+        conflict_strategy="lww",
+    )

@@ -1,0 +1,366 @@
+"""Accounts: who exists, what they may be called, and proof that they are who they say.
+
+Room: reads and writes the documents of `account_models`, for any surface. It checks passwords and
+counts failures, but issues no tokens (`sessions`) and decides no rights (`permissions`). Accounts
+belong to one application each. Two nodes apart may make two accounts with one e-mail; both stay,
+and signing in tries the password against each.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from node.services import account_rules as rules
+from node.services.account_models import ACCOUNT, ADMIN_ROLE, ROLE, account_models
+from node.services.edits import Edits
+from node.services.lockout import Lockout, Source
+from node.services.passwords import Passwords, password_fault
+from node.services.ports import Record, Records, Values
+from node.services.refusals import EmailTaken, InvalidFields, UnknownAccount, WrongCredentials, WrongPassword
+from protocol.query import parse_query
+from protocol.schema import Model
+
+NAMESAKES_MAX = 4  # accounts with one e-mail that a sign-in tries; each costs a password check
+GENERATION_SIZE_BYTES = 12
+_NO_PASSWORD = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account as it stands. Never rendered whole: `verifier` stays inside."""
+
+    id: str
+    application: str
+    email: str
+    username: str
+    is_disabled: bool
+    roles: frozenset[str]
+    interests: tuple[str, ...]
+    profile: Mapping[str, Any]
+    created_at_ms: int
+    updated_at_ms: int
+    version: str
+    generation: str
+    kept_session: str | None
+    verifier: str | None = field(repr=False)
+
+    @property
+    def is_admin(self) -> bool:
+        return ADMIN_ROLE in self.roles
+
+    def accepts_session(self, session: str | None, generation: str | None) -> bool:
+        """Whether a session begun under `generation` outlived every change of password since."""
+        if generation is None or generation == self.generation:
+            return True
+        return session is not None and session == self.kept_session
+
+
+class Accounts:
+    def __init__(
+        self,
+        records: Records,
+        passwords: Passwords,
+        lockout: Lockout,
+        edits: Edits,
+        *,
+        new_id: Callable[[], str],
+        random_text: Callable[[int], str],
+        now_ms: Callable[[], int],
+        may_author: Callable[[], bool],
+    ) -> None:
+        """`random_text(n)` gives n random bytes as text; `may_author()` is False on a reader node."""
+        self._records = records
+        self._passwords = passwords
+        self._lockout = lockout
+        self._new_id = new_id
+        self._random_text = random_text
+        self._now_ms = now_ms
+        self._may_author = may_author
+        self._edits = edits
+        self._emails_claimed: set[tuple[str, str]] = set()
+        # Fields are the same in every application, and they are all that queries and checks need.
+        models = {model.name: model for model in account_models("default")}
+        self._model = models[ACCOUNT]
+        self._role_model = models[ROLE]
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def get(self, application: str, user: str) -> Account | None:
+        """The account, disabled or not. Reads the store; does not block for long."""
+        record = self._records.get(application, ACCOUNT, user)
+        return None if record is None else next(iter(self._accounts(application, [record])), None)
+
+    def require(self, application: str, user: str) -> Account:
+        """The account. Raises UnknownAccount."""
+        account = self.get(application, user)
+        if account is None:
+            raise UnknownAccount
+        return account
+
+    async def find_by_email(self, application: str, email: str) -> list[Account]:
+        """The accounts with this (normalised) e-mail, oldest first: one, as a rule."""
+        value = email.replace("\\", "\\\\").replace('"', '\\"')
+        query = parse_query(
+            {"filter": f'email:eq:"{value}"', "order": "asc", "per_page": str(NAMESAKES_MAX)}, self._model
+        )
+        records, _total, _cursor = await self._records.find(application, ACCOUNT, query)
+        return self._accounts(application, records)
+
+    async def page(
+        self, application: str, *, page: int, per_page: int, with_disabled: bool
+    ) -> tuple[list[Account], int]:
+        """Accounts, oldest first, and how many there are in all."""
+        params = {"page": str(page), "per_page": str(per_page), "order": "asc"}
+        if not with_disabled:
+            params["filter"] = "disabled:ne:true"
+        records, total, _cursor = await self._records.find(
+            application, ACCOUNT, parse_query(params, self._model)
+        )
+        return self._accounts(application, records), total
+
+    async def each(self, application: str) -> AsyncIterator[Account]:
+        """Every account, oldest first, read page by page."""
+        params = {"per_page": "100", "order": "asc"}
+        while True:
+            query = parse_query(params, self._model)
+            records, _total, cursor = await self._records.find(application, ACCOUNT, query)
+            for account in self._accounts(application, records):
+                yield account
+            if cursor is None:
+                return
+            params["cursor"] = cursor
+
+    # -- making -----------------------------------------------------------------------------
+
+    async def register(
+        self, application: str, *, email: object, username: object, password: object
+    ) -> Account:
+        """Someone makes an account of their own. Raises InvalidFields, EmailTaken, TooBusy."""
+        fields = _checked(email, username, password)
+        return await self._create(application, fields, str(password), user=None, roles=())
+
+    async def create(self, application: str, *, email: object, username: object, user: str) -> Account:
+        """An administrator makes an account, which cannot sign in before a password is set."""
+        fields = _checked(email, username, _NO_PASSWORD)
+        return await self._create(application, fields, None, user=user, roles=())
+
+    async def create_admin(
+        self, application: str, *, email: object, username: object, password: object, user: str
+    ) -> Account:
+        """A new administrator. Without a `username`, the e-mail up to its `@` serves."""
+        if username is None and isinstance(email, str):
+            username = email.strip().rpartition("@")[0][: rules.USERNAME_MAX] or "admin"
+        fields = _checked(email, username, password)
+        return await self._create(application, fields, str(password), user=user, roles=(ADMIN_ROLE,))
+
+    async def _create(
+        self,
+        application: str,
+        fields: Values,
+        password: str | None,
+        *,
+        user: str | None,
+        roles: Iterable[str],
+    ) -> Account:
+        async with self.claim_email(application, fields["email"]):
+            if password is not None:
+                fields |= await self._new_credentials(password, kept_session=None)
+            account = self._new_id()
+            author = user or account
+            # Rights first: a crash in between leaves a grant to nobody, not an administrator without one.
+            if roles:
+                await self._edits.write(
+                    application, ROLE, account, lambda _old: {"roles": sorted(roles)}, user=author
+                )
+            given = {name: value for name, value in fields.items() if value is not None}
+            await self._edits.write(application, ACCOUNT, account, lambda _old: given, user=author)
+        return self.require(application, account)
+
+    @asynccontextmanager
+    async def claim_email(self, application: str, email: str) -> AsyncIterator[None]:
+        """Hold a free e-mail address while an account that bears it is written. Raises EmailTaken."""
+        claim = (application, email)
+        if claim in self._emails_claimed:  # the index knows an e-mail only once it is written
+            raise EmailTaken
+        self._emails_claimed.add(claim)
+        try:
+            if await self.find_by_email(application, email):
+                raise EmailTaken
+            yield
+        finally:
+            self._emails_claimed.discard(claim)
+
+    # -- signing in, and what guards it -------------------------------------------------------
+
+    async def prove(self, application: str, email: str, password: str, source: Source) -> Account:
+        """The account that e-mail and password belong to.
+
+        Raises TooManyAttempts, TooBusy, and WrongCredentials alike for an unknown e-mail, a wrong
+        password, an account without one and a disabled one, after the same work.
+        """
+        address, fault = rules.check_email(email)
+        if fault:
+            address = "?"  # no account has it; it is counted and costs the same
+        async with self._lockout.attempt(application, address, source) as attempt:
+            account = await self._match(application, address, password)
+            if account is None:
+                raise WrongCredentials
+            await attempt.passed()
+        if (
+            account.verifier is not None
+            and self._passwords.is_outdated(account.verifier)
+            and self._may_author()
+        ):
+            verifier = await self._passwords.make_verifier(password)
+            await self._edit(application, account.id, lambda _old: {"verifier": verifier}, user=account.id)
+        return account
+
+    async def _match(self, application: str, email: str, password: str) -> Account | None:
+        found = await self.find_by_email(application, email)
+        able = [account for account in found if account.verifier is not None and not account.is_disabled]
+        for account in able:
+            if await self._passwords.matches(account.verifier, password):
+                return account
+        if not able:
+            await self._passwords.matches(None, password)
+        return None
+
+    async def change_password(
+        self, account: Account, current: object, new: object, *, session: str | None, source: Source
+    ) -> None:
+        """The account's owner sets a new password; every session but `session` ends, on every node."""
+        faults = {"new_password": fault} if (fault := password_fault(new)) else {}
+        if not current or not isinstance(current, str):
+            faults["current_password"] = "Must be a string" if current else rules.REQUIRED
+        if faults or not isinstance(current, str) or not isinstance(new, str):
+            raise InvalidFields(faults)
+        await self.confirm(account, current, source)
+        values = await self._new_credentials(new, kept_session=session)
+        await self._edit(account.application, account.id, lambda _old: values, user=account.id)
+
+    async def confirm(self, account: Account, password: str, source: Source) -> None:
+        """Prove the password again before something weighty. Raises WrongPassword, TooManyAttempts."""
+        async with self._lockout.attempt(account.application, account.email, source) as attempt:
+            if not await self._passwords.matches(account.verifier, password):
+                raise WrongPassword
+            await attempt.passed()
+
+    async def set_password(self, application: str, account: str, new: object, *, user: str) -> None:
+        """An administrator sets a password; every session of the account ends and its count is cleared."""
+        if (fault := password_fault(new)) or not isinstance(new, str):
+            raise InvalidFields({"password": fault or rules.REQUIRED})
+        known = self.require(application, account)
+        values = await self._new_credentials(new, kept_session=None)
+        await self._edit(application, account, lambda _old: values, user=user)
+        await self._lockout.clear(application, known.email)
+
+    async def set_disabled(self, application: str, account: str, is_disabled: bool, *, user: str) -> None:
+        """A disabled account cannot sign in, and its sessions end for good."""
+        values: Values = {"disabled": is_disabled}
+        if is_disabled:
+            values |= {"generation": self._random_text(GENERATION_SIZE_BYTES), "kept_session": None}
+        await self._edit(application, account, lambda _old: values, user=user)
+
+    async def _new_credentials(self, password: str, *, kept_session: str | None) -> Values:
+        return {
+            "verifier": await self._passwords.make_verifier(password),
+            "generation": self._random_text(GENERATION_SIZE_BYTES),
+            "kept_session": kept_session,
+            "credentials_at": self._now_ms(),
+        }
+
+    # -- rights -----------------------------------------------------------------------------
+
+    async def grant_role(self, application: str, account: str, role: object, *, user: str) -> None:
+        """Give a role; `admin` makes an administrator. Raises InvalidFields, UnknownAccount."""
+        name, fault = rules.check_role(role)
+        if fault:
+            raise InvalidFields({"role": fault})
+        self.require(application, account)
+        await self._edits.write(application, ROLE, account, lambda old: _with_role(old, name), user=user)
+
+    async def withdraw_role(self, application: str, account: str, role: str, *, user: str) -> None:
+        """Take a role away; nothing happens if the account has not got it."""
+        self.require(application, account)
+        await self._edits.write(application, ROLE, account, lambda old: _without_role(old, role), user=user)
+
+    async def _edit(
+        self, application: str, account: str, change: Callable[[Record], Values], *, user: str
+    ) -> None:
+        """Change an account that exists. Raises UnknownAccount."""
+
+        def existing(old: Record | None) -> Values:
+            if old is None:
+                raise UnknownAccount
+            return change(old)
+
+        await self._edits.write(application, ACCOUNT, account, existing, user=user)
+
+    def _accounts(self, application: str, records: Iterable[Record]) -> list[Account]:
+        """The accounts in these documents. One that its model does not allow, as a peer could write
+        it, is nobody's account."""
+        return [self._account(application, record) for record in records if _fits(self._model, record)]
+
+    def _roles(self, application: str, user: str) -> frozenset[str]:
+        granted = self._records.get(application, ROLE, user)
+        if granted is None or not _fits(self._role_model, granted):
+            return frozenset()
+        return frozenset(role for role in granted.values.get("roles") or () if isinstance(role, str))
+
+    def _account(self, application: str, record: Record) -> Account:
+        values = record.values
+        return Account(
+            id=record.id,
+            application=application,
+            email=values["email"],
+            username=values["username"],
+            is_disabled=bool(values.get("disabled")),
+            roles=self._roles(application, record.id),
+            interests=tuple(word for word in values.get("interests") or () if isinstance(word, str)),
+            profile=profile if isinstance(profile := values.get("profile"), dict) else {},
+            created_at_ms=record.created_at_ms,
+            updated_at_ms=record.updated_at_ms,
+            version=record.version,
+            generation=values.get("generation") or "",
+            kept_session=values.get("kept_session"),
+            verifier=values.get("verifier"),
+        )
+
+
+def _fits(model: Model, record: Record) -> bool:
+    """Whether the fields we know are as they should be; a newer release may have added others."""
+    known = {name: value for name, value in record.values.items() if name in model.fields}
+    return not model.check_record(known)
+
+
+def registration_faults(email: object, username: object, password: object) -> dict[str, str]:
+    """Every fault of what someone would register with."""
+    found = {
+        "email": rules.check_email(email)[1],
+        "username": rules.check_username(username)[1],
+        "password": None if password is _NO_PASSWORD else password_fault(password),
+    }
+    return {name: fault for name, fault in found.items() if fault}
+
+
+def _checked(email: object, username: object, password: object) -> Values:
+    """The fields of a new account. Raises InvalidFields."""
+    faults = registration_faults(email, username, password)
+    if faults:
+        raise InvalidFields(faults)
+    return {
+        "email": rules.check_email(email)[0],
+        "username": rules.check_username(username)[0],
+        "disabled": False,
+    }
+
+
+def _with_role(old: Record | None, role: str) -> Values:
+    have = [] if old is None else old.values.get("roles") or []
+    return {} if role in have else {"roles": sorted([*have, role])}
+
+
+def _without_role(old: Record | None, role: str) -> Values:
+    have = [] if old is None else old.values.get("roles") or []
+    return {"roles": [name for name in have if name != role]} if role in have else {}

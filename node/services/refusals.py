@@ -1,0 +1,88 @@
+"""What the services refuse, in their own words.
+
+Room: the exceptions of `node.services`. They know no HTTP; `node.api.refusals` says which reply each
+one is. None carries a secret, and those about signing in say the same whatever the reason.
+"""
+
+from collections.abc import Mapping
+
+
+class Refusal(Exception):
+    """Something a service will not do for this caller, now."""
+
+
+class InvalidFields(Refusal):
+    """Fields of a request are wrong: name to message, every fault at once."""
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        super().__init__("validation failed: " + ", ".join(sorted(faults)))
+        self.faults = dict(faults)
+
+
+class EmailTaken(Refusal):
+    """An account of this application has this e-mail address."""
+
+    def __init__(self) -> None:
+        super().__init__("An account with this e-mail address exists")
+
+
+class WrongCredentials(Refusal):
+    """No account that can sign in has this e-mail address and password."""
+
+    def __init__(self) -> None:
+        super().__init__("Invalid e-mail address or password")
+
+
+class WrongPassword(Refusal):
+    """The password that should confirm a change is not the account's."""
+
+    def __init__(self) -> None:
+        super().__init__("The current password is wrong")
+
+
+class TooManyAttempts(Refusal):
+    """Sign-ins failed too often; further ones are not looked at for a while."""
+
+    def __init__(self, *, wait_ms: int) -> None:
+        super().__init__(f"too many failed sign-ins, wait {wait_ms} ms")
+        self.wait_ms = wait_ms
+
+
+class TooBusy(Refusal):
+    """A queue is full. Nothing was done."""
+
+
+class SessionRefused(Refusal):
+    """A token or refresh token does not stand (any more). The text never says why."""
+
+    def __init__(self) -> None:
+        super().__init__("Invalid authentication token provided")
+
+
+class SignInNeeded(Refusal):
+    """Nobody is signed in, and somebody must be."""
+
+
+class NotPermitted(Refusal):
+    """The caller is known and lacks the right."""
+
+
+class UnknownAccount(Refusal):
+    """There is no such account in this application."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such user")
+
+
+class UnknownData(Refusal):
+    """Nothing is stored under this key."""
+
+    def __init__(self) -> None:
+        super().__init__("Nothing is stored under this key")
+
+
+class ChangedMeanwhile(Refusal):
+    """Somebody else changed the same document at the same time, again and again."""
+
+    def __init__(self) -> None:
+        super().__init__("The account was changed by someone else at the same time, try again")
