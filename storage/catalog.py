@@ -118,9 +118,12 @@ class Catalog:
         return model if model.id == document.id and not is_builtin(model) else None
 
     def find(self, application: str, name_or_id: str) -> Model | None:
-        """A model by its name or its id; built-in ones too."""
-        named = self._by_name.get((application, name_or_id))
-        return named or self.by_id(self._store.space(application), name_or_id)
+        """A model by its id or its name; built-in ones too.
+
+        Ids come first: whoever names a model like the id of another takes nothing from it.
+        """
+        known = self.by_id(self._store.space(application), name_or_id)
+        return known or self._by_name.get((application, name_or_id))
 
     def by_id(self, space: bytes, model_id: str) -> Model | None:
         models = self._by_space.get(space)

@@ -57,7 +57,7 @@ class FeedEntry:
     author: Author
     user: str
     hlc: int
-    changed: dict[str, Any]  # the registers that the body set, for those who want to know what changed
+    changed: dict[str, Any]  # fields that the body touched: what it set registers to, None for sets and counters
 
 
 @dataclass(slots=True)
@@ -365,6 +365,8 @@ def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc
         for operation in entry.body.operations:
             if operation[0] == Kind.SET:
                 changed |= operation[1]
+            elif operation[0] in (Kind.ADD, Kind.REMOVE, Kind.INCREMENT):
+                changed.setdefault(operation[1])
     return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed)
 
 
