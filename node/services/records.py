@@ -89,7 +89,7 @@ class Records:
         self._now_ms = now_ms
         self._random_bits = random_bits
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="query")
-        self._cache: OrderedDict[tuple[str, str], Rendered] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, str], Rendered] = OrderedDict()
         self._cache_bytes = 0
         self._encoder = msgspec.json.Encoder()
         self._is_index_stale = is_index_stale
@@ -132,7 +132,7 @@ class Records:
 
     def rendered(self, model: Model, id: str) -> Rendered | None:
         """The record as JSON, from the cache where possible."""
-        key = (model.id, id)
+        key = (model.application, model.id, id)
         cached = self._cache.get(key)
         if cached is not None:
             self._cache.move_to_end(key)
@@ -143,10 +143,11 @@ class Records:
     def _rendered_all(self, model: Model, ids: Sequence[str]) -> list[Rendered]:
         """The records that are there, in the order of the ids, those not cached from one state of the store."""
         cached = self._cache.get
-        found = [cached((model.id, id)) for id in ids]
+        found = [cached((model.application, model.id, id)) for id in ids]
         if None in found:
             with self._store.read() as snapshot:
-                found = [hit or self._render(snapshot, model, id) for hit, id in zip(found, ids, strict=True)]
+                pairs = zip(found, ids, strict=True)
+                found = [hit or self._render(snapshot, model, id) for hit, id in pairs]
         return [document for document in found if document is not None]
 
     def _render(self, snapshot: Snapshot, model: Model, id: str) -> Rendered | None:
@@ -154,7 +155,7 @@ class Records:
         if record is None:
             return None
         rendered = Rendered(self._encoder.encode(record_to_json(record)), record.version, record.created_by)
-        self._cache[model.id, id] = rendered
+        self._cache[model.application, model.id, id] = rendered
         self._cache_bytes += len(rendered.json)
         while len(self._cache) > CACHE_DOCUMENTS_MAX or self._cache_bytes > CACHE_BYTES_MAX:
             _, dropped = self._cache.popitem(last=False)
@@ -164,7 +165,7 @@ class Records:
     def forget(self, entries: Sequence[FeedEntry]) -> None:
         """Drop what has changed from the cache. Called by the feed before anyone else hears of it."""
         for entry in entries:
-            dropped = self._cache.pop((entry.model, entry.id), None)
+            dropped = self._cache.pop((entry.application, entry.model, entry.id), None)
             if dropped is not None:
                 self._cache_bytes -= len(dropped.json)
             if entry.model.startswith(
