@@ -12,12 +12,12 @@ from typing import Any
 
 from protocol.body import SALT_BYTES, Kind
 from protocol.changes import DocumentChange, Edit, EditKind, Record
-from protocol.clock import HybridClock, Hlc
+from protocol.clock import Hlc, HybridClock
 from protocol.commit import Commit
 from protocol.document import Document, plan_delete, plan_write
 from protocol.errors import TooLarge
 from protocol.ids import Author, SpaceId, builtin_model_id
-from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome, integrate
+from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.schema import FieldType, Model
@@ -326,7 +326,7 @@ class Integrator:
         """Integrate one verified commit of another author. Durable when it returns. Blocks."""
         self._observe_others(now_ms)
         with self._store.write() as batch:
-            outcome = integrate(commit, batch, system=self._store.system)
+            outcome = batch.integrate(commit)
             arrival = batch.keep(outcome) if isinstance(outcome, Integrated) else None
         if not isinstance(outcome, Integrated) or arrival is None:
             return outcome, []

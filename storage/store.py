@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.commit import DEP_HASH_BYTES, Dep, Header
+from protocol.commit import DEP_HASH_BYTES, Commit, Dep, Header
 from protocol.document import Document
 from protocol.encoding import decode, encode
 from protocol.errors import ProtocolError
 from protocol.ids import SYSTEM_SPACE_NAME, Author, NetworkId, SpaceId, application_space_name, space_id
-from protocol.integrate import Head, Integrated
+from protocol.integrate import Head, Integrated, Outcome, integrate
 from protocol.membership import Members, Role, decode_genesis
 from storage.documents import DocumentReader, DocumentWriter
 from storage.errors import NewerFormat, StoreDamaged
@@ -118,6 +118,14 @@ class Batch(Snapshot):
 
     def put_meta(self, name: str, value: Any) -> None:
         self.transaction.put(Table.META, name.encode(), encode(value))
+
+    def integrate(self, commit: Commit) -> Outcome:
+        """The verdict on a verified commit. Those of the system space hold statements and make no documents."""
+        assert self._system is not None
+        outcome = integrate(commit, self, system=self._system)
+        if isinstance(outcome, Integrated) and commit.header.space == self._system:
+            return Integrated(commit, {}, [], outcome.knowledge)
+        return outcome
 
     def keep(self, done: Integrated) -> Arrival:
         """Store an integrated commit: log, documents, history, frontier and order of arrival."""
