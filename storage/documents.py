@@ -75,8 +75,6 @@ class DocumentReader:
             return
         prefix = _document_key(collection, id) + b"\0"
         for key, _ in self._transaction.scan(Table.HISTORY, prefix, after(prefix)):
-            if len(key) != len(prefix) + 10:
-                continue  # of an id that a peer has made from this one, a zero byte and more
             arrival = self._transaction.get(Table.ARRIVALS, key[-10:-2])
             if arrival is not None:
                 chain, seq = int.from_bytes(arrival[:4], "big"), int.from_bytes(arrival[4:12], "big")

@@ -141,7 +141,7 @@ class Records:
             return self._render(snapshot, model, id)
 
     def _rendered_all(self, model: Model, ids: Sequence[str]) -> list[Rendered]:
-        """The records that are there, in the order of the ids, those not cached from one state of the store."""
+        """The records that are there, in the order of the ids; all that is read is of one state."""
         cached = self._cache.get
         found = [cached((model.application, model.id, id)) for id in ids]
         if None in found:
