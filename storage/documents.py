@@ -114,5 +114,7 @@ class DocumentWriter(DocumentReader):
                 if prefix is None:
                     number = names.give_collection(transaction, space, entry.model)
                     prefix = prefixes[entry.model] = number.to_bytes(4, "big")
-                places.append((prefix + entry.id.encode() + arrival_key + entry.index.to_bytes(2, "big"), b""))
+                places.append(
+                    (prefix + entry.id.encode() + arrival_key + entry.index.to_bytes(2, "big"), b"")
+                )
         transaction.put_many(Table.HISTORY, places)

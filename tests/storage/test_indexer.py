@@ -141,7 +141,7 @@ def test_models_that_changed_while_the_index_was_behind_are_read_whole(site: Sit
         site.create(gone, f"g{number}", title="x")
     with without_index(site) as between:
         between.undefine(gone)
-        between.define({**TASK, "fields": [*TASK["fields"], {"name": "place", "type": "string"}]})  # type: ignore[misc]
+        between.define({**TASK, "fields": [*TASK["fields"], {"name": "place", "type": "string"}]})
         late = between.define({**TASK, "name": "Late"})
         between.create(late, "l", title="x")
         between.define(TASK, "second")
