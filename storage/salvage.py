@@ -43,6 +43,7 @@ from protocol.integrate import Integrated, Verdict
 from protocol.keys import KeyPair
 from protocol.limits import SIGNATURE_KEPT_EVERY
 from protocol.membership import Genesis, decode_genesis
+from storage.doctor_log import named_range
 from storage.keyfiles import flush_directory
 from storage.kv import ReadTransaction, Table, after
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
@@ -230,7 +231,7 @@ def _fill(
         who = f"the chain of {node_of(chain.author).hex()[:8]} in space {chain.space.hex()[:8]}"
         outcome.notes.append(f"saved {saved[number]} commits of {who}")
         if saved[number] < seen:
-            outcome.losses.append(f"commits {saved[number] + 1} to {seen} of {who} are lost")
+            outcome.losses.append(f"{named_range(saved[number] + 1, seen)} lost from {who}")
 
 
 def _is_newest(chain: _Chain, chains: dict[int, _Chain]) -> bool:

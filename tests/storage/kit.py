@@ -1,7 +1,7 @@
 """What tests of storage work with: a store put together as the daemon does it, and ways to look into one."""
 
 import random
-from collections.abc import Iterator
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from protocol.ids import INCARNATION_BYTES, author_of
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.schema import Model, parse_definition
 from storage.catalog import MODEL, Catalog, definition_to_parts
-from storage.gate import INDEX_FILE
+from storage.gate import INDEX_FILE, AnchorFile
 from storage.index import Index
 from storage.integrator import AnyChange, FeedEntry, Integrator, Written
 from storage.kv import KeyValueStore, Table
@@ -245,11 +245,22 @@ def filled_directory(directory: Path, *, tasks: int = 5, seed: int = 1) -> Path:
     return directory
 
 
+def copied(directory: Path, target: Path) -> Path:
+    """A copy of a stopped node's directory that takes itself for the original."""
+    shutil.copytree(directory, target)
+    anchor = AnchorFile(target)
+    anchor.value.describe(record_file(target).stat())
+    anchor.write()
+    anchor.close()
+    return target
+
+
+def stored(directory: Path) -> dict[str, dict[str, Any]]:
+    """The values of every document of a stopped node, read without changing anything."""
+    with closing(LmdbKeyValueStore(str(directory), read_only=True)) as keys, Store(keys).read() as snapshot:
+        documents = [document for _, document in snapshot.documents.everything()]
+    return {f"{d.model}/{d.id}": d.values() for d in documents if d.exists}
+
+
 def record_file(directory: Path) -> Path:
     return directory / DATA_FILE
-
-
-def edited(directory: Path) -> Iterator[LmdbKeyValueStore]:
-    """The key-value store of a stopped node, to be altered behind its back."""
-    with closing(LmdbKeyValueStore(str(directory))) as keys:
-        yield keys
