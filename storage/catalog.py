@@ -48,6 +48,7 @@ class Catalog:
         self._builtin: list[Model] = []
         self._by_space: dict[bytes, dict[str, Model]] = {}
         self._by_name: dict[tuple[str, str], Model] = {}
+        self._by_id: dict[tuple[str, str], Model] = {}
 
     def add_builtin(self, model: Model) -> None:
         """A model that the program itself defines, for every application; its name starts with `$`."""
@@ -60,7 +61,7 @@ class Catalog:
         for template in self._builtin:
             id = builtin_model_id(application, template.name)
             model = models.setdefault(id, replace(template, id=id, application=application))
-            self._by_name[application, model.name] = model
+            self._by_name[application, model.name] = self._by_id[application, id] = model
             found.append(model)
         return found
 
@@ -96,9 +97,11 @@ class Catalog:
         models = self._by_space.setdefault(self._store.space(application), {})
         before, model = models.get(document.id), self._read(application, document)
         if model is not None:
-            models[model.id] = self._by_name[application, model.name] = model
+            models[model.id] = self._by_id[application, model.id] = model
+            self._by_name[application, model.name] = model
         elif before is not None and not is_builtin(before):
             models.pop(before.id, None)
+            self._by_id.pop((application, before.id), None)
             self._by_name.pop((application, before.name), None)
         return before, model
 
@@ -118,9 +121,12 @@ class Catalog:
         return model if model.id == document.id and not is_builtin(model) else None
 
     def find(self, application: str, name_or_id: str) -> Model | None:
-        """A model by its name or its id; built-in ones too."""
-        named = self._by_name.get((application, name_or_id))
-        return named or self.by_id(self._store.space(application), name_or_id)
+        """A model by its id or its name; built-in ones too.
+
+        The id comes first: anyone may name a model as the id of another's, and must not get its requests.
+        """
+        key = application, name_or_id
+        return self._by_id.get(key) or self._by_name.get(key)
 
     def by_id(self, space: bytes, model_id: str) -> Model | None:
         models = self._by_space.get(space)
