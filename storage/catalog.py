@@ -52,6 +52,7 @@ class Catalog:
         self._builtin: list[Model] = []
         self._by_space: dict[bytes, dict[str, Model]] = {}
         self._by_name: dict[tuple[str, str], Model] = {}
+        self._by_id: dict[tuple[str, str], Model] = {}
 
     def add_builtin(self, model: Model) -> None:
         """A model that the program itself defines, for every application; its name starts with `$`."""
@@ -64,7 +65,7 @@ class Catalog:
         for template in self._builtin:
             id = builtin_model_id(application, template.name)
             model = models.setdefault(id, replace(template, id=id, application=application))
-            self._by_name[application, model.name] = model
+            self._by_name[application, model.name] = self._by_id[application, id] = model
             found.append(model)
         return found
 
@@ -100,9 +101,11 @@ class Catalog:
         models = self._by_space.setdefault(self._store.space(application), {})
         before, model = models.get(document.id), self._read(application, document)
         if model is not None:
-            models[model.id] = self._by_name[application, model.name] = model
+            models[model.id] = self._by_id[application, model.id] = model
+            self._by_name[application, model.name] = model
         elif before is not None and not is_builtin(before):
             models.pop(before.id, None)
+            self._by_id.pop((application, before.id), None)
             self._by_name.pop((application, before.name), None)
         return before, model
 
@@ -124,10 +127,10 @@ class Catalog:
     def find(self, application: str, name_or_id: str) -> Model | None:
         """A model by its id or its name; built-in ones too.
 
-        Ids come first: whoever names a model like the id of another takes nothing from it.
+        The id comes first: anyone may name a model as the id of another's, and must not get its requests.
         """
-        known = self.by_id(self._store.space(application), name_or_id)
-        return known or self._by_name.get((application, name_or_id))
+        key = application, name_or_id
+        return self._by_id.get(key) or self._by_name.get(key)
 
     def by_id(self, space: bytes, model_id: str) -> Model | None:
         models = self._by_space.get(space)

@@ -320,7 +320,7 @@ class Integrator:
                         values: tuple[Any, ...]) -> str | None:  # fmt: skip
         if self._store.space(application) not in self._applications:
             return None  # nothing was ever stored there
-        if self._index is None or self.indexer.is_stale:
+        if self._index is None or self.indexer.is_stale_for(edit.model.id):
             raise IndexUnavailable("the query index is being rebuilt: ask again shortly")
         try:
             return self._index.find_unique_together(edit.model, names, values, except_id=edit.id)

@@ -79,7 +79,7 @@ class Records:
         *,
         now_ms: Callable[[], int],
         random_bits: Callable[[int], int],
-        is_index_stale: Callable[[], bool],
+        is_index_stale: Callable[[str | None], bool],
         readers: int = 2,
     ) -> None:
         self._store = store
@@ -124,6 +124,17 @@ class Records:
         record = Record.of(model, document)
         return record if is_builtin(model) or not model.check_record(record.values) else None
 
+    async def holds_others(self, application: str, model_id: str, user: str) -> bool:
+        """Whether a collection has documents that someone else created; also if its model is deleted."""
+
+        def look() -> bool:
+            with self._store.read() as snapshot:
+                found = snapshot.documents.all_of(self._store.space(application), model_id)
+                return any(document.exists and document.created_user != user for document in found)
+
+        found: bool = await self._in_pool(look)
+        return found
+
     def creator(self, model: Model, id: str) -> str | None:
         """Who created the document, be it deleted since; None if there never was one."""
         with self._store.read() as snapshot:
@@ -155,6 +166,8 @@ class Records:
         if record is None:
             return None
         rendered = Rendered(self._encoder.encode(record_to_json(record)), record.version, record.created_by)
+        if self._catalog.find(model.application, model.id) is not model:
+            return rendered  # of a definition that was changed while the caller waited: not for others
         self._cache[model.application, model.id, id] = rendered
         self._cache_bytes += len(rendered.json)
         while len(self._cache) > CACHE_DOCUMENTS_MAX or self._cache_bytes > CACHE_BYTES_MAX:
@@ -186,26 +199,29 @@ class Records:
         return records, page.total, page.next_cursor
 
     async def aggregate(self, model: Model, aggregation: Aggregation) -> list[dict[str, Any]]:
+        self._raise_if_stale(model)
         groups: list[dict[str, Any]] = await self._in_pool(self._index.aggregate, model, aggregation)
         return groups
 
     async def sql(self, text: str, *, limit_rows: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         """A raw SELECT over the index. Raises `QueryRefused`."""
         table: tuple[list[str], list[tuple[Any, ...]]]
+        self._raise_if_stale(None)
         table = await self._in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
         return table
 
     async def _page(self, model: Model, query: Query) -> Page:
-        if self._is_index_stale():
-            raise IndexUnavailable("The query index is being rebuilt; reads by id go on")
+        self._raise_if_stale(model)
         if not self._catalog.knows(model.application):
             return Page([], 0, None)
         page = self._index.query_briefly(model, query)
         return page if page is not None else await self._in_pool(self._index.query, model, query)
 
-    async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        if self._is_index_stale():
+    def _raise_if_stale(self, model: Model | None) -> None:
+        if self._is_index_stale(None if model is None else model.id):
             raise IndexUnavailable("The query index is being rebuilt; reads by id go on")
+
+    async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     # -- writing: values have been checked against the model
