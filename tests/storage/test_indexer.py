@@ -13,7 +13,7 @@ from storage.errors import IndexDamaged, StorageFull
 from storage.gate import INDEX_FILE
 from storage.index import Index
 from storage.indexer import row_of
-from tests.storage.kit import TASK, Site, create, delete, update
+from tests.storage.kit import TASK, Site, create, delete, failure, is_stale, update
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_models_that_changed_while_the_index_was_behind_are_read_whole(site: Sit
         site.create(gone, f"g{number}", title="x")
     with without_index(site) as between:
         between.undefine(gone)
-        between.define({**TASK, "fields": [*TASK["fields"], {"name": "place", "type": "string"}]})  # type: ignore[misc]
+        between.define({**TASK, "fields": [*TASK["fields"], {"name": "place", "type": "string"}]})
         late = between.define({**TASK, "name": "Late"})
         between.create(late, "l", title="x")
         between.define(TASK, "second")
@@ -225,11 +225,11 @@ def test_what_a_failing_index_missed_is_read_once_there_is_room(
         site.create(model, "missed", title="x")
         site.delete(model, "before")
     site.create(model, "after", title="x")
-    assert site.integrator.indexer.is_stale
-    assert isinstance(site.integrator.indexer.failure, StorageFull)
+    assert is_stale(site)
+    assert isinstance(failure(site), StorageFull)
     site.catch_up()
     assert site.indexed(model) == {"missed", "after"}
-    assert site.integrator.indexer.failure is None
+    assert failure(site) is None
     assert is_true_to_the_record(site)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.body import body_hash, encode_body
+from protocol.body import Body, body_hash
 from protocol.commit import Commit, Header, sign_commit, verify_signature
 from protocol.ids import Author, SpaceId
 from protocol.integrate import Change, Entry, Integrated, Verdict
@@ -34,7 +34,7 @@ class Chain:
         self.hash = bytes(32)
 
     def next(self, *texts: str, verdict: Verdict = Verdict.APPLIED, is_signed: bool = True) -> Integrated:
-        bodies = [encode_body(b"s" * 16, "ann", "m", t, (), [[0, {"t": t}]], self.author) for t in texts]
+        bodies = [Body(b"s" * 16, "ann", "m", t, (), [[0, {"t": t}]]).encode(self.author) for t in texts]
         self.seq += 1
         hashes = tuple(map(body_hash, bodies))
         header = Header(self.space, self.author, self.seq, self.hash, self.seq << 16, (), hashes)
