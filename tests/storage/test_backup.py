@@ -91,7 +91,7 @@ def test_progress_counts_up_to_the_whole(directory: Path, tmp_path: Path) -> Non
         lambda p: restore(tmp_path / "b", tmp_path / "n", p),
     ):
         steps: list[tuple[int, int]] = []
-        work(lambda done, of, steps=steps: steps.append((done, of)))  # type: ignore[misc]
+        work(lambda done, of, steps=steps: steps.append((done, of)))
         assert steps == sorted(steps)
         assert steps[-1][0] == steps[-1][1] > 0
 

@@ -598,7 +598,7 @@ def test_a_search_that_goes_astray_is_led_back(large: Path, tmp_path: Path) -> N
     """A bit in a key that leads to others, in an order that still is one: no verifier of pages sees that."""
     directory = copied(large, tmp_path / "node")
     before, data = stored(directory), bytearray(record_file(directory).read_bytes())
-    for place in branch_keys(data):
+    for place in branch_keys(bytes(data)):
         data[place] ^= 1
         record_file(directory).write_bytes(data)
         if not structural_faults(directory) and goes_astray(directory):
