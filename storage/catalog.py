@@ -32,11 +32,15 @@ def definition_to_parts(definition: dict[str, Any]) -> dict[str, Any]:
 
 def parts_to_definition(parts: dict[str, Any]) -> dict[str, Any]:
     """The definition that registers add up to; a field that `order` does not know comes last, by name."""
-    fields = {name[len(_FIELD_PREFIX) :]: value for name, value in parts.items() if name.startswith(_FIELD_PREFIX)}
+    fields = {
+        name[len(_FIELD_PREFIX) :]: value for name, value in parts.items() if name.startswith(_FIELD_PREFIX)
+    }
     listed = parts.get("order")
     order = [n for n in listed if isinstance(n, str) and n in fields] if isinstance(listed, list) else []
     order = list(dict.fromkeys(order)) + sorted(fields.keys() - set(order))
-    rest = {name: value for name, value in parts.items() if name != "order" and not name.startswith(_FIELD_PREFIX)}
+    rest = {
+        name: value for name, value in parts.items() if name != "order" and not name.startswith(_FIELD_PREFIX)
+    }
     return {**rest, "fields": [fields[name] for name in order]}
 
 
@@ -134,7 +138,9 @@ class Catalog:
 
     def models_of(self, application: str) -> Iterator[Model]:
         """The application's own models, in the order of their names."""
-        yield from sorted((m for m in self.all_of(application) if not is_builtin(m)), key=lambda model: model.name)
+        yield from sorted(
+            (m for m in self.all_of(application) if not is_builtin(m)), key=lambda model: model.name
+        )
 
     def all_of(self, application: str) -> list[Model]:
         """Every model of the application, built-in ones included."""

@@ -200,7 +200,9 @@ def check_record(directory: Path, anchor: Anchor) -> None:
         facts = record.stat()
     except FileNotFoundError:
         if anchor.store_id not in (b"", FOUNDING):
-            raise StoreDamaged(f"{record} is missing although this directory has held a node: {hint}") from None
+            raise StoreDamaged(
+                f"{record} is missing although this directory has held a node: {hint}"
+            ) from None
         return
     if facts.st_size == 0:
         raise StoreDamaged(f"{record} is empty although it exists: {hint}")

@@ -51,7 +51,12 @@ def _row_of_record(model: Model, record: Record) -> Row | None:
     if not is_builtin(model) and model.check_record(record.values):
         return None
     return Row(
-        record.id, record.created_at_ms, record.updated_at_ms, record.created_by, record.version, record.values
+        record.id,
+        record.created_at_ms,
+        record.updated_at_ms,
+        record.created_by,
+        record.version,
+        record.values,
     )
 
 
@@ -72,7 +77,9 @@ class Indexer:
         self._index = index
         self._catalog = catalog
         self._readings: list[_Reading] = []
-        self._missed: tuple[int, int] | None = None  # arrivals to read again: after the first, up to the second
+        self._missed: tuple[int, int] | None = (
+            None  # arrivals to read again: after the first, up to the second
+        )
         self._is_behind = index is None
         self._is_distrusted = False
         self._model_failure: Exception | None = None  # of a model's change, until its commit is followed

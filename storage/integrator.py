@@ -17,7 +17,7 @@ from protocol.commit import Commit
 from protocol.document import Document, plan_delete, plan_write
 from protocol.errors import TooLarge
 from protocol.ids import Author, SpaceId, builtin_model_id
-from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome, integrate
+from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.schema import FieldType, Model
@@ -57,12 +57,14 @@ class FeedEntry:
     author: Author
     user: str
     hlc: int
-    changed: dict[str, Any]  # the registers that the body set, for those who want to know what changed
+    changed: dict[
+        str, Any
+    ]  # fields that the body touched: what it set registers to, None for sets and counters
 
 
 @dataclass(slots=True)
 class Written:
-    """What one group of changes came to. `results[i]` belongs to `changes[i]`: a list of records, a value or an error."""
+    """What a group of changes came to. `results[i]` belongs to `changes[i]`: a list of records, a value, an error."""
 
     results: list[Any]
     entries: list[FeedEntry] = field(default_factory=list)
@@ -90,7 +92,9 @@ class _Group:
     salts: Iterator[bytes]  # one for each edit
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
     claims: dict[_Claim, str] = field(default_factory=dict)
-    claims_before: list[tuple[_Claim, str | None]] = field(default_factory=list)  # of the change being planned
+    claims_before: list[tuple[_Claim, str | None]] = field(
+        default_factory=list
+    )  # of the change being planned
     records: Records = field(default_factory=dict)  # as the last edit of each left them
 
     def claim(self, claim: _Claim, id: str) -> None:
@@ -212,7 +216,9 @@ class Integrator:
             raise TooLarge("edits in a change", size=len(change.edits), size_max=BODIES_PER_COMMIT_MAX)
         builder = self._builder(change.application, group)
         if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX:
-            raise IndexUnavailable("this group of writes is full: ask again")  # the writer keeps groups below it
+            raise IndexUnavailable(
+                "this group of writes is full: ask again"
+            )  # the writer keeps groups below it
         if change.is_atomic:
             return self._plan_all(change.edits, change, builder, group)
         results: list[Any] = []
@@ -258,7 +264,9 @@ class Integrator:
         else:
             kinds = self._kinds_of(model)
             if kinds.unique:
-                self._check_unique(change.application, edit, current if exists else None, kinds, builder, group)
+                self._check_unique(
+                    change.application, edit, current if exists else None, kinds, builder, group
+                )
             plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
             if not plan.operations:
                 return Record.of(model, current) if current is not None else None
@@ -326,7 +334,7 @@ class Integrator:
         """Integrate one verified commit of another author. Durable when it returns. Blocks."""
         self._observe_others(now_ms)
         with self._store.write() as batch:
-            outcome = integrate(commit, batch, system=self._store.system)
+            outcome = batch.integrate(commit)
             arrival = batch.keep(outcome) if isinstance(outcome, Integrated) else None
         if not isinstance(outcome, Integrated) or arrival is None:
             return outcome, []
@@ -365,7 +373,11 @@ def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc
         for operation in entry.body.operations:
             if operation[0] == Kind.SET:
                 changed |= operation[1]
-    return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed)
+            elif operation[0] in (Kind.ADD, Kind.REMOVE, Kind.INCREMENT):
+                changed.setdefault(operation[1])
+    return FeedEntry(
+        arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed
+    )
 
 
 def _run_local(change: LocalChange, local: LocalWriter) -> Any:

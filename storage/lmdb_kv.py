@@ -47,7 +47,9 @@ class _Handles(dict[Table, "lmdb._Database"]):
     """The open tables. One that is missing is told only to those who ask for it: a newer release may have moved it."""
 
     def __missing__(self, table: Table) -> "lmdb._Database":
-        raise StoreDamaged(f"the record has no table {table}: run `civicnode doctor`, or `civicnode restore` a backup")
+        raise StoreDamaged(
+            f"the record has no table {table}: run `civicnode doctor`, or `civicnode restore` a backup"
+        )
 
 
 class LmdbTransaction:
@@ -65,7 +67,9 @@ class LmdbTransaction:
     def __enter__(self) -> "LmdbTransaction":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._transaction.abort()
 
     def get(self, table: Table, key: bytes) -> bytes | None:
@@ -182,7 +186,9 @@ class LmdbTransaction:
         except lmdb.Error as error:
             raise self._fail(error, *(key for key, _ in stored)) from error
         if added != len(stored):  # the engine skips what is out of order, in silence
-            self.failure = LocalMisuse(f"{len(stored) - added} keys appended to {table} are not above all others")
+            self.failure = LocalMisuse(
+                f"{len(stored) - added} keys appended to {table} are not above all others"
+            )
             raise self.failure
 
     def delete(self, table: Table, key: bytes) -> bool:
@@ -361,9 +367,13 @@ def _translated(error: "lmdb.Error", path: str) -> StorageError:
     if isinstance(error, lmdb.DiskError) or error.code in _FULL or _is_short_write(error, path):
         return StorageFull(f"no space left for {path}: free some, and writes resume by themselves")
     if isinstance(error, _DAMAGED):
-        return StoreDamaged(f"{path} is damaged ({error}): run `civicnode doctor`, or `civicnode restore` a backup")
+        return StoreDamaged(
+            f"{path} is damaged ({error}): run `civicnode doctor`, or `civicnode restore` a backup"
+        )
     if isinstance(error, lmdb.ReadonlyError):
-        return StorageError(f"{path} cannot be opened for writing ({error}): run the node as the owner of its data")
+        return StorageError(
+            f"{path} cannot be opened for writing ({error}): run the node as the owner of its data"
+        )
     if isinstance(error, lmdb.MemoryError):
         return StorageError(f"there is not enough address space for {path}: raise the process's limit")
     return StorageFailed(f"the disk failed at {path} ({error})")

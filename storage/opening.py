@@ -33,13 +33,17 @@ OWN_CLOCK_AHEAD_MAX_MS = 60_000  # DESIGN, "The commit log": further behind its 
 RandomBytes = Callable[[int], bytes]
 
 
-def found_store(store: Store, keys: KeyPair, network_keys: KeyPair, *, now_ms: int, random_bytes: RandomBytes) -> None:
+def found_store(
+    store: Store, keys: KeyPair, network_keys: KeyPair, *, now_ms: int, random_bytes: RandomBytes
+) -> None:
     """Give a new store its identity and a network of one, with the founding commit. Durable when it returns."""
     genesis = found_network(keys.public, network_keys, now_ms, random_bytes(16))
     author = author_of(keys.public, random_bytes(INCARNATION_BYTES))
     identity = Identity(random_bytes(16), random_bytes(4).hex(), genesis.network_id, genesis.body, author)
     system = space_id(genesis.network_id, SYSTEM_SPACE_NAME)
-    header = Header(system, author, 1, NO_PREVIOUS, HybridClock().tick(now_ms), (), (body_hash(genesis.body),))
+    header = Header(
+        system, author, 1, NO_PREVIOUS, HybridClock().tick(now_ms), (), (body_hash(genesis.body),)
+    )
     store.begin(identity, founding=Integrated(sign_commit(keys, header, [genesis.body]), {}, []))
 
 
@@ -112,7 +116,9 @@ def _pass_gate(directory: Path, anchor: AnchorFile) -> None:
     """Make sure that the record may be opened, and that the next start knows that it has been."""
     record, value = directory / DATA_FILE, anchor.value
     if value.store_id == FOUNDING:
-        record.unlink(missing_ok=True)  # a first start that did not get to its end: nobody was promised anything
+        record.unlink(
+            missing_ok=True
+        )  # a first start that did not get to its end: nobody was promised anything
     check_record(directory, value)
     if not record.exists():
         value.store_id = FOUNDING

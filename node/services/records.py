@@ -20,16 +20,17 @@ from protocol.ids import check_instance_id, sortable_id
 from protocol.query import Aggregation, Query
 from protocol.schema import FieldType, Model
 from protocol.times import datetime_from_ms
-from storage.catalog import Catalog, is_builtin
+from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexUnavailable, UnknownModel
 from storage.index import Index, Page
 from storage.integrator import FeedEntry
-from storage.store import Store
+from storage.store import Snapshot, Store
 
 CACHE_DOCUMENTS_MAX = 50_000
 CACHE_BYTES_MAX = 64 << 20
 
 
+_DEFINITIONS = f"{MODEL}_"  # the ids of the collections of definitions begin so
 _EMPTY: dict[FieldType, Any] = {FieldType.SET: [], FieldType.COUNTER: 0}
 
 
@@ -88,7 +89,7 @@ class Records:
         self._now_ms = now_ms
         self._random_bits = random_bits
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="query")
-        self._cache: OrderedDict[tuple[str, str], Rendered] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, str], Rendered] = OrderedDict()
         self._cache_bytes = 0
         self._encoder = msgspec.json.Encoder()
         self._is_index_stale = is_index_stale
@@ -113,9 +114,11 @@ class Records:
 
     def get(self, model: Model, id: str) -> Record | None:
         """The record, or None if it does not exist, is deleted, or is quarantined by its model."""
-        space = self._store.space(model.application)
         with self._store.read() as snapshot:
-            document = snapshot.documents.get(space, model.id, id)
+            return self._read(snapshot, model, id)
+
+    def _read(self, snapshot: Snapshot, model: Model, id: str) -> Record | None:
+        document = snapshot.documents.get(self._store.space(model.application), model.id, id)
         if document is None or not document.exists:
             return None
         record = Record.of(model, document)
@@ -140,18 +143,32 @@ class Records:
 
     def rendered(self, model: Model, id: str) -> Rendered | None:
         """The record as JSON, from the cache where possible."""
-        key = (model.id, id)
+        key = (model.application, model.id, id)
         cached = self._cache.get(key)
         if cached is not None:
             self._cache.move_to_end(key)
             return cached
-        record = self.get(model, id)
+        with self._store.read() as snapshot:
+            return self._render(snapshot, model, id)
+
+    def _rendered_all(self, model: Model, ids: Sequence[str]) -> list[Rendered]:
+        """The records that are there, in the order of the ids; all that is read is of one state."""
+        cached = self._cache.get
+        found = [cached((model.application, model.id, id)) for id in ids]
+        if None in found:
+            with self._store.read() as snapshot:
+                pairs = zip(found, ids, strict=True)
+                found = [hit or self._render(snapshot, model, id) for hit, id in pairs]
+        return [document for document in found if document is not None]
+
+    def _render(self, snapshot: Snapshot, model: Model, id: str) -> Rendered | None:
+        record = self._read(snapshot, model, id)
         if record is None:
             return None
         rendered = Rendered(self._encoder.encode(record_to_json(record)), record.version, record.created_by)
         if self._catalog.find(model.application, model.id) is not model:
             return rendered  # of a definition that was changed while the caller waited: not for others
-        self._cache[key] = rendered
+        self._cache[model.application, model.id, id] = rendered
         self._cache_bytes += len(rendered.json)
         while len(self._cache) > CACHE_DOCUMENTS_MAX or self._cache_bytes > CACHE_BYTES_MAX:
             _, dropped = self._cache.popitem(last=False)
@@ -161,20 +178,19 @@ class Records:
     def forget(self, entries: Sequence[FeedEntry]) -> None:
         """Drop what has changed from the cache. Called by the feed before anyone else hears of it."""
         for entry in entries:
-            dropped = self._cache.pop((entry.model, entry.id), None)
+            dropped = self._cache.pop((entry.application, entry.model, entry.id), None)
             if dropped is not None:
                 self._cache_bytes -= len(dropped.json)
             if entry.model.startswith(
-                "$model_"
-            ):  # a definition changed: every rendering of its documents may
+                _DEFINITIONS
+            ):  # every rendering of its documents may be another one now
                 self._cache.clear()
                 self._cache_bytes = 0
 
     async def find(self, model: Model, query: Query) -> Found:
         """One page of a query. Raises `IndexUnavailable` while the index is being rebuilt."""
         page = await self._page(model, query)
-        documents = [found for id in page.ids if (found := self.rendered(model, id)) is not None]
-        return Found(documents, page.total, page.next_cursor)
+        return Found(self._rendered_all(model, page.ids), page.total, page.next_cursor)
 
     async def find_records(self, model: Model, query: Query) -> tuple[list[Record], int, str | None]:
         """As `find`, with the records themselves."""
