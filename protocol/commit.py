@@ -144,9 +144,17 @@ def decode_header(data: bytes) -> Header:
     return Header(SpaceId(space), author, seq, previous, hlc, _decode_deps(deps, author), tuple(hashes))
 
 
-def _decode_deps(deps: list[Any], author: bytes) -> tuple[Dep, ...]:
+def check_deps(deps: Sequence[Dep], author: bytes) -> None:
+    """Raise `Malformed` or `TooLarge` if a header of this author may not hold these deps."""
     if len(deps) > DEPS_PER_COMMIT_MAX:
         raise TooLarge("deps of a commit", size=len(deps), size_max=DEPS_PER_COMMIT_MAX)
+    if any(a[:2] >= b[:2] for a, b in pairwise(deps)):
+        raise Malformed("deps are in the order of place and author, one of each")
+    if any(dep.author == author and not dep.in_system for dep in deps):
+        raise Malformed("an author's own chain is named by the previous hash, not by a dep")
+
+
+def _decode_deps(deps: list[Any], author: bytes) -> tuple[Dep, ...]:
     decoded: list[Dep] = []
     for dep in deps:
         match dep:
@@ -159,10 +167,7 @@ def _decode_deps(deps: list[Any], author: bytes) -> tuple[Dep, ...]:
                 decoded.append(Dep(bool(place), Author(named), seq, prefix))
             case _:
                 raise Malformed("a dep is [place, author, seq, hash prefix]")
-    if any(a[:2] >= b[:2] for a, b in pairwise(decoded)):
-        raise Malformed("deps are in the order of place and author, one of each")
-    if any(dep.author == author and not dep.in_system for dep in decoded):
-        raise Malformed("an author's own chain is named by the previous hash, not by a dep")
+    check_deps(decoded, author)
     return tuple(decoded)
 
 

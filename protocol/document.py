@@ -119,7 +119,8 @@ class Document:
     def values(self) -> dict[str, Any]:
         """The shown value of every field: the latest register, the union of a set, the sum of a counter.
 
-        In one order on every node. A name used for several of these, which no model does, shows the last of them.
+        In one order on every node. A name that bodies use for several of these, which no model does, shows
+        the last of them.
         """
         shown: dict[str, Any] = {}
         names: dict[str, None] = {}

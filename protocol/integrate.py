@@ -17,12 +17,12 @@ from typing import NamedTuple, Protocol
 
 from protocol.body import Body, Dot, Operation, body_hash, decode_body
 from protocol.clock import HLC_MAX
-from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, sign_commit
+from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, check_deps, sign_commit
 from protocol.document import Document
 from protocol.errors import LocalMisuse, NotPermitted, ProtocolError, TooLarge
 from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, node_of, space_id
 from protocol.keys import KeyPair
-from protocol.limits import BODIES_PER_COMMIT_MAX, COMMIT_SIZE_MAX_BYTES, DEPS_PER_COMMIT_MAX
+from protocol.limits import BODIES_PER_COMMIT_MAX, COMMIT_SIZE_MAX_BYTES
 from protocol.membership import Role, StatementKind, decode_genesis, statement_kind
 
 # Documents that count from `admin` nodes only: the roles of users.
@@ -283,9 +283,10 @@ class _Overlay:
 class CommitBuilder:
     """A commit of our own in the making: bodies are planned one by one, each seeing those before it.
 
-    `hlc` comes from the clock, `deps` are all heads that the view has integrated. `mark` and `rollback` let
-    one request of a group fail without a trace in the others. What any other node would not apply is not
-    added: this node's documents must never be ahead of what its commits say.
+    For every space but `system`, whose bodies are statements: there it makes commits without bodies. `hlc`
+    comes from the clock, `deps` are all heads that the view has integrated. `mark` and `rollback` let one
+    request of a group fail without a trace in the others. What any other node would not apply is not added:
+    this node's documents must never be ahead of what its commits say.
     """
 
     def __init__(
@@ -294,8 +295,10 @@ class CommitBuilder:
         head = view.head(space, author)
         if (head is not None and hlc <= head.hlc) or not 0 < hlc <= HLC_MAX:
             raise LocalMisuse("the clock went backwards within a chain, or out of its range")
-        if len(deps) > DEPS_PER_COMMIT_MAX:
-            raise LocalMisuse(f"{len(deps)} deps, limit {DEPS_PER_COMMIT_MAX}: fold them first")
+        try:
+            check_deps(deps, author)
+        except ProtocolError as error:  # such a header would end this chain everywhere else
+            raise LocalMisuse(f"deps that no header may hold: {error}") from error
         self.seq = head.seq + 1 if head else 1
         self.size_bytes = 0  # of the bodies; a commit holds COMMIT_SIZE_MAX_BYTES
         previous = head.hash if head else NO_PREVIOUS

@@ -361,9 +361,10 @@ def test_a_write_names_only_what_it_supersedes() -> None:
 def test_a_context_names_one_dot_of_each_author_and_no_more_than_a_body_can() -> None:
     document = Document(MODEL, "one")
     authors = [number.to_bytes(40, "big") for number in range(SEEN_PER_BODY_MAX + 3)]
-    for seq, author in enumerate(reversed(authors), 1):
-        document.apply(Dot(author, 1, 0), 2 * seq, "", (), [added(seq)])
-        document.apply(Dot(author, 2, 0), 2 * seq + 1, "", (), [added(-seq)])
+    for hlc, author in enumerate(authors, 1):
+        document.apply(Dot(author, 1, 0), hlc, "", (), [added(hlc)])
+    for hlc, author in enumerate(reversed(authors), len(authors) + 1):
+        document.apply(Dot(author, 2, 0), hlc, "", (), [added(hlc)])
     context = context_of(document.layers)
     assert context == tuple(Dot(author, 2, 0) for author in authors[:SEEN_PER_BODY_MAX])
 

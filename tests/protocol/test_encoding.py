@@ -179,6 +179,14 @@ def test_a_list_of_byte_strings_that_promises_more_than_there_is_is_malformed(da
         cut(data)
 
 
+@pytest.mark.parametrize(
+    "hexadecimal", ["980140", "99000140", "815800", "81580161", "8159000161", "9f40ff", "815f40ff"]
+)
+def test_a_list_of_byte_strings_has_lengths_in_the_shortest_form(hexadecimal: str) -> None:
+    with pytest.raises(Malformed):
+        cut(bytes.fromhex(hexadecimal))
+
+
 def test_the_length_of_a_list_of_byte_strings_is_limited() -> None:
     assert decode_strings(encode([b""] * 30), count_max=30) == [b""] * 30
     with pytest.raises(TooLarge):

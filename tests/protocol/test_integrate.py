@@ -562,7 +562,16 @@ def test_a_builder_refuses_what_no_header_may_hold() -> None:
         Dep(False, Author(number.to_bytes(40, "big")), 1, bytes(DEP_HASH_BYTES))
         for number in range(DEPS_PER_COMMIT_MAX + 1)
     )
-    for hlc, named in ((last, ()), (0, ()), (HLC_MAX + 1, ()), (last + 1, deps)):
+    own = (Dep(False, peer.author, 1, bytes(DEP_HASH_BYTES)),)
+    wrong = (
+        (last, ()),
+        (0, ()),
+        (HLC_MAX + 1, ()),
+        (last + 1, deps),
+        (last + 1, deps[1::-1]),
+        (last + 1, own),
+    )
+    for hlc, named in wrong:
         with pytest.raises(LocalMisuse):
             CommitBuilder(peer.world, space=SPACE, author=peer.author, hlc=hlc, deps=named)
 
