@@ -13,7 +13,7 @@ from protocol.body import body_hash
 from protocol.clock import HybridClock, ms_of_hlc
 from protocol.commit import NO_PREVIOUS, Header, sign_commit
 from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, author_of, node_of, space_id
-from protocol.integrate import Head, Integrated
+from protocol.integrate import Head
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import found_network
 from storage.errors import StorageError, StoreDamaged, os_failure
@@ -44,7 +44,7 @@ def found_store(
     header = Header(
         system, author, 1, NO_PREVIOUS, HybridClock().tick(now_ms), (), (body_hash(genesis.body),)
     )
-    store.begin(identity, founding=Integrated(sign_commit(keys, header, [genesis.body]), {}, []))
+    store.begin(identity, founding=sign_commit(keys, header, [genesis.body]))
 
 
 def renew_identity(store: Store, random_bytes: RandomBytes) -> None:
