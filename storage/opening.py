@@ -25,7 +25,13 @@ from storage.gate import (
     must_start_new_life,
     prepare_directory,
 )
-from storage.keyfiles import NETWORK_KEY_FILE, NODE_KEY_FILE, load_key, load_or_make_key
+from storage.keyfiles import (
+    NETWORK_KEY_FILE,
+    NODE_KEY_FILE,
+    flush_directory,
+    load_key,
+    load_or_make_key,
+)
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.store import Identity, Store
 
@@ -141,6 +147,7 @@ def _settle_identity(
         keys = load_or_make_key(node_key_file, random_bytes(SEED_BYTES))
         network_keys = load_or_make_key(directory / NETWORK_KEY_FILE, random_bytes(SEED_BYTES))
         found_store(store, keys, network_keys, now_ms=now_ms, random_bytes=random_bytes)
+        flush_directory(directory)  # the record's name in it
         return None, keys
     held = load_key(node_key_file)
     if held is None:
