@@ -214,8 +214,10 @@ class Indexer:
                 for (model_id, id), document in finished.documents.items():
                     record = records.get((model_id, id))
                     self._sort_in(space, model_id, id, record or document, rows, deletes)
-            self._index.apply(rows, deletes, self._held_position(self._index) if self.is_stale else upto)
-            self._read_short(self._index)
+            is_up_to_date = failure is None and not self.is_stale
+            self._index.apply(rows, deletes, upto if is_up_to_date else self._held_position(self._index))
+            if failure is None:
+                self._read_short(self._index)
         except Exception as error:  # as above
             failure = error
         if isinstance(failure, IndexDamaged):

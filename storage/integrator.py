@@ -21,13 +21,14 @@ from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.schema import FieldType, Model
-from storage.catalog import MODEL, Catalog
+from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
     DocumentExists,
     IndexDamaged,
     IndexUnavailable,
     NotUnique,
     UnknownDocument,
+    UnknownModel,
     VersionMismatch,
 )
 from storage.index import Index
@@ -40,6 +41,7 @@ from storage.store import Batch, Store
 LocalChange = Callable[[LocalWriter], Any]
 AnyChange = DocumentChange | LocalChange
 
+_COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
 _TAKEN = "This value is already taken"
 _TAKEN_TOGETHER = "These values are already taken together"
 
@@ -85,12 +87,13 @@ _Claim = tuple[str, tuple[str, ...], tuple[Any, ...]]
 
 @dataclass(slots=True)
 class _Group:
-    """Changes that are planned together: one commit a space, one transaction."""
+    """Changes that are planned together, into one transaction."""
 
     batch: Batch
     now_ms: int
     salts: Iterator[bytes]  # one for each edit
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
+    done: list[tuple[str, Integrated, Arrival]] = field(default_factory=list)
     claims: dict[_Claim, str] = field(default_factory=dict)
     claims_before: list[tuple[_Claim, str | None]] = field(
         default_factory=list
@@ -144,14 +147,13 @@ class Integrator:
     # -- changes asked for here ----------------------------------------------------------------------------
 
     def write(self, changes: Sequence[AnyChange], now_ms: int) -> Written:
-        """Sign and store a group of changes: one commit a space, one transaction, then the index.
+        """Sign and store a group of changes: one commit a space (more where one would not do), then the index.
 
-        Durable when it returns. A change that fails leaves no trace and its error in `results`; a
-        `StorageError` of the disk itself is raised, and then nothing of the group was kept. Blocks.
+        Durable when it returns. A change that fails leaves no trace and its error in `results`; a `StorageError`
+        of the disk itself is raised, and then nothing of the group was kept. Guards may be asked twice. Blocks.
         """
         self._observe_others(now_ms)
         written = Written([])
-        done: list[tuple[Integrated, Arrival]] = []
         with self._store.write() as batch:
             group = _Group(batch, now_ms, self._salts(changes))
             for change in changes:
@@ -162,17 +164,13 @@ class Integrator:
                         written.results.append(_run_local(change, batch.local))
                 except Exception as error:  # of a guard, of a plan: it belongs to this change alone
                     written.results.append(error)
-            for application, builder in group.builders.items():
-                if len(builder):
-                    batch.add_application(application)
-                    finished = builder.sign(self._keys)
-                    done.append((finished, batch.keep(finished)))
+            for application in list(group.builders):
+                self._seal(application, group)
+        done = [(finished, arrival) for _, finished, arrival in group.done]
         for finished, _ in done:
-            header = finished.commit.header
-            self._on_stored(header.space, header.seq)
-        for application, builder in group.builders.items():
-            if len(builder):
-                self._meet(application)
+            self._on_stored(finished.commit.header.space, finished.commit.header.seq)
+        for application in dict.fromkeys(application for application, _, _ in group.done):
+            self._meet(application)
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
         self._after_commit(done, group.records)
@@ -182,7 +180,10 @@ class Integrator:
         """A salt for each edit, drawn all at once: asking the system for each costs a microsecond more."""
         count = sum(len(change.edits) for change in changes if isinstance(change, DocumentChange))
         drawn = self._random_bytes(SALT_BYTES * count)
-        return (drawn[n : n + SALT_BYTES] for n in range(0, len(drawn), SALT_BYTES))
+        for n in range(0, len(drawn), SALT_BYTES):
+            yield drawn[n : n + SALT_BYTES]
+        while True:  # for what had to be planned again
+            yield self._random_bytes(SALT_BYTES)
 
     def _observe_others(self, now_ms: int) -> None:
         for hlc in self._unobserved:
@@ -214,20 +215,36 @@ class Integrator:
     def _plan(self, change: DocumentChange, group: _Group) -> list[Any]:
         if len(change.edits) > BODIES_PER_COMMIT_MAX:
             raise TooLarge("edits in a change", size=len(change.edits), size_max=BODIES_PER_COMMIT_MAX)
-        builder = self._builder(change.application, group)
-        if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX:
-            raise IndexUnavailable(
-                "this group of writes is full: ask again"
-            )  # the writer keeps groups below it
         if change.is_atomic:
-            return self._plan_all(change.edits, change, builder, group)
+            return self._plan_fitting(change.edits, change, group)
         results: list[Any] = []
         for edit in change.edits:
             try:
-                results += self._plan_all([edit], change, builder, group)
+                results += self._plan_fitting([edit], change, group)
             except Exception as error:  # it belongs to this edit alone
                 results.append(error)
         return results
+
+    def _plan_fitting(
+        self, edits: Sequence[Edit], change: DocumentChange, group: _Group
+    ) -> list[Record | None]:
+        """Plan edits into the commit that is being made, or into another if they do not fit into it any more."""
+        builder = self._builder(change.application, group)
+        try:
+            return self._plan_all(edits, change, builder, group)
+        except TooLarge as error:
+            if error.what not in _COMMIT_FULL or not len(builder):
+                raise
+        self._seal(change.application, group)
+        return self._plan_all(edits, change, self._builder(change.application, group), group)
+
+    def _seal(self, application: str, group: _Group) -> None:
+        """Sign what has been planned for an application, and store it."""
+        builder = group.builders.pop(application)
+        if len(builder):
+            group.batch.add_application(application)
+            finished = builder.sign(self._keys)
+            group.done.append((application, finished, group.batch.keep(finished)))
 
     def _plan_all(
         self, edits: Sequence[Edit], change: DocumentChange, builder: CommitBuilder, group: _Group
@@ -262,6 +279,7 @@ class Integrator:
             assert current is not None
             plan = plan_delete(current)
         else:
+            self._check_model(change.application, edit)
             kinds = self._kinds_of(model)
             if kinds.unique:
                 self._check_unique(
@@ -274,6 +292,17 @@ class Integrator:
         document = builder.document(model.id, edit.id)
         assert document is not None
         return Record.of(model, document) if document.exists else None
+
+    def _check_model(self, application: str, edit: Edit) -> None:
+        """Refuse values that were checked against a definition that is not in force any more."""
+        model = edit.model
+        current = self._catalog.find(application, model.id)
+        if current is model or is_builtin(model):
+            return
+        if current is None:
+            raise UnknownModel(f"there is no data model '{model.name}' any more")
+        if current.fields != model.fields:
+            raise IndexUnavailable(f"the data model '{model.name}' has just changed: ask again")
 
     def _kinds_of(self, model: Model) -> _Kinds:
         known = self._kinds.get(id(model))

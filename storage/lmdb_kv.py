@@ -45,6 +45,13 @@ def checksum(table: Table, key: bytes, value: bytes) -> bytes:
     return crc32(value, crc32(key, _SEEDS[table])).to_bytes(CHECKSUM_BYTES, "big")
 
 
+def _with_checksums(table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    seed = _SEEDS[table]  # as `checksum`, without a call for each pair
+    return [
+        (key, crc32(value, crc32(key, seed)).to_bytes(CHECKSUM_BYTES, "big") + value) for key, value in pairs
+    ]
+
+
 class _Handles(dict[Table, "lmdb._Database"]):
     """The open tables. One that is missing is told only to those who ask for it: a newer release may have moved it."""
 
@@ -172,7 +179,7 @@ class LmdbTransaction:
 
     def put_many(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         self._forget_gap(table)
-        stored = [(key, checksum(table, key, value) + value) for key, value in pairs]
+        stored = _with_checksums(table, pairs)
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 cursor.putmulti(stored)
@@ -181,7 +188,7 @@ class LmdbTransaction:
 
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         self._forget_gap(table)
-        stored = [(key, checksum(table, key, value) + value) for key, value in pairs]
+        stored = _with_checksums(table, pairs)
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 _, added = cursor.putmulti(stored, append=True)

@@ -128,12 +128,9 @@ class Batch(Snapshot):
         self.transaction.put(Table.META, name.encode(), encode(value))
 
     def integrate(self, commit: Commit) -> Outcome:
-        """The verdict on a verified commit. Those of the system space hold statements and make no documents."""
+        """The verdict on a verified commit, and what it changes; `keep` what is integrated."""
         assert self._system is not None
-        outcome = integrate(commit, self, system=self._system)
-        if isinstance(outcome, Integrated) and commit.header.space == self._system:
-            return Integrated(commit, {}, [], outcome.knowledge)
-        return outcome
+        return integrate(commit, self, system=self._system)
 
     def keep(self, done: Integrated) -> Arrival:
         """Store an integrated commit: log, documents, history, frontier and order of arrival."""
@@ -245,14 +242,16 @@ class Store:
             raise
         self.names.settle(kept=True)
 
-    def begin(self, identity: Identity, *, founding: Integrated | None) -> None:
+    def begin(self, identity: Identity, *, founding: Commit | None) -> None:
         """Write the identity of a store: with its founding commit when new, alone when it starts a new life."""
         with self.write() as batch:
             batch.put_meta("format", FORMAT)
             batch.put_meta("identity", [identity.store_id, identity.epoch, identity.network_id, identity.genesis,
                                         identity.author])  # fmt: skip
             if founding is not None:
-                batch.keep(founding)
+                outcome = integrate(founding, batch, system=founding.header.space)
+                assert isinstance(outcome, Integrated), outcome
+                batch.keep(outcome)
         self._adopt(identity)
 
     def counts(self) -> dict[str, int]:

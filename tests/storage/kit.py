@@ -69,6 +69,8 @@ class Site:
             self.store, self.keys = Store(MemoryKeyValueStore()), founder.keys
             author = author_of(self.keys.public, self.random_bytes(INCARNATION_BYTES))
             self.store.begin(replace(founder.store.identity, author=author), founding=None)
+            with self.store.write() as batch:
+                batch.add_application(APPLICATION)
             self.index = Index(None) if index else None
         else:
             self.store = Store(MemoryKeyValueStore())
@@ -204,7 +206,7 @@ class Site:
     def indexed(self, model: Model) -> set[str]:
         """Ids of the model's rows in the index."""
         assert self.index is not None
-        _, rows = self.index.sql(f'SELECT id FROM "m_{model.id}"')
+        _, rows = self.index.sql(f'SELECT id FROM "m_{model.id}"', limit_rows=100_000)
         return {str(row[0]) for row in rows}
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.schema import Model
+from storage import indexer
 from storage.errors import IndexDamaged, StorageFull
 from storage.gate import INDEX_FILE
 from storage.index import Index
@@ -196,7 +197,10 @@ def test_a_crash_in_the_middle_of_catching_up_is_made_up_for(site: Site, model: 
 
 
 @pytest.mark.parametrize("slices", range(4))
-def test_a_crash_while_a_changed_model_is_read_is_made_up_for(site: Site, model: Model, slices: int) -> None:
+def test_a_crash_while_a_changed_model_is_read_is_made_up_for(
+    site: Site, model: Model, slices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer, "SLICE", 3)  # of which a model this short is not read at once
     for number in range(10):
         site.create(model, f"t{number}", title="x")
     definitions = site.catalog.find("default", "$model")
@@ -253,6 +257,28 @@ def test_a_model_that_the_index_could_not_take_is_taken_later(
     site.catch_up()
     assert site.indexed(other) == {"a"}
     assert is_true_to_the_record(site)
+
+
+def test_a_crash_after_the_index_could_not_take_a_change_is_made_up_for(
+    site: Site, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert site.index is not None
+
+    def full(*_: object) -> None:
+        raise StorageFull("no room")
+
+    site.create(model, "a", title="x", points=1)
+    site.create(model, "b", title="x", points=100)
+    definitions = site.catalog.find("default", "$model")
+    assert definitions is not None
+    limited = {"name": "points", "type": "integer", "required": False, "indexed": True, "max": 10}
+    with monkeypatch.context() as patch:
+        patch.setattr(site.index, "ensure_model", full)
+        site.put(definitions, model.id, {"field:points": limited})
+    with restarted(site) as again:
+        again.catch_up()
+        assert again.indexed(model) == {"a"}
+        assert is_true_to_the_record(again)
 
 
 def test_damage_that_a_reader_meets_has_the_index_filled_anew(site: Site, model: Model) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from protocol.encoding import encode
 from protocol.ids import Author
+from storage.catalog import MODEL
 from storage.errors import NewerFormat, StorageFull, StoreDamaged
 from storage.kv import Table
 from storage.memory_kv import MemoryKeyValueStore
@@ -108,14 +109,13 @@ def test_what_a_failed_group_would_have_named_is_named_by_the_next(site: Site) -
     def refuse(_record: object) -> None:
         raise PermissionError
 
-    other = Site()
-    model = other.define(TASK)
+    definitions = site.catalog.builtin("default", MODEL)
     outcome = site.group(lambda local: local.put("kind", "key", {}))  # its transaction stays
     with pytest.raises(PermissionError):
-        site.change(create(model, "a", refuse, title="x"))
+        site.change(create(definitions, "a", refuse, name="x"))
     assert outcome.results == [None]
     assert deps(site) == [(True, author_of(site), 1)]
-    site.create(model, "a", title="x")
+    site.create(definitions, "a", name="x")
     assert [dep.in_system for dep in site.commits()[-1].header.deps] == [True]
 
 
