@@ -27,6 +27,7 @@ from storage.errors import (
     IndexDamaged,
     IndexUnavailable,
     NotUnique,
+    StorageFull,
     UnknownDocument,
     VersionMismatch,
 )
@@ -85,12 +86,13 @@ _Claim = tuple[str, tuple[str, ...], tuple[Any, ...]]
 
 @dataclass(slots=True)
 class _Group:
-    """Changes that are planned together: one commit a space, one transaction."""
+    """Changes that are planned together: one transaction, and one commit a space unless that grows too large."""
 
     batch: Batch
     now_ms: int
     salts: Iterator[bytes]  # one for each edit
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
+    done: list[tuple[str, Integrated, Arrival]] = field(default_factory=list)  # with their applications
     claims: dict[_Claim, str] = field(default_factory=dict)
     claims_before: list[tuple[_Claim, str | None]] = field(
         default_factory=list
@@ -151,7 +153,6 @@ class Integrator:
         """
         self._observe_others(now_ms)
         written = Written([])
-        done: list[tuple[Integrated, Arrival]] = []
         with self._store.write() as batch:
             group = _Group(batch, now_ms, self._salts(changes))
             for change in changes:
@@ -162,27 +163,29 @@ class Integrator:
                         written.results.append(_run_local(change, batch.local))
                 except Exception as error:  # of a guard, of a plan: it belongs to this change alone
                     written.results.append(error)
-            for application, builder in group.builders.items():
-                if len(builder):
-                    batch.add_application(application)
-                    finished = builder.sign(self._keys)
-                    done.append((finished, batch.keep(finished)))
+            for application in list(group.builders):
+                self._finish(application, group)
+        done = [(finished, arrival) for _, finished, arrival in group.done]
         for finished, _ in done:
             header = finished.commit.header
             self._on_stored(header.space, header.seq)
-        for application, builder in group.builders.items():
-            if len(builder):
-                self._meet(application)
+        for application, _, _ in group.done:
+            self._meet(application)
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
         self._after_commit(done, group.records)
         return written
 
     def _salts(self, changes: Sequence[AnyChange]) -> Iterator[bytes]:
-        """A salt for each edit, drawn all at once: asking the system for each costs a microsecond more."""
+        """A salt for each edit, drawn all at once: asking the system for each costs a microsecond more.
+
+        Those that are planned a second time get theirs one by one.
+        """
         count = sum(len(change.edits) for change in changes if isinstance(change, DocumentChange))
         drawn = self._random_bytes(SALT_BYTES * count)
-        return (drawn[n : n + SALT_BYTES] for n in range(0, len(drawn), SALT_BYTES))
+        yield from (drawn[n : n + SALT_BYTES] for n in range(0, len(drawn), SALT_BYTES))
+        while True:
+            yield self._random_bytes(SALT_BYTES)
 
     def _observe_others(self, now_ms: int) -> None:
         for hlc in self._unobserved:
@@ -211,23 +214,39 @@ class Integrator:
             group.builders[application] = builder
         return builder
 
+    def _finish(self, application: str, group: _Group) -> None:
+        """Sign what has been planned for an application; what comes after begins another commit."""
+        builder = group.builders.pop(application)
+        if len(builder):
+            group.batch.add_application(application)
+            finished = builder.sign(self._keys)
+            group.done.append((application, finished, group.batch.keep(finished)))
+
     def _plan(self, change: DocumentChange, group: _Group) -> list[Any]:
         if len(change.edits) > BODIES_PER_COMMIT_MAX:
             raise TooLarge("edits in a change", size=len(change.edits), size_max=BODIES_PER_COMMIT_MAX)
-        builder = self._builder(change.application, group)
-        if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX:
-            raise IndexUnavailable(
-                "this group of writes is full: ask again"
-            )  # the writer keeps groups below it
         if change.is_atomic:
-            return self._plan_all(change.edits, change, builder, group)
+            return self._plan_fitting(change.edits, change, group)
         results: list[Any] = []
         for edit in change.edits:
             try:
-                results += self._plan_all([edit], change, builder, group)
+                results += self._plan_fitting([edit], change, group)
             except Exception as error:  # it belongs to this edit alone
                 results.append(error)
         return results
+
+    def _plan_fitting(
+        self, edits: Sequence[Edit], change: DocumentChange, group: _Group
+    ) -> list[Record | None]:
+        """Plan edits that stand together in the commit begun, or in the next one if there is no room for them."""
+        builder = self._builder(change.application, group)
+        try:
+            return self._plan_all(edits, change, builder, group)
+        except TooLarge:
+            if not len(builder):  # they are too large by themselves
+                raise
+        self._finish(change.application, group)
+        return self._plan_all(edits, change, self._builder(change.application, group), group)
 
     def _plan_all(
         self, edits: Sequence[Edit], change: DocumentChange, builder: CommitBuilder, group: _Group
@@ -321,6 +340,8 @@ class Integrator:
         if self._store.space(application) not in self._applications:
             return None  # nothing was ever stored there
         if self._index is None or self.indexer.is_stale_for(edit.model.id):
+            if isinstance(self.indexer.failure, StorageFull):
+                raise StorageFull(str(self.indexer.failure))
             raise IndexUnavailable("the query index is being rebuilt: ask again shortly")
         try:
             return self._index.find_unique_together(edit.model, names, values, except_id=edit.id)
