@@ -59,6 +59,7 @@ _KNOWN = frozenset({Kind.SET, Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.DELETE
 _KIND_MAX = 255
 _SET = Kind.SET.value
 _SET_ENCODED, _EMPTY = encode(_SET), encode([])
+_SALT_HEAD = encode(bytes(SALT_BYTES))[:-SALT_BYTES]
 _PLAIN = frozenset({str, bool, type(None)})  # types of which every value may be a field's
 
 
@@ -100,7 +101,7 @@ class Body(NamedTuple):
         dots = [list(d[1:]) if d.author == author else list(d) for d in self.seen] if self.seen else []
         try:
             data = encode_list(
-                encode(self.salt),
+                _SALT_HEAD + self.salt,
                 encode_text(self.user),
                 encode_text(self.model),
                 encode_text(self.id),

@@ -125,7 +125,8 @@ class Document:
         names: dict[str, None] = {}
         for layer in self.layers:  # ascending, so the largest order is written last
             shown.update(layer.registers)
-            names.update(dict.fromkeys(layer.sets))
+            if layer.sets:
+                names.update(dict.fromkeys(layer.sets))
         for name in names:
             shown[name] = self.elements(name)
         for name in sorted(self.counters):

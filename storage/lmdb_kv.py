@@ -13,6 +13,8 @@ that nothing leads to any more.
 
 import errno
 import os
+import resource
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -380,10 +382,20 @@ def _translated(error: "lmdb.Error", path: str) -> StorageError:
 
 
 def _is_short_write(error: "lmdb.Error", path: str) -> bool:
+    """Whether a write stopped half way for want of room: the disk's, a quota's, or a limit of the process."""
     if error.code != errno.EIO:
         return False
+    directory = os.path.dirname(path) or "."
     try:
-        facts = os.statvfs(os.path.dirname(path) or ".")
-    except OSError:
-        return False
-    return facts.f_bavail * facts.f_frsize < _FULL_BELOW_BYTES
+        facts = os.statvfs(directory)
+        if facts.f_bavail * facts.f_frsize < _FULL_BELOW_BYTES:
+            return True
+        if os.stat(path).st_size + _FULL_BELOW_BYTES > resource.getrlimit(resource.RLIMIT_FSIZE)[0] >= 0:
+            return True
+        with tempfile.TemporaryFile(dir=directory) as probe:  # a quota shows in nothing but a write
+            probe.write(bytes(_FULL_BELOW_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as failure:
+        return failure.errno in _FULL
+    return False
