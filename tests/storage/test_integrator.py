@@ -153,7 +153,7 @@ def test_a_guard_sees_the_record_as_it_stands_and_may_refuse(site: Site, model: 
 def test_values_that_were_checked_against_an_older_definition_are_not_stored(
     site: Site, model: Model
 ) -> None:
-    wider = site.define({**TASK, "fields": [*TASK["fields"], {"name": "place", "type": "string"}]})  # type: ignore[misc]
+    wider = site.define({**TASK, "fields": [*TASK["fields"], {"name": "place", "type": "string"}]})
     with pytest.raises(IndexUnavailable, match="has just changed: ask again"):
         site.create(model, "a", title="x")
     site.create(wider, "a", title="x", place="here")
