@@ -1,7 +1,9 @@
 """The README is true: every example in it runs, in order, on a real node."""
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,9 +86,12 @@ def test_make_start_runs_a_node_from_nothing(environment: dict[str, str]) -> Non
     assert starting.stdout is not None
     try:
         assert "http://127.0.0.1:" in starting.stdout.readline()
-    finally:
-        starting.terminate()
+        data_dir = Path(environment["CIVICNODE_DATA_DIR"])
+        os.kill(json.loads((data_dir / "run.json").read_text())["pid"], signal.SIGTERM)
         assert starting.wait(60) == 0
+    finally:
+        starting.kill()
+        starting.wait()
         starting.stdout.close()
 
 
