@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.schema import Model
@@ -368,7 +368,6 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(plan=actions)
 def test_whatever_happens_the_index_ends_true_to_the_record(plan: list[str]) -> None:
     site = Site()

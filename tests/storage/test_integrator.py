@@ -367,7 +367,7 @@ unique_steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(steps=unique_steps, cuts=st.sets(st.integers(0, 14)))
 def test_unique_values_hold_within_groups_and_across_them(steps: list[Step], cuts: set[int]) -> None:
     """A group must come out as if each change had been alone."""
@@ -675,7 +675,7 @@ def carry_out(site: Site, model: Model, plan: Groups) -> list[list[object]]:
     return outcomes
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 3)  # each flushes to the disk
 @given(plan=groups)
 def test_both_stores_agree_on_whatever_is_asked_of_them(plan: Groups) -> None:
     with TemporaryDirectory() as directory, ExitStack() as held:
@@ -688,7 +688,6 @@ def test_both_stores_agree_on_whatever_is_asked_of_them(plan: Groups) -> None:
         assert on_disk.indexed(models[0]) == in_memory.indexed(models[1])
 
 
-@settings(max_examples=100, deadline=None)
 @given(plan=groups)
 def test_replaying_the_log_from_zero_gives_what_is_stored(plan: Groups) -> None:
     site = Site()
@@ -707,7 +706,6 @@ def test_replaying_the_log_from_zero_gives_what_is_stored(plan: Groups) -> None:
     assert ours == theirs
 
 
-@settings(max_examples=60, deadline=None)
 @given(plan=groups)
 def test_the_index_holds_the_rows_of_the_documents(plan: Groups) -> None:
     site = Site()
@@ -717,7 +715,6 @@ def test_the_index_holds_the_rows_of_the_documents(plan: Groups) -> None:
     assert site.indexed(model) == expected
 
 
-@settings(max_examples=40, deadline=None)
 @given(plans=st.lists(st.tuples(st.integers(0, 2), groups), max_size=5), order=st.randoms())
 def test_authors_that_write_apart_end_alike_in_whatever_order_they_hear_of_it(
     plans: list[tuple[int, Groups]], order: Any

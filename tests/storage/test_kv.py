@@ -123,7 +123,7 @@ class BothStores(RuleBasedStateMachine):
 
 
 TestBothStores = BothStores.TestCase
-TestBothStores.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestBothStores.settings = settings(stateful_step_count=50)
 
 
 # -- on disk only ------------------------------------------------------------------------------------------
