@@ -25,12 +25,13 @@ from protocol.errors import Malformed
 from protocol.limits import SEEN_PER_BODY_MAX
 
 Element = str | int | float | bool | None
+_Key = tuple[bool, Element]
 Order = tuple[Hlc, Dot]
 
 
 @dataclass(slots=True)
 class Layer:
-    """What is still alive of one body."""
+    """What is still alive of one body. Registers and sets are replaced, never changed: copies share them."""
 
     dot: Dot
     hlc: Hlc
@@ -86,14 +87,12 @@ class Document:
         return f"Document({self.model}/{self.id} {self.vector} {self.layers} {self.counters})"
 
     def copy(self) -> "Document":
-        """A document that can be changed without this one. Values and lists of elements are shared."""
+        """A document that can be changed without this one. What its layers hold is shared."""
         other = Document(self.model, self.id)
         other.created_hlc, other.created_user = self.created_hlc, self.created_user
         other.updated_hlc, other.updated_user = self.updated_hlc, self.updated_user
         other.vector = dict(self.vector)
-        other.layers = [
-            Layer(x.dot, x.hlc, x.user, dict(x.registers), dict(x.sets), x.is_delete) for x in self.layers
-        ]
+        other.layers = [Layer(x.dot, x.hlc, x.user, x.registers, x.sets, x.is_delete) for x in self.layers]
         other.counters = dict(self.counters)
         return other
 
@@ -136,7 +135,7 @@ class Document:
 
     def elements(self, name: str) -> list[Element]:
         """The elements of a set, each once, in the order of the layers that hold them."""
-        found: dict[tuple[bool, Element], Element] = {}
+        found: dict[_Key, Element] = {}
         for layer in self.layers:
             for element in layer.sets.get(name, ()):
                 found.setdefault(element_key(element), element)
@@ -149,7 +148,7 @@ class Document:
     # -- integrating -----------------------------------------------------------------------------------------
 
     def apply(
-        self, dot: Dot, hlc: Hlc, user: str, seen: Sequence[Dot], operations: Iterable[Operation]
+        self, dot: Dot, hlc: Hlc, user: str, seen: Sequence[Dot], operations: Sequence[Operation]
     ) -> None:
         """Integrate one body. Every body of a document is applied once, after its causes. Never raises."""
         if not self.vector or (hlc, user) < (self.created_hlc, self.created_user):
@@ -159,41 +158,75 @@ class Document:
         last = self.vector.get(dot.author)
         if last is None or last < (dot.seq, dot.index):
             self.vector[dot.author] = (dot.seq, dot.index)
+        if seen and self.layers:
+            self._supersede(seen, operations)
         layer = Layer(dot, hlc, user, {})
-        covered = self._covered_by(seen) if seen and self.layers else []
-        for operation in operations:
-            match operation[0]:
-                case Kind.SET:
-                    values: dict[str, Any] = operation[1]
-                    for old in covered:
-                        for name in old.registers.keys() & values.keys():
-                            del old.registers[name]
-                    layer.registers.update(values)
-                case Kind.ADD:
-                    _take_out(covered, operation[1], operation[2])
-                    _put_in(layer, operation[1], operation[2])
-                case Kind.REMOVE:
-                    _take_out([*covered, layer], operation[1], operation[2])
-                case Kind.INCREMENT:
-                    self.counters[operation[1]] = wrapped(self.counters.get(operation[1], 0) + operation[2])
-                case Kind.DELETE:
-                    for old in [*covered, layer]:
-                        old.registers, old.sets, old.is_delete = {}, {}, False
-                    layer.is_delete = True
-                case Kind.RESTORE:
-                    for old in [*covered, layer]:
-                        old.is_delete = False
-        if covered:
-            self.layers = [x for x in self.layers if not x.is_spent]
+        self._say(layer, operations)
         if not layer.is_spent:
             if not self.layers or self.layers[-1].order < layer.order:
                 self.layers.append(layer)
             else:
                 insort(self.layers, layer, key=_order)
 
-    def _covered_by(self, seen: Sequence[Dot]) -> list[Layer]:
+    def _say(self, layer: Layer, operations: Sequence[Operation]) -> None:
+        """What a body leaves by itself, its operations in order."""
+        sets: dict[str, dict[_Key, Element]] = {}
+        for operation in operations:
+            match operation[0]:
+                case Kind.SET:
+                    layer.registers.update(operation[1])
+                case Kind.ADD:
+                    held = sets.setdefault(operation[1], {})
+                    for element in operation[2]:
+                        held.setdefault(element_key(element), element)
+                case Kind.REMOVE:
+                    held = sets.get(operation[1], {})
+                    for element in operation[2]:
+                        held.pop(element_key(element), None)
+                case Kind.INCREMENT:
+                    total = self.counters.get(operation[1], 0) + operation[2]
+                    self.counters[operation[1]] = wrapped(total)
+                case Kind.DELETE:
+                    layer.registers, sets, layer.is_delete = {}, {}, True
+                case Kind.RESTORE:
+                    layer.is_delete = False
+        if sets:
+            layer.sets = {name: list(held.values()) for name, held in sets.items() if held}
+
+    def _supersede(self, seen: Sequence[Dot], operations: Sequence[Operation]) -> None:
+        """Take out of the layers that a body has seen what it takes away.
+
+        A body may have thousands of operations and have seen thousands of layers, so neither is gone through
+        once for each of the other. The order of operations makes no difference here: all of them only take.
+        """
+        kinds = {operation[0] for operation in operations}
+        wipes, lifts = Kind.DELETE in kinds, Kind.RESTORE in kinds
+        written: set[str] = set()
+        taken: dict[str, set[_Key]] = {}
+        for operation in operations:
+            if operation[0] == Kind.SET:
+                written.update(operation[1])
+            elif operation[0] in (Kind.ADD, Kind.REMOVE):
+                taken.setdefault(operation[1], set()).update(map(element_key, operation[2]))
         until = {dot.author: dot for dot in seen}
-        return [x for x in self.layers if (last := until.get(x.dot.author)) is not None and x.dot <= last]
+        has_spent = False
+        for layer in self.layers:
+            last = until.get(layer.dot.author)
+            if last is None or layer.dot > last:
+                continue
+            if wipes:
+                layer.registers, layer.sets, layer.is_delete = {}, {}, False
+            else:
+                if layer.registers and not written.isdisjoint(layer.registers):
+                    layer.registers = {name: v for name, v in layer.registers.items() if name not in written}
+                if layer.sets and taken and _holds_any(layer, taken):
+                    layer.sets = _without(layer, taken)
+                if lifts:
+                    layer.is_delete = False
+            if not (layer.registers or layer.sets or layer.is_delete):
+                has_spent = True
+        if has_spent:
+            self.layers = [layer for layer in self.layers if not layer.is_spent]
 
     # -- stored form -----------------------------------------------------------------------------------------
 
@@ -266,28 +299,27 @@ def wrapped(number: int) -> int:
     return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def element_key(element: Element) -> tuple[bool, Element]:
+def element_key(element: Element) -> _Key:
     """Identity of a set's element: `true` is not 1, while 1 and 1.0 are one element."""
     return (isinstance(element, bool), element)
 
 
-def _take_out(layers: Iterable[Layer], name: str, elements: Iterable[Element]) -> None:
-    gone = {element_key(e) for e in elements}
-    for layer in layers:
-        if name in layer.sets:
-            layer.sets[name] = [e for e in layer.sets[name] if element_key(e) not in gone]
-            if not layer.sets[name]:
-                del layer.sets[name]
+def _holds_any(layer: Layer, taken: dict[str, set[_Key]]) -> bool:
+    for name, held in layer.sets.items():
+        keys = taken.get(name)
+        if keys is not None:
+            for element in held:
+                if element_key(element) in keys:
+                    return True
+    return False
 
 
-def _put_in(layer: Layer, name: str, elements: Iterable[Element]) -> None:
-    held = layer.sets.setdefault(name, [])
-    keys = {element_key(e) for e in held}
-    for element in elements:
-        key = element_key(element)
-        if key not in keys:
-            keys.add(key)
-            held.append(element)
+def _without(layer: Layer, taken: dict[str, set[_Key]]) -> dict[str, list[Element]]:
+    sets = {
+        name: [e for e in held if element_key(e) not in taken.get(name, ())]
+        for name, held in layer.sets.items()
+    }
+    return {name: held for name, held in sets.items() if held}
 
 
 # -- planning: from the values that an application wants to the operations that say so ----------------------

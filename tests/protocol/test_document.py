@@ -369,6 +369,22 @@ def test_a_context_names_one_dot_of_each_author_and_no_more_than_a_body_can() ->
     assert context == tuple(Dot(author, 2, 0) for author in authors[:SEEN_PER_BODY_MAX])
 
 
+def test_many_operations_on_many_layers_take_time_in_proportion() -> None:
+    """Four thousand of each, as a hostile body of 60 kB could have: seconds if each met each."""
+    document = Document(MODEL, "one")
+    for number in range(4_000):
+        document.apply(Dot(ANN, 1, number), 1, "", (), [set_to(**{f"f{number}": 1}), added(number)])
+    seen = [Dot(ANN, 1, 4_000)]
+    started = time.process_time()
+    many: list[Operation] = [removed(-number) for number in range(1_300)]
+    many += [added(f"x{number}") for number in range(1_300)]
+    many += [set_to(**{f"f{number}": 2}) for number in range(1_300)]
+    document.apply(Dot(BOB, 1, 0), 2, "", seen, many)
+    assert time.process_time() - started < 0.5
+    assert len(document.elements("tags")) == 5_299
+    assert sum(value == 2 for value in document.values().values() if value in (1, 2)) == 1_300
+
+
 def test_large_sets_and_contexts_take_time_in_proportion() -> None:
     """Many additions, then one removal that has seen all: many seconds if any step were quadratic."""
     document = Document(MODEL, "one")
