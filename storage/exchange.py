@@ -1,0 +1,400 @@
+"""What a sync session needs of the record: roots, heads, runs to send, and a place for runs that came.
+
+Room: carries out the effects of `protocol.session` over `Snapshot` and
+`Integrator`, and keeps what must outlive a session: how far each peer has been
+followed, and commits whose causes are not here yet. What crosses a link, and in
+which order of messages, is the session's.
+
+    local "sync cursor"   author of the peer, hex  -> {epoch, position}
+    local "sync waiting"  space, author, hex       -> {run}: the end of a run whose beginning is integrated
+
+The signature at the end of a run vouches for all of it. While its end waits, the
+beginning has no signature of its own here; it can be passed on all the same,
+because the end is kept and goes with it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
+from protocol.causal import causal_order
+from protocol.commit import DEP_HASH_BYTES, Commit, Run, decode_run, decode_window, encode_window
+from protocol.errors import ProtocolError
+from protocol.exchange import (
+    EVERYTHING,
+    Answer,
+    ArrivalsLoaded,
+    ChainKey,
+    ChainRefused,
+    Effect,
+    FindLacking,
+    ForkFound,
+    Fresh,
+    HeadsLoaded,
+    IntegrateWindow,
+    LackingFound,
+    LoadArrivals,
+    LoadHeads,
+    LoadRuns,
+    LoadState,
+    RunsLoaded,
+    Shares,
+    StateLoaded,
+    WindowIntegrated,
+)
+from protocol.ids import (
+    SPACE_ID_BYTES,
+    SYSTEM_SPACE_NAME,
+    Author,
+    SpaceId,
+    application_space_name,
+    space_id,
+)
+from protocol.integrate import Fork, Head, Integrated, Outcome, Refused, Waiting
+from protocol.limits import WINDOW_SIZE_MAX_BYTES
+from protocol.messages import SpaceRoot, SpaceTips, Tip
+from protocol.roots import HeadTree, root_over
+from storage.integrator import FeedEntry
+from storage.names import Chain
+from storage.store import Snapshot, Store
+
+WAITING_SIZE_MAX_BYTES = 16 << 20  # four windows; what does not fit is asked for again
+_ARRIVALS_READ_MAX = 100_000  # in one go: about 0.2 s of reading
+_CURSOR, _WAITING = "sync cursor", "sync waiting"
+
+Receive = Callable[[Commit, int], tuple[Outcome, list[FeedEntry]]]
+
+
+@dataclass(slots=True)
+class _Segment:
+    """Commits of one chain up to a kept signature."""
+
+    commits: list[Commit]
+    size_bytes: int
+
+
+class Exchange:
+    """The record as sync sees it. Not thread-safe: it carries out one effect at a time."""
+
+    def __init__(self, store: Store, receive: Receive, on_entries: Callable[[list[FeedEntry]], None]) -> None:
+        """`receive` integrates one commit durably; `on_entries` hears what that did."""
+        assert store.identity is not None
+        self._store = store
+        self._network_id = store.identity.network_id
+        self._receive = receive
+        self._on_entries = on_entries
+        self._trees: dict[SpaceId, HeadTree] = {}
+        self._position = 0  # of the last arrival that is in the trees
+        self._names: dict[SpaceId, str] = {}
+        self._waiting: dict[ChainKey, Run] = {}
+        with store.read() as snapshot:
+            for key, value in snapshot.local.scan(_WAITING):
+                name = bytes.fromhex(key)
+                chain = SpaceId(name[:SPACE_ID_BYTES]), Author(name[SPACE_ID_BYTES:])
+                self._waiting[chain] = decode_run(value["run"])
+            self._follow(snapshot)
+
+    def perform(self, effect: Effect, now_ms: int) -> Answer:
+        """Carry out one effect. Blocks on the disk."""
+        match effect:
+            case LoadState():
+                return self._load_state(effect)
+            case LoadHeads():
+                return self._load_heads(effect)
+            case LoadArrivals():
+                return self._load_arrivals(effect)
+            case FindLacking():
+                return self._find_lacking(effect)
+            case LoadRuns():
+                return self._load_runs(effect)
+            case IntegrateWindow():
+                return self._integrate(effect, now_ms)
+
+    def keep_cursor(self, peer: Author, epoch: str, position: int) -> None:
+        """All that the peer's record held up to this arrival is here. Durable when it returns."""
+        with self._store.write() as batch:
+            batch.local.put(_CURSOR, peer.hex(), {"epoch": epoch, "position": position})
+
+    @property
+    def position(self) -> int:
+        """The newest arrival."""
+        with self._store.read() as snapshot:
+            return snapshot.log.last_arrival()
+
+    def root(self, shares: Shares = EVERYTHING) -> bytes:
+        """The root over all shared spaces, as it stands."""
+        with self._store.read() as snapshot:
+            self._follow(snapshot)
+        return self._root(self._shared(shares))
+
+    # -- where we stand ------------------------------------------------------------------------------------
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        """Bring trees and names up to the snapshot."""
+        names = [SYSTEM_SPACE_NAME, *map(application_space_name, snapshot.applications())]
+        self._names = {space_id(self._network_id, name): name for name in names}
+        changed: set[Chain] = set()
+        last = self._position
+        for arrival in snapshot.log.arrivals(after_number=self._position):
+            changed.add(arrival.chain)
+            last = arrival.number
+        for chain in changed:
+            space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
+            head = snapshot.head(space, author)
+            if head is not None:
+                self._trees.setdefault(space, HeadTree()).update(author, head.seq, head.hash)
+        self._position = last
+
+    def _shared(self, shares: Shares) -> list[tuple[str, SpaceId]]:
+        return sorted((n, space) for space, n in self._names.items() if n in shares and space in self._trees)
+
+    def _root(self, shared: list[tuple[str, SpaceId]]) -> bytes:
+        return root_over({space: self._trees[space].root for _, space in shared})
+
+    def _load_state(self, effect: LoadState) -> StateLoaded:
+        with self._store.read() as snapshot:
+            self._follow(snapshot)
+            shared = self._shared(effect.shares)
+            theirs = [
+                SpaceTips(name, (_tip(effect.peer, head),))
+                for name, space in shared
+                if (head := snapshot.head(space, effect.peer)) is not None
+            ]
+            cursor = snapshot.local.get(_CURSOR, effect.peer.hex())
+        return StateLoaded(
+            root=self._root(shared),
+            roots=tuple(SpaceRoot(name, self._trees[space].root) for name, space in shared),
+            position=self._position,
+            cursor=cursor["position"] if cursor is not None and cursor["epoch"] == effect.peer_epoch else 0,
+            theirs=tuple(theirs),
+        )
+
+    # -- what we can offer ---------------------------------------------------------------------------------
+
+    def _load_heads(self, effect: LoadHeads) -> HeadsLoaded:
+        space = space_id(self._network_id, effect.space)
+        with self._store.read() as snapshot:
+            chains = sorted(author for _, author in self._store.names.chains_of(space))
+            tips = [
+                _tip(author, head)
+                for author in chains
+                if author > effect.after_author and (head := snapshot.head(space, author)) is not None
+            ]
+            position = snapshot.log.last_arrival()
+        chosen = tuple(tips[: effect.count_max])
+        return HeadsLoaded(position, chosen, len(chosen) == len(tips))
+
+    def _load_arrivals(self, effect: LoadArrivals) -> ArrivalsLoaded:
+        with self._store.read() as snapshot:
+            self._follow(snapshot)
+            first: dict[Chain, int] = {}
+            position, is_last = effect.after_position, True
+            for read, arrival in enumerate(snapshot.log.arrivals(after_number=effect.after_position)):
+                if arrival.chain not in first:
+                    if len(first) == effect.count_max or read >= _ARRIVALS_READ_MAX:
+                        is_last = False
+                        break
+                    first[arrival.chain] = arrival.seq
+                position = arrival.number
+            fresh: list[Fresh] = []
+            for chain, seq in first.items():
+                space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
+                name, head = self._names.get(space), snapshot.head(space, author)
+                if name is not None and name in effect.shares and head is not None:
+                    fresh.append(Fresh(name, seq, _tip(author, head)))
+        fresh.sort(key=lambda found: (found.space, found.tip.author))
+        return ArrivalsLoaded(position, is_last, tuple(fresh))
+
+    def _find_lacking(self, effect: FindLacking) -> LackingFound:
+        lacking: list[tuple[int, int]] = []
+        forked: list[tuple[int, int]] = []
+        told = [(space, tip) for space, tips in effect.spaces for tip in tips]
+        with self._store.read() as snapshot:
+            for index, (name, tip) in enumerate(told):
+                space = space_id(self._network_id, name)
+                head = snapshot.head(space, tip.author)
+                seq = head.seq if head is not None else 0
+                if tip.seq > self._held_seq((space, tip.author), seq):
+                    lacking.append((index, self._held_seq((space, tip.author), seq)))
+                elif tip.seq <= seq:
+                    ours = snapshot.header_hash(space, tip.author, tip.seq)
+                    if ours is None or ours[:DEP_HASH_BYTES] != tip.hash_prefix:
+                        forked.append((index, tip.seq - 1))
+        return LackingFound(tuple(lacking), tuple(forked))
+
+    def _held_seq(self, chain: ChainKey, seq: int) -> int:
+        """How far a chain is here, integrated or waiting right above that."""
+        waiting = self._waiting.get(chain)
+        return max(seq, waiting.commits[-1].header.seq) if waiting is not None else seq
+
+    # -- what we send --------------------------------------------------------------------------------------
+
+    def _load_runs(self, effect: LoadRuns) -> RunsLoaded:
+        """Segments of the wanted chains, the earliest first, until the window is full.
+
+        A timestamp is later than those of its causes, unless a clock was far ahead, so windows come nearly
+        in causal order; what comes early waits at the other end.
+        """
+        exhausted: set[ChainKey] = set()
+        runs: dict[ChainKey, list[Commit]] = {}
+        size = 0
+        with self._store.read() as snapshot:
+            queue = [
+                (hlc, key, after_seq)
+                for key, after_seq in effect.wants
+                if (hlc := self._hlc_after(snapshot, key, after_seq)) is not None
+            ]
+            exhausted.update({key for key, _ in effect.wants} - {key for _, key, _ in queue})
+            heapify(queue)
+            while queue and size < effect.size_max_bytes:
+                _, key, after_seq = heappop(queue)
+                segment = self._segment(snapshot, key, after_seq)
+                if segment is None:
+                    exhausted.add(key)
+                    continue
+                if runs and size + segment.size_bytes > WINDOW_SIZE_MAX_BYTES:
+                    break
+                size += segment.size_bytes
+                runs.setdefault(key, []).extend(segment.commits)
+                last_seq = segment.commits[-1].header.seq
+                hlc = self._hlc_after(snapshot, key, last_seq)
+                if hlc is None:
+                    exhausted.add(key)
+                else:
+                    heappush(queue, (hlc, key, last_seq))
+        if not runs:
+            return RunsLoaded(None, (), frozenset(exhausted))
+        sent_to = tuple((key, commits[-1].header.seq) for key, commits in runs.items())
+        window = encode_window([Run(tuple(commits)) for commits in runs.values()])
+        return RunsLoaded(window, sent_to, frozenset(exhausted))
+
+    def _hlc_after(self, snapshot: Snapshot, key: ChainKey, seq: int) -> int | None:
+        """The timestamp of the commit after `seq`, if it is here."""
+        chain = self._store.names.chain(*key)
+        if chain is None or snapshot.log.header(chain, seq + 1) is None:
+            return None
+        return snapshot.log.header_fields(chain, seq + 1).hlc
+
+    def _segment(self, snapshot: Snapshot, key: ChainKey, after_seq: int) -> _Segment | None:
+        """The commits after a seq up to the next signature that is kept; None if none vouches for them."""
+        chain = self._store.names.chain(*key)
+        assert chain is not None
+        commits: list[Commit] = []
+        size = 0
+        for commit in self._with_waiting(snapshot, key, chain, after_seq):
+            commits.append(commit)
+            size += _size_of(commit)
+            if commit.signature is not None:
+                return _Segment(commits, size)
+        return None
+
+    def _with_waiting(
+        self, snapshot: Snapshot, key: ChainKey, chain: Chain, after_seq: int
+    ) -> Iterator[Commit]:
+        seq = after_seq
+        for commit in snapshot.log.commits(chain, after_seq=after_seq):
+            yield commit
+            seq = commit.header.seq
+        waiting = self._waiting.get(key)
+        if waiting is not None and waiting.commits[0].header.seq <= seq + 1:
+            yield from (commit for commit in waiting.commits if commit.header.seq > seq)
+
+    # -- what we get ---------------------------------------------------------------------------------------
+
+    def _integrate(self, effect: IntegrateWindow, now_ms: int) -> WindowIntegrated:
+        try:
+            runs = decode_window(effect.data)
+        except ProtocolError as error:
+            return WindowIntegrated(self._position, fault=str(error))
+        heard = {space_id(self._network_id, name): name for name in effect.names if name in effect.shares}
+        ours = {space: name for space, name in self._names.items() if name in effect.shares}
+        spaces = {run.commits[0].header.space for run in runs}
+        if spaces - heard.keys() - ours.keys():
+            return WindowIntegrated(self._position, fault="a run of a space that is not shared on this link")
+        self._meet(heard[space] for space in spaces - ours.keys())
+        tips = tuple((_key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
+        ready, kept = self._plan([*self._waiting.values(), *runs])
+        self._keep_waiting({**self._waiting, **kept})  # what is integrated next is vouched for from now on
+        integrated = 0
+        forks: dict[ChainKey, ForkFound] = {}
+        refused: dict[ChainKey, ChainRefused] = {}
+        by_commit = {commit.hash: run for run in runs for commit in run.commits}
+        for commit in ready:
+            key = _key_of(commit)
+            if key in forks or key in refused:
+                continue
+            outcome, entries = self._receive(commit, now_ms)
+            match outcome:
+                case Integrated():
+                    integrated += 1
+                    self._on_entries(entries)
+                case Fork():
+                    run = by_commit.get(commit.hash)
+                    proof = run.encode() if run is not None else b""
+                    forks[key] = ForkFound(*key, commit.header.seq, proof)
+                case Refused(rule):
+                    refused[key] = ChainRefused(*key, commit.header.seq, rule)
+                case Waiting():
+                    refused[key] = ChainRefused(*key, commit.header.seq, "cause_refused")
+        self._keep_waiting(kept)
+        waiting = sum(len(run.commits) for run in kept.values())
+        return WindowIntegrated(
+            self.position, tips, integrated, waiting, tuple(forks.values()), tuple(refused.values())
+        )
+
+    def _meet(self, names: Iterable[str]) -> None:
+        """Remember the applications of spaces that come here for the first time."""
+        prefix = application_space_name("")
+        met = sorted(name[len(prefix) :] for name in names if name.startswith(prefix))
+        if met:
+            with self._store.write() as batch:
+                for application in met:
+                    batch.add_application(application)
+
+    def _plan(self, runs: list[Run]) -> tuple[list[Commit], dict[ChainKey, Run]]:
+        """What can be integrated, and the ends of runs that are kept until they can be."""
+        heads: dict[ChainKey, Head | None] = {}
+        with self._store.read() as snapshot:
+
+            def known_seq(key: ChainKey) -> int:
+                if key not in heads:
+                    heads[key] = snapshot.head(*key)
+                head = heads[key]
+                return head.seq if head is not None else 0
+
+            order = causal_order(runs, known_seq, system=self._store.system)
+        ends: dict[ChainKey, Run] = {}
+        for tail in sorted(order.tails, key=lambda commits: commits[-1].header.seq):
+            ends[_key_of(tail[0])] = Run(tail)  # of several, the one that goes furthest
+        kept: dict[ChainKey, Run] = {}
+        size = 0
+        for key, run in ends.items():
+            size += sum(map(_size_of, run.commits))
+            if size > WAITING_SIZE_MAX_BYTES:
+                break
+            kept[key] = run
+        return order.ready, kept
+
+    def _keep_waiting(self, waiting: dict[ChainKey, Run]) -> None:
+        """Exactly these wait from now on. Durable when it returns."""
+        if waiting == self._waiting:
+            return
+        with self._store.write() as batch:
+            for key in self._waiting.keys() - waiting.keys():
+                batch.local.delete(_WAITING, (key[0] + key[1]).hex())
+            for key, run in waiting.items():
+                if self._waiting.get(key) != run:
+                    batch.local.put(_WAITING, (key[0] + key[1]).hex(), {"run": run.encode()})
+        self._waiting = waiting
+
+
+def _key_of(commit: Commit) -> ChainKey:
+    return commit.header.space, commit.header.author
+
+
+def _tip(author: Author, head: Head) -> Tip:
+    return Tip(author, head.seq, head.hash[:DEP_HASH_BYTES])
+
+
+def _size_of(commit: Commit) -> int:
+    return len(commit.header_bytes) + sum(len(body) + 5 for body in commit.bodies if body is not None)
