@@ -157,7 +157,7 @@ Answer = StateLoaded | HeadsLoaded | ArrivalsLoaded | LackingFound | RunsLoaded 
 
 @dataclass(frozen=True, slots=True)
 class InSync:
-    """Both sides hold the same. All of the peer's order of arrival up to `position` is here: worth keeping."""
+    """Both sides hold the same. All that had arrived at the peer up to `position` is here: worth keeping."""
 
     position: int
 
@@ -218,7 +218,7 @@ class PeerMisbehaved:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The conversation is over without a fault of ours: the link is cut, silent, or closed. The last event."""
+    """The conversation is over: the link is cut, silent, or closed by either side. The last event."""
 
     reason: str
 

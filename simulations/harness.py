@@ -200,9 +200,10 @@ class Node:
         if as_new_author:
             renew_identity(store, self.random.randbytes)
         self.start()
-        survivors = [other for other in self.world.nodes if other.is_up]
-        promised = self.acknowledged
-        self.acknowledged = {key for key in promised if any(o.seq_of(key[0]) >= key[1] for o in survivors)}
+        for node in self.world.nodes:  # what was nowhere else is gone, as the docs of backups say
+            promised = node.acknowledged
+            held = {key for key in promised if any(o.seq_of(key[0]) >= key[1] for o in self.world.nodes)}
+            node.acknowledged = held
 
     def renew(self) -> None:
         """Go on as a new author, as a node does when it learns that its record is not the newest."""
@@ -275,7 +276,7 @@ class Traffic:
 
 @dataclass
 class Link:
-    """A place where one node calls another. Connections come and go on it; `is_kept` calls again after a cut."""
+    """Where one node calls another. Connections come and go; `is_kept` calls again after a cut."""
 
     world: World
     number: int

@@ -363,16 +363,21 @@ class Exchange:
                 return head.seq if head is not None else 0
 
             order = causal_order(runs, known_seq, system=self._store.system)
-        ends: dict[ChainKey, Run] = {}
-        for tail in sorted(order.tails, key=lambda commits: commits[-1].header.seq):
-            ends[_key_of(tail[0])] = Run(tail)  # of several, the one that goes furthest
+        tails: dict[ChainKey, list[Commit]] = {}
+        for tail in order.tails:
+            tails.setdefault(_key_of(tail[0]), []).extend(tail)
+        reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
+        for commit in order.ready:
+            reach[_key_of(commit)] = max(reach[_key_of(commit)], commit.header.seq)
         kept: dict[ChainKey, Run] = {}
         size = 0
-        for key, run in ends.items():
-            size += sum(map(_size_of, run.commits))
+        for key, commits in tails.items():
+            joined = _joined(commits, reach[key])
+            size += sum(map(_size_of, joined))
             if size > WAITING_SIZE_MAX_BYTES:
                 break
-            kept[key] = run
+            if joined:
+                kept[key] = Run(tuple(joined))
         return order.ready, kept
 
     def _keep_waiting(self, waiting: dict[ChainKey, Run]) -> None:
@@ -390,6 +395,24 @@ class Exchange:
 
 def _key_of(commit: Commit) -> ChainKey:
     return commit.header.space, commit.header.author
+
+
+def _joined(commits: list[Commit], after_seq: int) -> list[Commit]:
+    """One chain out of pieces that may overlap, from right after a seq up to the last signature before a gap."""
+    by_seq: dict[int, Commit] = {}
+    for commit in commits:
+        held = by_seq.get(commit.header.seq)
+        if held is None or held.signature is None:
+            by_seq[commit.header.seq] = commit
+    joined: list[Commit] = []
+    signed = 0
+    while (commit := by_seq.get(after_seq + len(joined) + 1)) is not None:
+        if joined and commit.header.previous != joined[-1].hash:
+            break  # a fork: it shows when the first of both is integrated
+        joined.append(commit)
+        if commit.signature is not None:
+            signed = len(joined)
+    return joined[:signed]
 
 
 def _tip(author: Author, head: Head) -> Tip:
