@@ -3,8 +3,9 @@
 Room: peer bytes become events, inputs become bytes. Nothing here opens a socket,
 reads a clock, draws a random number or touches storage: bytes, `now_ms` and what
 storage answers are all handed in. Framing is `frames`', layouts are `messages`',
-what is asked of storage is in `exchange`. The node's runtime and the simulator
-drive this class alike.
+what is asked of storage is in `exchange`. This module opens, compares and ends;
+`outgoing` and `incoming` are the two directions in between. The node's runtime
+and the simulator drive this class alike.
 
     open     each side tells one root over all shared spaces; equal, and that was all
     yours    each tells what it holds of the other's own chains, before the other sends any
@@ -16,34 +17,26 @@ drive this class alike.
     live     our own new commits go out at once, those of others are offered
 
 Nothing is remembered between sessions but what is stored, so a cut at any place
-costs what was under way and no more. Every buffer is bounded: one offer and
-`CREDITS` windows under way in each direction, and tables with a limit beside them.
+costs what was under way and no more.
 """
 
-from collections import deque
 from enum import Enum
 
-from protocol.errors import LocalMisuse, Malformed, ProtocolError, TooLarge
+from protocol.conversation import Conversation
+from protocol.errors import LocalMisuse, ProtocolError
 from protocol.exchange import (
     EVERYTHING,
     ArrivalsLoaded,
     Arrived,
     Begin,
-    ChainKey,
     Close,
     Diverged,
     Ended,
     Event,
-    FindLacking,
-    Fresh,
     HeadsLoaded,
     Input,
     InSync,
-    IntegrateWindow,
     LackingFound,
-    LoadArrivals,
-    LoadHeads,
-    LoadRuns,
     LoadState,
     PeerMisbehaved,
     RolledBack,
@@ -51,43 +44,35 @@ from protocol.exchange import (
     Shares,
     StateLoaded,
     WindowIntegrated,
-    WindowStored,
 )
-from protocol.frames import FrameReader, to_frames
-from protocol.ids import SYSTEM_SPACE_NAME, Author, NetworkId, SpaceId, space_id
+from protocol.frames import FrameReader
+from protocol.ids import SYSTEM_SPACE_NAME, Author, NetworkId
+from protocol.incoming import Incoming
 from protocol.messages import (
     ERROR_TEXT_MAX,
-    HEADS_MAX,
-    SPACES_MAX,
     Ack,
     Done,
     Error,
-    Lack,
     Message,
     Offer,
     Open,
     Ping,
     Root,
     Roots,
-    SpaceTips,
-    Tip,
     Want,
     Window,
     Yours,
     decode_message,
-    encode_message,
     message_size_max,
 )
+from protocol.outgoing import Outgoing
 
 IDLE_AFTER_MS = 30_000  # three keep-alives missed
 PING_EVERY_MS = 10_000
 ROOT_EVERY_MS = 1_000  # between roots told on a live link: a mismatch is found this late at worst
-CREDITS = 2  # windows under way in one direction: one on the wire while the other is stored
-CREDITS_MAX = 8  # that we use, however many a peer gives
 WINDOW_TARGET_BYTES = 1 << 20  # small enough that a link is not blocked for long, large enough for long runs
-WANTED_MAX = 4_096  # chains; no more heads are offered before some have been sent
-REMEMBERED_MAX = 4_096  # chains of which we remember what the peer has, or that we gave up
-ROUNDS_MAX = 3  # comparisons without any progress before we say so and wait for a change
+ROUNDS_MAX = 3  # comparisons without any progress before we say so
+ROUND_AGAIN_MS = 60_000  # and then try once more
 
 
 class State(Enum):
@@ -121,48 +106,24 @@ class SyncSession:
     ) -> None:
         """`author` is who we write as, `peer` who the other side has proved to be."""
         self._is_caller = is_caller
-        self._network_id = network_id
-        self._author = author
-        self._peer = peer
         self._peer_epoch = peer_epoch
-        self._shares = shares
-        self._window_target_bytes = window_target_bytes
         self._state = State.NEW
+        self._talk = Conversation(
+            network_id=network_id, author=author, peer=peer, shares=shares, now_ms=now_ms
+        )
+        self._outgoing = Outgoing(self._talk, window_target_bytes)
+        self._incoming = Incoming(self._talk)
         self._frames = FrameReader(message_size_max)
-        self._outbox = bytearray()
-        self._events: list[Event] = []
-        self._now_ms = now_ms
-        self._heard_ms = self._spoke_ms = now_ms
-        self._space_ids: dict[str, SpaceId] = {}
-        # What the peer gets from us.
-        self._may_send = False  # it has told what it holds of ours, and we lack none of it
-        self._spaces_to_offer: deque[tuple[str, bytes]] = deque()  # name, and the author after whom to go on
-        self._told_position = 0  # of our arrivals, all up to this one is offered or known to be there
-        self._our_position = 0
-        self._offered: list[tuple[ChainKey, Tip]] | None = None  # not answered yet
-        self._is_loading_offer = False
-        self._wanted: dict[ChainKey, int] = {}
-        self._asked: dict[ChainKey, int] | None = None  # of storage: the wants of the window being loaded
-        self._wants_received = self._wants_answered = 0
-        self._windows_sent = self._windows_acked = 0
-        self._credits = CREDITS
-        self._peer_has: dict[ChainKey, int] = {}
-        # What we get from the peer.
-        self._questions: deque[Yours | Offer] = deque()
-        self._is_finding = False
-        self._wants_sent = self._wants_done = 0
-        self._windows_stored = self._windows_storing = 0
-        self._names: set[str] = set()  # of spaces that were named on this link
-        self._given_up: dict[ChainKey, int] = {}
-        # Comparing.
+        self._heard_ms = now_ms
+        self._opened: StateLoaded | None = None  # as we told it
         self._peer_open: Open | None = None
         self._peer_root: Root | None = None  # told, and not compared yet
         self._peer_roots: Roots | None = None
         self._owes_roots = self._expects_roots = False
-        self._owes_root = False  # something has changed since we last told ours
         self._is_loading_state = False
-        self._rounds = 0
         self._is_live = False
+        self._rounds = 0
+        self._round_again_ms: int | None = None
         self._root_told_ms = now_ms - ROOT_EVERY_MS
 
     # -- the face ------------------------------------------------------------------------------------------
@@ -179,22 +140,24 @@ class SyncSession:
     @property
     def held_bytes(self) -> int:
         """What is buffered: for those who bound memory."""
-        return self._frames.held_bytes + len(self._outbox)
+        return self._frames.held_bytes + len(self._talk.outbox)
 
     @property
     def deadline_ms(self) -> int | None:
         """When to call `on_deadline`; None once closed."""
         if self.is_closed:
             return None
-        deadline = min(self._heard_ms + IDLE_AFTER_MS, self._spoke_ms + PING_EVERY_MS)
-        if self._owes_root and self._is_live and self._is_quiet and not self._is_loading_state:
-            deadline = min(deadline, self._root_told_ms + ROOT_EVERY_MS)
-        return deadline
+        deadlines = [self._heard_ms + IDLE_AFTER_MS, self._talk.spoke_ms + PING_EVERY_MS]
+        if self._talk.owes_root and self._is_live and self._is_quiet and not self._is_loading_state:
+            deadlines.append(self._root_told_ms + ROOT_EVERY_MS)
+        if self._round_again_ms is not None:
+            deadlines.append(self._round_again_ms)
+        return min(deadlines)
 
     def take_bytes(self) -> bytes:
         """What should now go to the peer, once. On a link that is full, take it before handing in more."""
-        taken = bytes(self._outbox)
-        self._outbox.clear()
+        taken = bytes(self._talk.outbox)
+        self._talk.outbox.clear()
         return taken
 
     def receive(self, data: bytes, now_ms: int) -> list[Event]:
@@ -205,7 +168,7 @@ class SyncSession:
         """
         if self.is_closed:
             return []
-        self._now_ms = self._heard_ms = now_ms
+        self._talk.now_ms = self._heard_ms = now_ms
         self._frames.feed(data)
         try:
             while not self.is_closed and (payload := self._frames.next()) is not None:
@@ -224,12 +187,15 @@ class SyncSession:
     def on_deadline(self, now_ms: int) -> list[Event]:
         if self.is_closed:
             return []
-        self._now_ms = now_ms
+        self._talk.now_ms = now_ms
         if now_ms >= self._heard_ms + IDLE_AFTER_MS:
             self._end(Ended("the peer is silent"), code=None)
             return self._take_events()
-        if now_ms >= self._spoke_ms + PING_EVERY_MS:
-            self._send(Ping())
+        if now_ms >= self._talk.spoke_ms + PING_EVERY_MS:
+            self._talk.send(Ping())
+        if self._round_again_ms is not None and now_ms >= self._round_again_ms:
+            self._round_again_ms, self._rounds = None, ROUNDS_MAX - 1
+            self._talk.owes_root = True
         self._go_on()
         return self._take_events()
 
@@ -240,68 +206,63 @@ class SyncSession:
         """
         if self.is_closed:
             return []
-        self._now_ms = now_ms
+        self._talk.now_ms = now_ms
         match given:
             case Begin() if self._state is State.NEW:
                 self._state = State.OPENING
                 if self._is_caller:
                     self._load_state()
             case Arrived(position):
-                self._our_position = max(self._our_position, position)
+                self._talk.arrived(position)
             case Close(reason):
                 self._end(Ended(reason), code=0)
             case StateLoaded() if self._is_loading_state:
                 self._is_loading_state = False
                 self._on_state(given)
-            case HeadsLoaded() if self._is_loading_offer and self._spaces_to_offer:
-                self._is_loading_offer = False
-                self._on_heads(given)
-            case ArrivalsLoaded() if self._is_loading_offer and not self._spaces_to_offer:
-                self._is_loading_offer = False
-                self._on_arrivals(given)
-            case LackingFound() if self._is_finding:
-                self._is_finding = False
-                self._on_lacking(given)
-            case RunsLoaded() if self._asked is not None:
-                self._on_runs(given, self._asked)
-            case WindowIntegrated() if self._windows_storing:
-                self._on_integrated(given)
+            case HeadsLoaded():
+                self._outgoing.on_heads(given)
+            case ArrivalsLoaded():
+                self._outgoing.on_arrivals(given)
+            case RunsLoaded():
+                if self._outgoing.on_runs(given):
+                    self._peer_root = None  # it will have another when it has stored this
+            case LackingFound():
+                self._end_if(self._incoming.on_lacking(given), code=2)
+            case WindowIntegrated():
+                self._end_if(self._incoming.on_integrated(given), code=1)
             case _:
-                raise LocalMisuse(f"{type(given).__name__} while {self._state.value}: it was not asked for")
+                raise LocalMisuse(f"{type(given).__name__} while {self._state.value}")
         self._go_on()
         return self._take_events()
 
-    # -- messages ------------------------------------------------------------------------------------------
+    # -- the state table -----------------------------------------------------------------------------------
 
     def _handle(self, message: Message) -> None:
         match self._state, message:
-            case (State.OPENING, Open()) if self._peer_open is None:
-                self._on_open(message)
+            case (State.OPENING, Open()) if self._peer_open is None and not self._is_loading_state:
+                self._peer_open = message
+                if self._is_caller:
+                    self._compare_first()
+                else:
+                    self._load_state()
             case (State.COMPARING, Yours()):
-                if any(tip.author != self._author for space in message.spaces for tip in space.tips):
-                    raise Malformed("told what it holds of another's chain as if it were ours")
                 self._state = State.RUNNING
-                self._ask(message)
+                self._incoming.on_yours(message)
             case (State.RUNNING, Offer()):
-                if any(type(question) is Offer for question in self._questions):
-                    raise _Unexpected("an offer while another waits for its answer")
-                self._ask(message)
-            case (State.RUNNING, Want()) if self._offered is not None:
-                self._on_want(message, self._offered)
-            case (State.RUNNING, Window()) if self._windows_storing < CREDITS:
-                self._windows_storing += 1
+                self._incoming.on_offer(message)
+            case (State.RUNNING, Want()):
+                self._outgoing.on_want(message)
+            case (State.RUNNING, Window()):
                 self._peer_root = None
-                names = tuple(sorted(self._names))
-                self._events.append(IntegrateWindow(message.data, names, self._shares))
-            case (State.RUNNING, Ack()) if self._windows_acked <= message.windows <= self._windows_sent:
-                self._windows_acked, self._credits = message.windows, min(message.credits, CREDITS_MAX)
-                self._owes_root = True
-            case (State.RUNNING, Done()) if self._wants_done < message.wants <= self._wants_sent:
-                self._wants_done = message.wants
+                self._incoming.on_window(message)
+            case (State.RUNNING, Ack()):
+                self._outgoing.on_ack(message)
+            case (State.RUNNING, Done()):
+                self._incoming.on_done(message)
             case (State.RUNNING, Root()):
                 self._peer_root = message
             case (State.RUNNING, Roots()):
-                self._learn([space for space, _ in message.roots])
+                self._talk.learn([space for space, _ in message.roots])
                 self._peer_roots = message
                 self._owes_roots, self._expects_roots = not self._expects_roots, False
             case (_, Ping()):
@@ -311,31 +272,31 @@ class SyncSession:
             case _:
                 raise _Unexpected(f"{type(message).__name__} while {self._state.value}")
 
-    def _ask(self, question: Yours | Offer) -> None:
-        self._learn([space for space, _ in question.spaces])
-        self._questions.append(question)
-
-    def _learn(self, names: list[str]) -> None:
-        self._names.update(names)
-        if len(self._names) > SPACES_MAX:
-            raise TooLarge("spaces on one link", size=len(self._names), size_max=SPACES_MAX)
+    def _go_on(self) -> None:
+        """After every input: ask storage for whatever is next."""
+        if self._state is not State.RUNNING:
+            return
+        if self._incoming.has_progressed:
+            self._incoming.has_progressed = False
+            self._rounds, self._round_again_ms = 0, None
+        self._incoming.go_on()
+        if self._incoming.is_checked:
+            self._outgoing.go_on()
+        has_root = (self._talk.owes_root and self._is_root_due) or self._peer_root is not None
+        if not self._is_loading_state and (self._peer_roots is not None or (has_root and self._is_quiet)):
+            self._load_state()
 
     # -- opening -------------------------------------------------------------------------------------------
 
-    def _on_open(self, message: Open) -> None:
-        self._peer_open = message
-        if not self._is_caller:
-            self._load_state()
-        elif self._is_loading_state:
-            raise _Unexpected("Open before ours")
-        else:
-            self._compare_first()
+    def _load_state(self) -> None:
+        self._is_loading_state = True
+        self._talk.emit(LoadState(self._talk.peer, self._peer_epoch, self._talk.shares))
 
     def _on_state(self, state: StateLoaded) -> None:
-        self._loaded = state
-        self._our_position = max(self._our_position, state.position)
+        self._talk.arrived(state.position)
         if self._state is State.OPENING:
-            self._send(Open(state.root, state.cursor, state.position))
+            self._opened = state
+            self._talk.send(Open(state.root, state.cursor, state.position))
             if not self._is_caller:
                 self._compare_first()
         elif self._peer_roots is not None:
@@ -345,26 +306,26 @@ class SyncSession:
 
     def _compare_first(self) -> None:
         """Both roots are known. Equal, and that was all; else each tells what it holds of the other."""
-        state, theirs = self._loaded, self._peer_open
-        assert theirs is not None
-        self._names.update(space for space, _ in state.roots)
-        if state.root == theirs.root:
-            self._state, self._may_send = State.RUNNING, True
-            self._told_position = state.position
+        ours, theirs, talk = self._opened, self._peer_open, self._talk
+        assert ours is not None and theirs is not None
+        talk.names.update(space for space, _ in ours.roots)
+        if ours.root == theirs.root:
+            self._state, self._incoming.is_checked = State.RUNNING, True
+            self._outgoing.told_position = ours.position
             self._in_sync(theirs.position)
             return
-        if theirs.cursor > state.position:
-            self._lost(self._loaded.roots[0].space if state.roots else "", theirs.cursor)
+        if theirs.cursor > ours.position:
+            self._end(RolledBack(SYSTEM_SPACE_NAME, 0), code=2)
             return
         self._state = State.COMPARING
-        self._owes_root = True
-        self._send(Yours(state.theirs))
+        talk.owes_root = True
+        talk.send(Yours(ours.theirs))
         # Both sides know all four numbers, so both come to the same decision.
-        if theirs.cursor and state.cursor and state.cursor <= theirs.position:
-            self._told_position = theirs.cursor
+        if theirs.cursor and 0 < ours.cursor <= theirs.position:
+            self._outgoing.told_position = theirs.cursor
         else:
-            self._told_position = state.position
-            self._send(Roots(state.roots))
+            self._outgoing.told_position = ours.position
+            talk.send(Roots(ours.roots))
             self._expects_roots = True
 
     # -- comparing -----------------------------------------------------------------------------------------
@@ -374,233 +335,67 @@ class SyncSession:
         self._peer_roots = None
         if self._owes_roots:
             self._owes_roots = False
-            self._send(Roots(state.roots))
+            self._tell_roots(state)
         known = dict(theirs.roots)
-        held = {space for space, _ in self._spaces_to_offer}
-        differing = [space for space, root in state.roots if known.get(space) != root and space not in held]
+        differing = [space for space, root in state.roots if known.get(space) != root]
         differing.sort(key=lambda space: space != SYSTEM_SPACE_NAME)  # what all else depends on goes first
-        self._spaces_to_offer += [(space, b"") for space in differing]
-        self._told_position = max(self._told_position, state.position)
-        self._owes_root = True
+        self._outgoing.offer_spaces(differing)
+        self._outgoing.told_position = max(self._outgoing.told_position, state.position)
+        self._talk.owes_root = True
+
+    def _tell_roots(self, state: StateLoaded) -> None:
+        self._talk.names.update(space for space, _ in state.roots)
+        self._talk.send(Roots(state.roots))
 
     def _tell_root(self, state: StateLoaded) -> None:
         """Nothing is under way: say where we stand, and compare with where the peer does."""
         theirs, self._peer_root = self._peer_root, None
-        if self._owes_root and self._is_root_due:
-            self._owes_root = False
-            self._root_told_ms = self._now_ms
-            self._send(Root(state.root, state.position))
+        if self._talk.owes_root and self._is_root_due:
+            self._talk.owes_root = False
+            self._root_told_ms = self._talk.now_ms
+            self._talk.send(Root(state.root, state.position))
         if theirs is None:
             return
         if theirs.root == state.root:
             self._in_sync(theirs.position)
         elif self._rounds < ROUNDS_MAX:
             self._rounds += 1
-            self._names.update(space for space, _ in state.roots)
-            self._send(Roots(state.roots))
+            self._tell_roots(state)
             self._expects_roots = True
-        elif self._rounds == ROUNDS_MAX:
-            self._rounds += 1
-            self._events.append(Diverged(state.root, theirs.root))
+        elif self._round_again_ms is None:
+            self._round_again_ms = self._talk.now_ms + ROUND_AGAIN_MS
+            self._talk.emit(Diverged(state.root, theirs.root))
+
+    def _in_sync(self, position: int) -> None:
+        self._is_live = self._outgoing.pushes = True
+        self._rounds, self._round_again_ms = 0, None
+        self._talk.emit(InSync(position))
 
     @property
     def _is_root_due(self) -> bool:
-        return not self._is_live or self._now_ms >= self._root_told_ms + ROOT_EVERY_MS
-
-    def _in_sync(self, position: int) -> None:
-        self._is_live = True
-        self._rounds = 0
-        self._events.append(InSync(position))
+        return not self._is_live or self._talk.now_ms >= self._root_told_ms + ROOT_EVERY_MS
 
     @property
     def _is_quiet(self) -> bool:
         """Whether nothing is under way in either direction."""
-        sends = (
-            self._spaces_to_offer or self._is_loading_offer or self._offered is not None or self._wanted
-            or self._asked is not None or self._told_position < self._our_position
-            or self._wants_answered < self._wants_received or self._windows_acked < self._windows_sent
-        )  # fmt: skip
-        receives = self._questions or self._wants_done < self._wants_sent or self._windows_storing
-        compares = self._peer_roots is not None or self._expects_roots
-        return self._state is State.RUNNING and self._may_send and not (sends or receives or compares)
+        is_comparing = self._peer_roots is not None or self._expects_roots
+        is_busy = is_comparing or self._outgoing.is_busy or self._incoming.is_busy
+        return self._state is State.RUNNING and self._incoming.is_checked and not is_busy
 
-    # -- what the peer lacks -------------------------------------------------------------------------------
+    # -- ending --------------------------------------------------------------------------------------------
 
-    def _on_heads(self, loaded: HeadsLoaded) -> None:
-        space, _ = self._spaces_to_offer.popleft()
-        if not loaded.is_last and loaded.tips:
-            self._spaces_to_offer.appendleft((space, loaded.tips[-1].author))
-        tips = tuple(tip for tip in loaded.tips if tip.author != self._peer)
-        if tips:
-            self._offer([SpaceTips(space, tips)])
+    def _end_if(self, last: PeerMisbehaved | RolledBack | None, *, code: int) -> None:
+        if last is not None:
+            self._end(last, code=code)
 
-    def _on_arrivals(self, loaded: ArrivalsLoaded) -> None:
-        self._told_position = loaded.position
-        if not loaded.is_last:
-            self._our_position = max(self._our_position, loaded.position + 1)
-        offers: dict[str, list[Tip]] = {}
-        for fresh in loaded.fresh:
-            key = self._key(fresh.space, fresh.tip.author)
-            if fresh.tip.author == self._peer or self._peer_has.get(key, 0) >= fresh.tip.seq:
-                continue
-            if self._is_live and fresh.tip.author == self._author and fresh.space in self._names:
-                self._push(key, fresh)
-            else:
-                offers.setdefault(fresh.space, []).append(fresh.tip)
-        if offers:
-            self._offer([SpaceTips(space, tuple(tips)) for space, tips in offers.items()])
-
-    def _push(self, key: ChainKey, fresh: Fresh) -> None:
-        """Our own commits go out unasked: nobody else can have brought them."""
-        self._wanted.setdefault(key, fresh.first_seq - 1)
-
-    def _offer(self, spaces: list[SpaceTips]) -> None:
-        self._names.update(space for space, _ in spaces)
-        self._offered = [(self._key(space, tip.author), tip) for space, tips in spaces for tip in tips]
-        self._send(Offer(tuple(spaces)))
-
-    def _on_want(self, message: Want, offered: list[tuple[ChainKey, Tip]]) -> None:
-        self._offered = None
-        for index, after_seq in message.lacks:
-            if index >= len(offered) or after_seq >= offered[index][1].seq:
-                raise Malformed("wants what was not offered")
-        for key, tip in offered:
-            self._remember(key, tip.seq)
-        for index, after_seq in message.lacks:
-            self._wanted[offered[index][0]] = after_seq
-        self._wants_received += bool(message.lacks)
-
-    def _on_runs(self, loaded: RunsLoaded, asked: dict[ChainKey, int]) -> None:
-        self._asked = None
-        for key, seq in loaded.sent_to:
-            if self._wanted.get(key) == asked[key]:  # else the peer has asked anew meanwhile
-                self._wanted[key] = asked[key] = seq
-            self._remember(key, seq)
-        gone = loaded.exhausted if loaded.window is not None else asked.keys()
-        for key in gone:
-            if self._wanted.get(key) == asked[key]:
-                del self._wanted[key]
-        if loaded.window is not None:
-            self._send(Window(loaded.window))
-            self._windows_sent += 1
-            self._peer_root = None
-
-    def _remember(self, key: ChainKey, seq: int) -> None:
-        """The peer has this, or was told that we do. Forgetting costs an offer in vain."""
-        self._peer_has[key] = max(seq, self._peer_has.pop(key, 0))
-        if len(self._peer_has) > REMEMBERED_MAX:
-            del self._peer_has[next(iter(self._peer_has))]
-
-    # -- what we lack --------------------------------------------------------------------------------------
-
-    def _on_lacking(self, found: LackingFound) -> None:
-        question = self._questions.popleft()
-        told = [(space, tip) for space, tips in question.spaces for tip in tips]
-        for index, _ in sorted(found.lacking + found.forked):
-            space, tip = told[index]
-            if tip.author == self._author:
-                self._lost(space, tip.seq)
-                return
-        if type(question) is Yours:
-            self._may_send = True
-            return
-        lacks: list[Lack] = []
-        for index, after_seq in sorted(found.lacking + found.forked):
-            space, tip = told[index]
-            if space in self._shares and self._key(space, tip.author) not in self._given_up:
-                lacks.append(Lack(index, after_seq))
-        for space, tip in told:
-            self._remember(self._key(space, tip.author), tip.seq)
-        self._wants_sent += bool(lacks)
-        self._send(Want(tuple(lacks)))
-
-    def _on_integrated(self, done: WindowIntegrated) -> None:
-        self._windows_storing -= 1
-        if done.fault is not None:
-            self._end(PeerMisbehaved(done.fault), code=1)
-            return
-        self._windows_stored += 1
-        self._our_position = max(self._our_position, done.position)
-        self._owes_root = True
-        if done.integrated:
-            self._rounds = 0
-        for key, seq in done.tips:
-            self._remember(key, seq)
-        gone = [(found.space, found.author, found.seq) for found in done.forks]
-        for space, author, seq in gone + [(found.space, found.author, found.seq) for found in done.refused]:
-            self._given_up[space, author] = seq
-            if len(self._given_up) > REMEMBERED_MAX:
-                del self._given_up[next(iter(self._given_up))]
-        self._events += [*done.forks, *done.refused, WindowStored(done.integrated, done.waiting)]
-        self._send(Ack(self._windows_stored, CREDITS))
-
-    def _lost(self, space: str, seq: int) -> None:
-        self._end(RolledBack(space, seq), code=2)
-
-    # -- after every input ---------------------------------------------------------------------------------
-
-    def _go_on(self) -> None:
-        """Ask storage for whatever is next."""
-        if self._state is not State.RUNNING:
-            return
-        if self._questions and not self._is_finding:
-            self._is_finding = True
-            if self._questions[0].spaces:
-                self._events.append(FindLacking(self._questions[0].spaces))
-            else:
-                self._is_finding = False
-                self._on_lacking(LackingFound((), ()))
-        if self._may_send:
-            self._go_on_sending()
-        if not self._is_loading_state and (self._peer_roots is not None or self._has_root_to_tell):
-            self._load_state()
-
-    def _go_on_sending(self) -> None:
-        if self._offered is None and not self._is_loading_offer and len(self._wanted) < WANTED_MAX:
-            if self._spaces_to_offer:
-                space, after = self._spaces_to_offer[0]
-                self._is_loading_offer = True
-                self._events.append(LoadHeads(space, after, HEADS_MAX))
-            elif self._told_position < self._our_position and self._peer_roots is None:
-                self._is_loading_offer = True
-                self._events.append(LoadArrivals(self._told_position, self._shares, HEADS_MAX))
-        under_way = self._windows_sent - self._windows_acked
-        if self._wanted and self._asked is None and under_way < self._credits:
-            self._asked = dict(self._wanted)
-            self._events.append(LoadRuns(tuple(self._asked.items()), self._window_target_bytes))
-        if not self._wanted and self._asked is None and self._wants_answered < self._wants_received:
-            self._wants_answered = self._wants_received
-            self._send(Done(self._wants_answered))
-
-    @property
-    def _has_root_to_tell(self) -> bool:
-        is_due = self._owes_root and self._is_root_due
-        return (is_due or self._peer_root is not None) and self._is_quiet
-
-    def _load_state(self) -> None:
-        self._is_loading_state = True
-        self._events.append(LoadState(self._peer, self._peer_epoch, self._shares))
-
-    def _key(self, space: str, author: Author) -> ChainKey:
-        known = self._space_ids.get(space)
-        if known is None:
-            if len(self._space_ids) > 2 * SPACES_MAX:
-                self._space_ids.clear()
-            known = self._space_ids[space] = space_id(self._network_id, space)
-        return known, author
-
-    def _send(self, message: Message) -> None:
-        self._outbox += to_frames(encode_message(message))
-        self._spoke_ms = self._now_ms
-
-    def _end(self, last: Event, *, code: int | None) -> None:
+    def _end(self, last: PeerMisbehaved | RolledBack | Ended, *, code: int | None) -> None:
         """Close; with a code, the peer is told."""
         if code is not None:
-            text = "" if isinstance(last, RolledBack) else getattr(last, "reason", "")
-            self._send(Error(code, text[:ERROR_TEXT_MAX]))
+            text = "" if isinstance(last, RolledBack) else last.reason
+            self._talk.send(Error(code, text[:ERROR_TEXT_MAX]))
         self._state = State.CLOSED
-        self._events.append(last)
+        self._talk.emit(last)
 
     def _take_events(self) -> list[Event]:
-        events, self._events = self._events, []
+        events, self._talk.events = self._talk.events, []
         return events

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
 from protocol.causal import causal_order
-from protocol.commit import DEP_HASH_BYTES, Commit, Run, decode_run, decode_window, encode_window
+from protocol.commit import DEP_HASH_BYTES, Commit, Run, decode_run
 from protocol.errors import ProtocolError
 from protocol.exchange import (
     EVERYTHING,
@@ -53,6 +53,7 @@ from protocol.ids import (
 from protocol.integrate import Fork, Head, Integrated, Outcome, Refused, Waiting
 from protocol.limits import WINDOW_SIZE_MAX_BYTES
 from protocol.messages import SpaceRoot, SpaceTips, Tip
+from protocol.packing import pack_window, unpack_window
 from protocol.roots import HeadTree, root_over
 from storage.integrator import FeedEntry
 from storage.names import Chain
@@ -265,7 +266,7 @@ class Exchange:
         if not runs:
             return RunsLoaded(None, (), frozenset(exhausted))
         sent_to = tuple((key, commits[-1].header.seq) for key, commits in runs.items())
-        window = encode_window([Run(tuple(commits)) for commits in runs.values()])
+        window = pack_window([Run(tuple(commits)) for commits in runs.values()])
         return RunsLoaded(window, sent_to, frozenset(exhausted))
 
     def _hlc_after(self, snapshot: Snapshot, key: ChainKey, seq: int) -> int | None:
@@ -303,7 +304,7 @@ class Exchange:
 
     def _integrate(self, effect: IntegrateWindow, now_ms: int) -> WindowIntegrated:
         try:
-            runs = decode_window(effect.data)
+            runs = unpack_window(effect.data)
         except ProtocolError as error:
             return WindowIntegrated(self._position, fault=str(error))
         heard = {space_id(self._network_id, name): name for name in effect.names if name in effect.shares}
@@ -398,7 +399,7 @@ def _key_of(commit: Commit) -> ChainKey:
 
 
 def _joined(commits: list[Commit], after_seq: int) -> list[Commit]:
-    """One chain out of pieces that may overlap, from right after a seq up to the last signature before a gap."""
+    """One chain out of pieces that may overlap, from right after a seq to the last signature before a gap."""
     by_seq: dict[int, Commit] = {}
     for commit in commits:
         held = by_seq.get(commit.header.seq)
@@ -406,11 +407,11 @@ def _joined(commits: list[Commit], after_seq: int) -> list[Commit]:
             by_seq[commit.header.seq] = commit
     joined: list[Commit] = []
     signed = 0
-    while (commit := by_seq.get(after_seq + len(joined) + 1)) is not None:
-        if joined and commit.header.previous != joined[-1].hash:
+    while (following := by_seq.get(after_seq + len(joined) + 1)) is not None:
+        if joined and following.header.previous != joined[-1].hash:
             break  # a fork: it shows when the first of both is integrated
-        joined.append(commit)
-        if commit.signature is not None:
+        joined.append(following)
+        if following.signature is not None:
             signed = len(joined)
     return joined[:signed]
 
