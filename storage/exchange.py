@@ -88,6 +88,8 @@ class Exchange:
         self._position = 0  # of the last arrival that is in the trees
         self._names: dict[SpaceId, str] = {}
         self._waiting: dict[ChainKey, Run] = {}
+        self._suspects: set[ChainKey] = set()  # a commit came that continues another one than ours
+        self._forked: set[ChainKey] = set()  # two commits with one seq have been seen: nothing more is asked
         with store.read() as snapshot:
             for key, value in snapshot.local.scan(_WAITING):
                 name = bytes.fromhex(key)
@@ -213,10 +215,15 @@ class Exchange:
         with self._store.read() as snapshot:
             for index, (name, tip) in enumerate(told):
                 space = space_id(self._network_id, name)
+                key = space, tip.author
                 head = snapshot.head(space, tip.author)
                 seq = head.seq if head is not None else 0
-                if tip.seq > self._held_seq((space, tip.author), seq):
-                    lacking.append((index, self._held_seq((space, tip.author), seq)))
+                if key in self._forked:
+                    continue
+                if key in self._suspects:
+                    forked.append((index, min(seq, tip.seq) - 1))
+                elif tip.seq > self._held_seq(key, seq):
+                    lacking.append((index, self._held_seq(key, seq)))
                 elif tip.seq <= seq:
                     ours = snapshot.header_hash(space, tip.author, tip.seq)
                     if ours is None or ours[:DEP_HASH_BYTES] != tip.hash_prefix:
@@ -319,10 +326,11 @@ class Exchange:
         integrated = 0
         forks: dict[ChainKey, ForkFound] = {}
         refused: dict[ChainKey, ChainRefused] = {}
+        left: set[ChainKey] = set()  # chains of which nothing more can follow
         by_commit = {commit.hash: run for run in runs for commit in run.commits}
         for commit in ready:
             key = _key_of(commit)
-            if key in forks or key in refused:
+            if key in left:
                 continue
             outcome, entries = self._receive(commit, now_ms)
             match outcome:
@@ -330,18 +338,29 @@ class Exchange:
                     integrated += 1
                     self._on_entries(entries)
                 case Fork():
+                    left.add(key)
+                    self._suspects.add(key)
                     run = by_commit.get(commit.hash)
-                    proof = run.encode() if run is not None else b""
-                    forks[key] = ForkFound(*key, commit.header.seq, proof)
+                    if run is not None and commit.header.seq <= self._seq(key):
+                        self._forked.add(key)
+                        forks[key] = ForkFound(*key, commit.header.seq, run.encode())
                 case Refused(rule):
+                    left.add(key)
                     refused[key] = ChainRefused(*key, commit.header.seq, rule)
                 case Waiting():
+                    left.add(key)
                     refused[key] = ChainRefused(*key, commit.header.seq, "cause_refused")
+        kept = {key: run for key, run in kept.items() if key not in left}
         self._keep_waiting(kept)
         waiting = sum(len(run.commits) for run in kept.values())
         return WindowIntegrated(
             self.position, tips, integrated, waiting, tuple(forks.values()), tuple(refused.values())
         )
+
+    def _seq(self, key: ChainKey) -> int:
+        with self._store.read() as snapshot:
+            head = snapshot.head(*key)
+        return head.seq if head is not None else 0
 
     def _meet(self, names: Iterable[str]) -> None:
         """Remember the applications of spaces that come here for the first time."""
