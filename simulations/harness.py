@@ -41,7 +41,7 @@ from protocol.keys import KeyPair
 from protocol.schema import Model, parse_definition
 from protocol.session import SyncSession
 from storage.catalog import Catalog
-from storage.exchange import Exchange
+from storage.exchange import Exchange, one_by_one
 from storage.integrator import Integrator
 from storage.kv import Table
 from storage.memory_kv import MemoryKeyValueStore
@@ -179,7 +179,7 @@ class Node:
             catalog.load(snapshot)
         self.integrator = Integrator(self.store, None, catalog, self.world.node_keys, HybridClock(),
                                      self.random.randbytes, lambda space, seq: None)  # fmt: skip
-        self.exchange = Exchange(self.store, self.integrator.receive, lambda entries: None)
+        self.exchange = Exchange(self.store, one_by_one(self.integrator.receive), lambda entries: None)
         self.is_up = True
 
     def crash(self) -> None:

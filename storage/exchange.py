@@ -13,8 +13,8 @@ beginning has no signature of its own here; it can be passed on all the same,
 because the end is kept and goes with it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from protocol.causal import causal_order
@@ -50,9 +50,9 @@ from protocol.ids import (
     application_space_name,
     space_id,
 )
-from protocol.integrate import Fork, Head, Integrated, Outcome, Refused, Waiting
+from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting
 from protocol.limits import WINDOW_SIZE_MAX_BYTES
-from protocol.messages import SpaceRoot, SpaceTips, Tip
+from protocol.messages import WINDOW_MESSAGE_MAX_BYTES, SpaceRoot, SpaceTips, Tip
 from protocol.packing import pack_window, unpack_window
 from protocol.roots import HeadTree, root_over
 from storage.integrator import FeedEntry
@@ -61,9 +61,11 @@ from storage.store import Snapshot, Store
 
 WAITING_SIZE_MAX_BYTES = 16 << 20  # four windows; what does not fit is asked for again
 _ARRIVALS_READ_MAX = 100_000  # in one go: about 0.2 s of reading
+_WINDOW_FRAME_BYTES = 1_024  # of a window with one run
 _CURSOR, _WAITING = "sync cursor", "sync waiting"
 
-Receive = Callable[[Commit, int], tuple[Outcome, list[FeedEntry]]]
+# Integrates commits in this order, each durable when it returns, and tells what became of each.
+ReceiveAll = Callable[[Sequence[Commit], int], Iterable[tuple[Outcome, list[FeedEntry]]]]
 
 
 @dataclass(slots=True)
@@ -74,15 +76,27 @@ class _Segment:
     size_bytes: int
 
 
+@dataclass(slots=True)
+class _Taken:
+    """What became of the commits of a window."""
+
+    integrated: int = 0
+    forks: list[ForkFound] = field(default_factory=list)
+    refused: list[ChainRefused] = field(default_factory=list)
+    left: set[ChainKey] = field(default_factory=set)  # chains of which nothing more can follow
+
+
 class Exchange:
     """The record as sync sees it. Not thread-safe: it carries out one effect at a time."""
 
-    def __init__(self, store: Store, receive: Receive, on_entries: Callable[[list[FeedEntry]], None]) -> None:
-        """`receive` integrates one commit durably; `on_entries` hears what that did."""
+    def __init__(
+        self, store: Store, receive_all: ReceiveAll, on_entries: Callable[[list[FeedEntry]], None]
+    ) -> None:
+        """`receive_all` is the integrator's; `on_entries` hears what its commits did, in their order."""
         assert store.identity is not None
         self._store = store
         self._network_id = store.identity.network_id
-        self._receive = receive
+        self._receive_all = receive_all
         self._on_entries = on_entries
         self._trees: dict[SpaceId, HeadTree] = {}
         self._position = 0  # of the last arrival that is in the trees
@@ -292,6 +306,8 @@ class Exchange:
         for commit in self._with_waiting(snapshot, key, chain, after_seq):
             commits.append(commit)
             size += _size_of(commit)
+            if size > WINDOW_MESSAGE_MAX_BYTES - _WINDOW_FRAME_BYTES:
+                return None  # no peer would take it
             if commit.signature is not None:
                 return _Segment(commits, size)
         return None
@@ -323,39 +339,44 @@ class Exchange:
         tips = tuple((_key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
         ready, kept = self._plan([*self._waiting.values(), *runs])
         self._keep_waiting({**self._waiting, **kept})  # what is integrated next is vouched for from now on
-        integrated = 0
-        forks: dict[ChainKey, ForkFound] = {}
-        refused: dict[ChainKey, ChainRefused] = {}
-        left: set[ChainKey] = set()  # chains of which nothing more can follow
-        by_commit = {commit.hash: run for run in runs for commit in run.commits}
-        for commit in ready:
-            key = _key_of(commit)
-            if key in left:
-                continue
-            outcome, entries = self._receive(commit, now_ms)
-            match outcome:
-                case Integrated():
-                    integrated += 1
-                    self._on_entries(entries)
-                case Fork():
-                    left.add(key)
-                    self._suspects.add(key)
-                    run = by_commit.get(commit.hash)
-                    if run is not None and commit.header.seq <= self._seq(key):
-                        self._forked.add(key)
-                        forks[key] = ForkFound(*key, commit.header.seq, run.encode())
-                case Refused(rule):
-                    left.add(key)
-                    refused[key] = ChainRefused(*key, commit.header.seq, rule)
-                case Waiting():
-                    left.add(key)
-                    refused[key] = ChainRefused(*key, commit.header.seq, "cause_refused")
-        kept = {key: run for key, run in kept.items() if key not in left}
+        taken = self._take(ready, runs, now_ms)
+        kept = {key: run for key, run in kept.items() if key not in taken.left}
         self._keep_waiting(kept)
-        waiting = sum(len(run.commits) for run in kept.values())
         return WindowIntegrated(
-            self.position, tips, integrated, waiting, tuple(forks.values()), tuple(refused.values())
+            self.position,
+            tips,
+            taken.integrated,
+            sum(len(run.commits) for run in kept.values()),
+            tuple(taken.forks),
+            tuple(taken.refused),
         )
+
+    def _take(self, ready: list[Commit], runs: list[Run], now_ms: int) -> "_Taken":
+        """Integrate commits in this order, and say what became of them."""
+        taken = _Taken()
+        proofs = {commit.hash: run for run in runs for commit in run.commits}
+        for commit, (outcome, entries) in zip(ready, self._receive_all(ready, now_ms), strict=True):
+            key, seq = _key_of(commit), commit.header.seq
+            if key in taken.left:
+                continue
+            if isinstance(outcome, Integrated):
+                taken.integrated += 1
+                self._on_entries(entries)
+                continue
+            if isinstance(outcome, Known):
+                continue
+            taken.left.add(key)
+            match outcome:
+                case Fork():
+                    self._suspects.add(key)
+                    if commit.hash in proofs and seq <= self._seq(key):
+                        self._forked.add(key)
+                        taken.forks.append(ForkFound(*key, seq, proofs[commit.hash].encode()))
+                case Refused(rule):
+                    taken.refused.append(ChainRefused(*key, seq, rule))
+                case Waiting():
+                    taken.refused.append(ChainRefused(*key, seq, "cause_refused"))
+        return taken
 
     def _seq(self, key: ChainKey) -> int:
         with self._store.read() as snapshot:
@@ -411,6 +432,17 @@ class Exchange:
                 if self._waiting.get(key) != run:
                     batch.local.put(_WAITING, (key[0] + key[1]).hex(), {"run": run.encode()})
         self._waiting = waiting
+
+
+def one_by_one(
+    receive: Callable[[Commit, int], tuple[Outcome, list[FeedEntry]]],
+) -> ReceiveAll:
+    """A `ReceiveAll` with a transaction for each commit."""
+
+    def receive_all(commits: Sequence[Commit], now_ms: int) -> Iterator[tuple[Outcome, list[FeedEntry]]]:
+        return (receive(commit, now_ms) for commit in commits)
+
+    return receive_all
 
 
 def _key_of(commit: Commit) -> ChainKey:

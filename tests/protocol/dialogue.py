@@ -19,7 +19,7 @@ from protocol.messages import Message, decode_message, message_size_max
 from protocol.schema import parse_definition
 from protocol.session import SyncSession
 from storage.catalog import Catalog
-from storage.exchange import Exchange
+from storage.exchange import Exchange, one_by_one
 from storage.integrator import Integrator
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import found_store
@@ -57,7 +57,7 @@ class Record:
         self.integrator = Integrator(
             self.store, None, catalog, KEYS, clock, self.random.randbytes, lambda space, seq: None
         )
-        self.exchange = Exchange(self.store, self.integrator.receive, lambda entries: None)
+        self.exchange = Exchange(self.store, one_by_one(self.integrator.receive), lambda entries: None)
 
     @property
     def identity(self) -> Identity:
