@@ -1,24 +1,18 @@
 """What a sync session needs of the record: roots, heads, runs to send, and a place for runs that came.
 
 Room: carries out the effects of `protocol.session` over `Snapshot` and
-`Integrator`, and keeps what must outlive a session: how far each peer has been
-followed, and commits whose causes are not here yet. What crosses a link, and in
-which order of messages, is the session's.
+`Integrator`, and keeps how far each peer has been followed. What goes out and
+what waits is chosen in `runs`; what crosses a link, and in which order of
+messages, is the session's.
 
-    local "sync cursor"   author of the peer, hex  -> {epoch, position}
-    local "sync waiting"  space, author, hex       -> {run}: the end of a run whose beginning is integrated
-
-The signature at the end of a run vouches for all of it. While its end waits, the
-beginning has no signature of its own here; it can be passed on all the same,
-because the end is kept and goes with it.
+    local "sync cursor"  author of the peer, hex  -> {epoch, position}
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
 
 from protocol.causal import causal_order
-from protocol.commit import DEP_HASH_BYTES, Commit, Run, decode_run
+from protocol.commit import DEP_HASH_BYTES, Commit, Run
 from protocol.errors import ProtocolError
 from protocol.exchange import (
     EVERYTHING,
@@ -37,43 +31,25 @@ from protocol.exchange import (
     LoadHeads,
     LoadRuns,
     LoadState,
-    RunsLoaded,
     Shares,
     StateLoaded,
     WindowIntegrated,
 )
-from protocol.ids import (
-    SPACE_ID_BYTES,
-    SYSTEM_SPACE_NAME,
-    Author,
-    SpaceId,
-    application_space_name,
-    space_id,
-)
+from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, application_space_name, space_id
 from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting
-from protocol.limits import WINDOW_SIZE_MAX_BYTES
-from protocol.messages import WINDOW_MESSAGE_MAX_BYTES, SpaceRoot, SpaceTips, Tip
-from protocol.packing import pack_window, unpack_window
+from protocol.messages import SpaceRoot, SpaceTips, Tip
+from protocol.packing import unpack_window
 from protocol.roots import HeadTree, root_over
 from storage.integrator import FeedEntry
 from storage.names import Chain
+from storage.runs import RunReader, WaitingRoom, ends_to_keep, key_of
 from storage.store import Snapshot, Store
 
-WAITING_SIZE_MAX_BYTES = 16 << 20  # four windows; what does not fit is asked for again
 _ARRIVALS_READ_MAX = 100_000  # in one go: about 0.2 s of reading
-_WINDOW_FRAME_BYTES = 1_024  # of a window with one run
-_CURSOR, _WAITING = "sync cursor", "sync waiting"
+_CURSOR = "sync cursor"
 
 # Integrates commits in this order, each durable when it returns, and tells what became of each.
 ReceiveAll = Callable[[Sequence[Commit], int], Iterable[tuple[Outcome, list[FeedEntry]]]]
-
-
-@dataclass(slots=True)
-class _Segment:
-    """Commits of one chain up to a kept signature."""
-
-    commits: list[Commit]
-    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -101,14 +77,10 @@ class Exchange:
         self._trees: dict[SpaceId, HeadTree] = {}
         self._position = 0  # of the last arrival that is in the trees
         self._names: dict[SpaceId, str] = {}
-        self._waiting: dict[ChainKey, Run] = {}
         self._suspects: set[ChainKey] = set()  # a commit came that continues another one than ours
         self._forked: set[ChainKey] = set()  # two commits with one seq have been seen: nothing more is asked
         with store.read() as snapshot:
-            for key, value in snapshot.local.scan(_WAITING):
-                name = bytes.fromhex(key)
-                chain = SpaceId(name[:SPACE_ID_BYTES]), Author(name[SPACE_ID_BYTES:])
-                self._waiting[chain] = decode_run(value["run"])
+            self._waiting = WaitingRoom(snapshot)
             self._follow(snapshot)
 
     def perform(self, effect: Effect, now_ms: int) -> Answer:
@@ -123,7 +95,8 @@ class Exchange:
             case FindLacking():
                 return self._find_lacking(effect)
             case LoadRuns():
-                return self._load_runs(effect)
+                with self._store.read() as snapshot:
+                    return RunReader(snapshot, self._store.names, self._waiting).load(effect)
             case IntegrateWindow():
                 return self._integrate(effect, now_ms)
 
@@ -236,92 +209,13 @@ class Exchange:
                     continue
                 if key in self._suspects:
                     forked.append((index, min(seq, tip.seq) - 1))
-                elif tip.seq > self._held_seq(key, seq):
-                    lacking.append((index, self._held_seq(key, seq)))
+                elif tip.seq > (held := self._waiting.held_seq(key, seq)):
+                    lacking.append((index, held))
                 elif tip.seq <= seq:
                     ours = snapshot.header_hash(space, tip.author, tip.seq)
                     if ours is None or ours[:DEP_HASH_BYTES] != tip.hash_prefix:
                         forked.append((index, tip.seq - 1))
         return LackingFound(tuple(lacking), tuple(forked))
-
-    def _held_seq(self, chain: ChainKey, seq: int) -> int:
-        """How far a chain is here, integrated or waiting right above that."""
-        waiting = self._waiting.get(chain)
-        return max(seq, waiting.commits[-1].header.seq) if waiting is not None else seq
-
-    # -- what we send --------------------------------------------------------------------------------------
-
-    def _load_runs(self, effect: LoadRuns) -> RunsLoaded:
-        """Segments of the wanted chains, the earliest first, until the window is full.
-
-        A timestamp is later than those of its causes, unless a clock was far ahead, so windows come nearly
-        in causal order; what comes early waits at the other end.
-        """
-        exhausted: set[ChainKey] = set()
-        runs: dict[ChainKey, list[Commit]] = {}
-        size = 0
-        with self._store.read() as snapshot:
-            queue = [
-                (hlc, key, after_seq)
-                for key, after_seq in effect.wants
-                if (hlc := self._hlc_after(snapshot, key, after_seq)) is not None
-            ]
-            exhausted.update({key for key, _ in effect.wants} - {key for _, key, _ in queue})
-            heapify(queue)
-            while queue and size < effect.size_max_bytes:
-                _, key, after_seq = heappop(queue)
-                segment = self._segment(snapshot, key, after_seq)
-                if segment is None:
-                    exhausted.add(key)
-                    continue
-                if runs and size + segment.size_bytes > WINDOW_SIZE_MAX_BYTES:
-                    break
-                size += segment.size_bytes
-                runs.setdefault(key, []).extend(segment.commits)
-                last_seq = segment.commits[-1].header.seq
-                hlc = self._hlc_after(snapshot, key, last_seq)
-                if hlc is None:
-                    exhausted.add(key)
-                else:
-                    heappush(queue, (hlc, key, last_seq))
-        if not runs:
-            return RunsLoaded(None, (), frozenset(exhausted))
-        sent_to = tuple((key, commits[-1].header.seq) for key, commits in runs.items())
-        window = pack_window([Run(tuple(commits)) for commits in runs.values()])
-        return RunsLoaded(window, sent_to, frozenset(exhausted))
-
-    def _hlc_after(self, snapshot: Snapshot, key: ChainKey, seq: int) -> int | None:
-        """The timestamp of the commit after `seq`, if it is here."""
-        chain = self._store.names.chain(*key)
-        if chain is None or snapshot.log.header(chain, seq + 1) is None:
-            return None
-        return snapshot.log.header_fields(chain, seq + 1).hlc
-
-    def _segment(self, snapshot: Snapshot, key: ChainKey, after_seq: int) -> _Segment | None:
-        """The commits after a seq up to the next signature that is kept; None if none vouches for them."""
-        chain = self._store.names.chain(*key)
-        assert chain is not None
-        commits: list[Commit] = []
-        size = 0
-        for commit in self._with_waiting(snapshot, key, chain, after_seq):
-            commits.append(commit)
-            size += _size_of(commit)
-            if size > WINDOW_MESSAGE_MAX_BYTES - _WINDOW_FRAME_BYTES:
-                return None  # no peer would take it
-            if commit.signature is not None:
-                return _Segment(commits, size)
-        return None
-
-    def _with_waiting(
-        self, snapshot: Snapshot, key: ChainKey, chain: Chain, after_seq: int
-    ) -> Iterator[Commit]:
-        seq = after_seq
-        for commit in snapshot.log.commits(chain, after_seq=after_seq):
-            yield commit
-            seq = commit.header.seq
-        waiting = self._waiting.get(key)
-        if waiting is not None and waiting.commits[0].header.seq <= seq + 1:
-            yield from (commit for commit in waiting.commits if commit.header.seq > seq)
 
     # -- what we get ---------------------------------------------------------------------------------------
 
@@ -336,9 +230,11 @@ class Exchange:
         if spaces - heard.keys() - ours.keys():
             return WindowIntegrated(self._position, fault="a run of a space that is not shared on this link")
         self._meet(heard[space] for space in spaces - ours.keys())
-        tips = tuple((_key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
-        ready, kept = self._plan([*self._waiting.values(), *runs])
-        self._keep_waiting({**self._waiting, **kept})  # what is integrated next is vouched for from now on
+        tips = tuple((key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
+        ready, kept = self._plan([*self._waiting.runs.values(), *runs])
+        self._keep_waiting(
+            {**self._waiting.runs, **kept}
+        )  # before any beginning is integrated
         taken = self._take(ready, runs, now_ms)
         kept = {key: run for key, run in kept.items() if key not in taken.left}
         self._keep_waiting(kept)
@@ -356,7 +252,7 @@ class Exchange:
         taken = _Taken()
         proofs = {commit.hash: run for run in runs for commit in run.commits}
         for commit, (outcome, entries) in zip(ready, self._receive_all(ready, now_ms), strict=True):
-            key, seq = _key_of(commit), commit.header.seq
+            key, seq = key_of(commit), commit.header.seq
             if key in taken.left:
                 continue
             if isinstance(outcome, Integrated):
@@ -404,34 +300,17 @@ class Exchange:
                 return head.seq if head is not None else 0
 
             order = causal_order(runs, known_seq, system=self._store.system)
-        tails: dict[ChainKey, list[Commit]] = {}
-        for tail in order.tails:
-            tails.setdefault(_key_of(tail[0]), []).extend(tail)
         reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
         for commit in order.ready:
-            reach[_key_of(commit)] = max(reach[_key_of(commit)], commit.header.seq)
-        kept: dict[ChainKey, Run] = {}
-        size = 0
-        for key, commits in tails.items():
-            joined = _joined(commits, reach[key])
-            size += sum(map(_size_of, joined))
-            if size > WAITING_SIZE_MAX_BYTES:
-                break
-            if joined:
-                kept[key] = Run(tuple(joined))
-        return order.ready, kept
+            reach[key_of(commit)] = max(reach[key_of(commit)], commit.header.seq)
+        return order.ready, ends_to_keep(order.tails, reach)
 
-    def _keep_waiting(self, waiting: dict[ChainKey, Run]) -> None:
+    def _keep_waiting(self, runs: dict[ChainKey, Run]) -> None:
         """Exactly these wait from now on. Durable when it returns."""
-        if waiting == self._waiting:
-            return
-        with self._store.write() as batch:
-            for key in self._waiting.keys() - waiting.keys():
-                batch.local.delete(_WAITING, (key[0] + key[1]).hex())
-            for key, run in waiting.items():
-                if self._waiting.get(key) != run:
-                    batch.local.put(_WAITING, (key[0] + key[1]).hex(), {"run": run.encode()})
-        self._waiting = waiting
+        if runs != self._waiting.runs:
+            with self._store.write() as batch:
+                self._waiting.keep(batch, runs)
+            self._waiting.settle(runs)
 
 
 def one_by_one(
@@ -445,31 +324,5 @@ def one_by_one(
     return receive_all
 
 
-def _key_of(commit: Commit) -> ChainKey:
-    return commit.header.space, commit.header.author
-
-
-def _joined(commits: list[Commit], after_seq: int) -> list[Commit]:
-    """One chain out of pieces that may overlap, from right after a seq to the last signature before a gap."""
-    by_seq: dict[int, Commit] = {}
-    for commit in commits:
-        held = by_seq.get(commit.header.seq)
-        if held is None or held.signature is None:
-            by_seq[commit.header.seq] = commit
-    joined: list[Commit] = []
-    signed = 0
-    while (following := by_seq.get(after_seq + len(joined) + 1)) is not None:
-        if joined and following.header.previous != joined[-1].hash:
-            break  # a fork: it shows when the first of both is integrated
-        joined.append(following)
-        if following.signature is not None:
-            signed = len(joined)
-    return joined[:signed]
-
-
 def _tip(author: Author, head: Head) -> Tip:
     return Tip(author, head.seq, head.hash[:DEP_HASH_BYTES])
-
-
-def _size_of(commit: Commit) -> int:
-    return len(commit.header_bytes) + sum(len(body) + 5 for body in commit.bodies if body is not None)
