@@ -29,7 +29,7 @@ test: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 soak: $(VENV)/dev.stamp
-	@exec $(BIN)/python -m pytest -m soak $(ARGS)
+	@CIVICNODE_TEST_PROFILE=soak exec $(BIN)/python -m pytest -m "soak or not soak" $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

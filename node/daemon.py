@@ -28,6 +28,9 @@ from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
+from node.api.civicbase.realtime import Realtime
+from node.api.civicbase.realtime import routes as realtime_routes
+from node.api.civicbase.realtime_socket import RealtimeParts
 from node.api.civicbase.users import routes as user_routes
 from node.api.error_table import ERROR_TABLE
 from node.api.middleware import FrameParts
@@ -39,10 +42,10 @@ from node.feed import Feed
 from node.logs import make_logger
 from node.metrics import Metrics
 from node.randomness import RandomPool
-from node.services.account_models import account_models
+from node.services.builtin import builtin_models
 from node.services.identity import Identity, build_identity
 from node.services.local import LocalStore
-from node.services.models import Models, builtin_definitions
+from node.services.models import Models
 from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
 from node.services.owner import OwnerTokenDamaged, ensure_owner_token
@@ -137,6 +140,7 @@ class Node:
         try:
             self._build(self.record, directory)
             self.writer.start()
+            self.realtime.start()
             listening = await self.server.start()
         except BaseException:
             await self._stop_parts()
@@ -150,7 +154,7 @@ class Node:
         store, world, settings = record.store, self.world, self.settings
         assert store.identity is not None
         self.catalog = Catalog(store)
-        for model in (builtin_definitions(), *account_models("")):
+        for model in builtin_models():
             self.catalog.add_builtin(model)
         with store.read() as snapshot:
             self.catalog.load(snapshot)
@@ -168,7 +172,7 @@ class Node:
             self.writer,
             now_ms=world.now_ms,
             random_bits=world.random_bits,
-            is_index_stale=lambda: self.integrator.indexer.is_stale,
+            is_index_stale=self.integrator.indexer.is_stale_for,
         )
         self.models = Models(self.records, self.catalog)
         self.local = LocalStore(store, self.writer)
@@ -193,6 +197,20 @@ class Node:
         )
         self._count(store)
         name = settings.name or os.uname().nodename
+        token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
+        self.realtime = Realtime(
+            RealtimeParts(
+                feed=self.feed,
+                documents=self.records,
+                permissions=self.identity.permissions,
+                authenticator=self.authenticator,
+                node_id=node_id,
+                steady_ms=lambda: int(world.seconds() * 1_000),
+                log=self.log,
+                owner_token=token,
+                owner=owner,
+            )
+        )
         parts = FrameParts(
             clock_ms=world.now_ms,
             seconds=world.seconds,
@@ -200,8 +218,8 @@ class Node:
             log=self.log,
             metrics=self.metrics,
             authenticator=self.authenticator,
-            owner_token=ensure_owner_token(directory, self._random_text),
-            owner=owner_caller(name),
+            owner_token=token,
+            owner=owner,
             rates={
                 "s1": RatePolicy(
                     HOUR_S, settings.s1_rate_limit_authenticated, settings.s1_rate_limit_anonymous
@@ -250,6 +268,7 @@ class Node:
             *ModelRoutes(self.models, self.records).routes(),
             *DataRoutes(self.records, self.identity.permissions).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
+            *realtime_routes(self.realtime),
             *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),
         ]
 
@@ -313,14 +332,14 @@ class Node:
 
     def _backup(self, path: Path) -> int:
         assert self.record is not None
-        size_bytes: int = backup_store(self.record, path)
-        return size_bytes
+        return backup_store(self.record, path)
 
     async def stop(self) -> None:
         """Answer what is under way, write what is pending, close the record cleanly."""
         with contextlib.suppress(FileNotFoundError):
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
+        await self.realtime.stop()
         await self.server.stop()
         await self._stop_parts()
 

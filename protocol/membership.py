@@ -7,9 +7,10 @@ its founder is its only member and an administrator.
 
     statement  [salt(16), kind, …]
     genesis    [salt(16), 0, founder node(32), network key(32), created ms, proof(64)]
-               proof: the network key's signature over "civicnode genesis 1\\0" + the first five fields, encoded
+               proof: the network key's signature over "civicnode genesis 1\\0" + the first five, encoded
 
-Kinds 1 to 4 are kept for admit, grant, revoke and recover.
+Kinds 1 to 4 are kept for admit, grant, revoke and recover. A kind that this
+version does not know is withheld, as an operation is.
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,13 @@ class StatementKind(IntEnum):
     """Kinds of statement. Numbers are for ever."""
 
     GENESIS = 0
+    ADMIT = 1
+    GRANT = 2
+    REVOKE = 3
+    RECOVER = 4
+
+
+_STATEMENT_KIND_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +72,34 @@ def found_network(founder: bytes, network_keys: KeyPair, created_ms: int, salt: 
 def decode_genesis(body: bytes) -> Genesis:
     """The genesis in `body`. Raises `Malformed` or `BadSignature`."""
     match decode_exact(body):
-        case [bytes() as salt, 0, bytes() as founder, bytes() as network_key, int() as created_ms, bytes() as proof]:
+        case [
+            bytes() as salt,
+            kind,
+            bytes() as founder,
+            bytes() as network_key,
+            created_ms,
+            bytes() as proof,
+        ]:
             pass
         case _:
             raise Malformed("a genesis is [salt, 0, founder, network key, created ms, proof]")
+    if type(kind) is not int or kind != StatementKind.GENESIS or type(created_ms) is not int:
+        raise Malformed("a genesis of another kind, or with a time that is not a number")
     if len(salt) != SALT_BYTES or len(founder) != NODE_ID_BYTES or not 0 <= created_ms < 1 << 48:
         raise Malformed("a genesis with a salt, founder or time out of range")
-    fields = [salt, StatementKind.GENESIS.value, founder, network_key, created_ms]
-    if not verify(network_key, _GENESIS_DOMAIN + encode(fields), proof):
+    signed = encode([salt, kind, founder, network_key, created_ms])
+    if not verify(network_key, _GENESIS_DOMAIN + signed, proof):
         raise BadSignature("the genesis is not signed by the network key that it names")
     return Genesis(NodeId(founder), network_key, created_ms, body)
+
+
+def statement_kind(body: bytes) -> int:
+    """The kind of the statement in `body`, known to this version or not. Raises `Malformed`."""
+    match decode_exact(body):
+        case [bytes() as salt, kind, *_] if len(salt) == SALT_BYTES and type(kind) is int:
+            if 0 <= kind <= _STATEMENT_KIND_MAX:
+                return kind
+    raise Malformed("a statement is [salt, kind, …]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,8 @@ class _Examination:
 
     def _sign_again(self, chain: Chain) -> None:
         """A signature that is missing: our own can be made again, it will be the same."""
+        if chain.lost:
+            return  # whatever is done now, the one above what is lost would not fit any more
         proved = max(chain.signed, default=0)
         if self._keys is None or node_of(chain.author) != self._keys.public:
             if proved < chain.seq:
@@ -247,8 +249,7 @@ class _Examination:
         losses = self.found.losses
         for chain in self.found.chains.values():
             for first, last in sorted(set(chain.lost)):
-                what = f"commit {first} is" if first == last else f"commits {first} to {last} are"
-                losses.append(f"{what} lost from {_name(chain)}")
+                losses.append(f"{named_range(first, last)} lost from {_name(chain)}")
         if self._altered[Table.HEADERS] and not any(chain.lost for chain in self.found.chains.values()):
             losses.append(f"{self._altered[Table.HEADERS]} headers were altered")
         stray = max(self._altered[Table.BODIES] - len(self.found.lost_bodies), 0) + self._strays
@@ -285,6 +286,11 @@ class _Bodies:
         while self._next is not None:
             key, self._next = self._next[0], self._advance()
             yield key
+
+
+def named_range(first: int, last: int) -> str:
+    """`commit 3 is`, or `commits 3 to 5 are`."""
+    return f"commit {first} is" if first == last else f"commits {first} to {last} are"
 
 
 def _name(chain: Chain) -> str:

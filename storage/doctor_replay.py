@@ -13,7 +13,7 @@ from protocol.document import Document
 from protocol.encoding import decode
 from protocol.errors import Malformed
 from protocol.ids import SPACE_ID_BYTES
-from protocol.integrate import Integrated, Refused, Waiting, integrate
+from protocol.integrate import Integrated, Refused, Waiting
 from storage.errors import StorageError
 from storage.kv import ReadTransaction, Table
 from storage.lmdb_kv import LmdbKeyValueStore, LmdbTransaction
@@ -57,13 +57,10 @@ def replay(real: Snapshot, scratch: Store, step: Callable[[], None]) -> None:
                 commit = real.log.commit(arrival.chain, arrival.seq)
                 if commit is None:
                     raise ReplayFailed(f"arrival {arrival.number} names a commit that is not there")
-                if commit.header.space == scratch.system:  # statements: no documents follow from them
-                    batch.keep(Integrated(commit, {}, []))
-                else:
-                    outcome = integrate(commit, batch, system=scratch.system)
-                    if not isinstance(outcome, Integrated):
-                        raise ReplayFailed(f"arrival {arrival.number} does not integrate: {_reason(outcome)}")
-                    batch.keep(outcome)
+                outcome = batch.integrate(commit)
+                if not isinstance(outcome, Integrated):
+                    raise ReplayFailed(f"arrival {arrival.number} does not integrate: {_reason(outcome)}")
+                batch.keep(outcome)
                 step()
 
 

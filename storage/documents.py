@@ -75,8 +75,6 @@ class DocumentReader:
             return
         prefix = _document_key(collection, id) + b"\0"
         for key, _ in self._transaction.scan(Table.HISTORY, prefix, after(prefix)):
-            if len(key) != len(prefix) + 10:
-                continue  # of an id that a peer has made from this one, a zero byte and more
             arrival = self._transaction.get(Table.ARRIVALS, key[-10:-2])
             if arrival is not None:
                 chain, seq = int.from_bytes(arrival[:4], "big"), int.from_bytes(arrival[4:12], "big")
@@ -116,5 +114,7 @@ class DocumentWriter(DocumentReader):
                 if prefix is None:
                     number = names.give_collection(transaction, space, entry.model)
                     prefix = prefixes[entry.model] = number.to_bytes(4, "big")
-                places.append((prefix + entry.id.encode() + arrival_key + entry.index.to_bytes(2, "big"), b""))
+                places.append(
+                    (prefix + entry.id.encode() + arrival_key + entry.index.to_bytes(2, "big"), b"")
+                )
         transaction.put_many(Table.HISTORY, places)

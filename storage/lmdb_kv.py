@@ -13,6 +13,8 @@ that nothing leads to any more.
 
 import errno
 import os
+import resource
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,11 +45,20 @@ def checksum(table: Table, key: bytes, value: bytes) -> bytes:
     return crc32(value, crc32(key, _SEEDS[table])).to_bytes(CHECKSUM_BYTES, "big")
 
 
+def _with_checksums(table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    seed = _SEEDS[table]  # as `checksum`, without a call for each pair
+    return [
+        (key, crc32(value, crc32(key, seed)).to_bytes(CHECKSUM_BYTES, "big") + value) for key, value in pairs
+    ]
+
+
 class _Handles(dict[Table, "lmdb._Database"]):
     """The open tables. One that is missing is told only to those who ask for it: a newer release may have moved it."""
 
     def __missing__(self, table: Table) -> "lmdb._Database":
-        raise StoreDamaged(f"the record has no table {table}: run `civicnode doctor`, or `civicnode restore` a backup")
+        raise StoreDamaged(
+            f"the record has no table {table}: run `civicnode doctor`, or `civicnode restore` a backup"
+        )
 
 
 class LmdbTransaction:
@@ -65,7 +76,9 @@ class LmdbTransaction:
     def __enter__(self) -> "LmdbTransaction":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._transaction.abort()
 
     def get(self, table: Table, key: bytes) -> bytes | None:
@@ -166,7 +179,7 @@ class LmdbTransaction:
 
     def put_many(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         self._forget_gap(table)
-        stored = [(key, checksum(table, key, value) + value) for key, value in pairs]
+        stored = _with_checksums(table, pairs)
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 cursor.putmulti(stored)
@@ -175,14 +188,16 @@ class LmdbTransaction:
 
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         self._forget_gap(table)
-        stored = [(key, checksum(table, key, value) + value) for key, value in pairs]
+        stored = _with_checksums(table, pairs)
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 _, added = cursor.putmulti(stored, append=True)
         except lmdb.Error as error:
             raise self._fail(error, *(key for key, _ in stored)) from error
         if added != len(stored):  # the engine skips what is out of order, in silence
-            self.failure = LocalMisuse(f"{len(stored) - added} keys appended to {table} are not above all others")
+            self.failure = LocalMisuse(
+                f"{len(stored) - added} keys appended to {table} are not above all others"
+            )
             raise self.failure
 
     def delete(self, table: Table, key: bytes) -> bool:
@@ -361,19 +376,33 @@ def _translated(error: "lmdb.Error", path: str) -> StorageError:
     if isinstance(error, lmdb.DiskError) or error.code in _FULL or _is_short_write(error, path):
         return StorageFull(f"no space left for {path}: free some, and writes resume by themselves")
     if isinstance(error, _DAMAGED):
-        return StoreDamaged(f"{path} is damaged ({error}): run `civicnode doctor`, or `civicnode restore` a backup")
+        return StoreDamaged(
+            f"{path} is damaged ({error}): run `civicnode doctor`, or `civicnode restore` a backup"
+        )
     if isinstance(error, lmdb.ReadonlyError):
-        return StorageError(f"{path} cannot be opened for writing ({error}): run the node as the owner of its data")
+        return StorageError(
+            f"{path} cannot be opened for writing ({error}): run the node as the owner of its data"
+        )
     if isinstance(error, lmdb.MemoryError):
         return StorageError(f"there is not enough address space for {path}: raise the process's limit")
     return StorageFailed(f"the disk failed at {path} ({error})")
 
 
 def _is_short_write(error: "lmdb.Error", path: str) -> bool:
+    """Whether a write stopped half way for want of room: the disk's, a quota's, or a limit of the process."""
     if error.code != errno.EIO:
         return False
+    directory = os.path.dirname(path) or "."
     try:
-        facts = os.statvfs(os.path.dirname(path) or ".")
-    except OSError:
-        return False
-    return facts.f_bavail * facts.f_frsize < _FULL_BELOW_BYTES
+        facts = os.statvfs(directory)
+        if facts.f_bavail * facts.f_frsize < _FULL_BELOW_BYTES:
+            return True
+        if os.stat(path).st_size + _FULL_BELOW_BYTES > resource.getrlimit(resource.RLIMIT_FSIZE)[0] >= 0:
+            return True
+        with tempfile.TemporaryFile(dir=directory) as probe:  # a quota shows in nothing but a write
+            probe.write(bytes(_FULL_BELOW_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as failure:
+        return failure.errno in _FULL
+    return False

@@ -43,7 +43,9 @@ class _Sorted:
             del self.keys[bisect_left(self.keys, key)]
 
     def range(self, start: bytes, stop: bytes | None) -> range:
-        return range(bisect_left(self.keys, start), len(self.keys) if stop is None else bisect_left(self.keys, stop))
+        return range(
+            bisect_left(self.keys, start), len(self.keys) if stop is None else bisect_left(self.keys, stop)
+        )
 
 
 class MemoryTransaction:

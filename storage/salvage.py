@@ -39,15 +39,16 @@ from protocol.ids import (
     node_of,
     space_id,
 )
-from protocol.integrate import Integrated, Known, Verdict, integrate
+from protocol.integrate import Integrated, Verdict
 from protocol.keys import KeyPair
 from protocol.limits import SIGNATURE_KEPT_EVERY
 from protocol.membership import Genesis, decode_genesis
+from storage.doctor_log import named_range
 from storage.keyfiles import flush_directory
 from storage.kv import ReadTransaction, Table, after
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.pages import records_on_pages
-from storage.store import Batch, Identity, Store
+from storage.store import Identity, Store
 
 _LOG = frozenset({Table.HEADERS, Table.SIGNATURES, Table.BODIES, Table.ARRIVALS, Table.VERDICTS, Table.META})
 _APPLICATIONS = b"applications"
@@ -80,8 +81,8 @@ def salvage(
 ) -> Salvaged:
     """Make a new record in place of the damaged one. The node goes on as a new author.
 
-    `keys` are the node's; what they have signed they can sign again. `seqs` are our highest seqs as the anchor
-    knows them. Raises `StorageError` or OSError; the record is then as it was.
+    `keys` are the node's; what they have signed they can sign again. `seqs` are our highest seqs as the
+    anchor knows them. Raises `StorageError` or OSError; the record is then as it was.
     """
     outcome = Salvaged()
     stage = Path(tempfile.mkdtemp(prefix="doctor-", dir=data_dir))
@@ -127,7 +128,7 @@ def _collect(record: Path, found: LmdbKeyValueStore) -> list[str]:
 
 
 def _genesis(transaction: ReadTransaction) -> Genesis | None:
-    """The statement with which the network began: the first body of some chain, in the space that it names."""
+    """The statement with which the network began: the first body of a chain in the space that it names."""
     for key, data in transaction.scan(Table.HEADERS, b"", None):
         body = transaction.get(Table.BODIES, key + b"\0\0") if key[4:] == (1).to_bytes(8, "big") else None
         if body is not None:
@@ -214,7 +215,9 @@ def _fill(
         while some := list(islice(places, _PER_WRITE)):
             with store.write() as batch:
                 for number, seq in some:
-                    if _keep(batch, store.system, _commit(transaction, chains[number], number, seq, keys)):
+                    done = batch.integrate(_commit(transaction, chains[number], number, seq, keys))
+                    if isinstance(done, Integrated):
+                        batch.keep(done)
                         saved[number] = seq
                     else:
                         later.append((number, seq))
@@ -228,7 +231,7 @@ def _fill(
         who = f"the chain of {node_of(chain.author).hex()[:8]} in space {chain.space.hex()[:8]}"
         outcome.notes.append(f"saved {saved[number]} commits of {who}")
         if saved[number] < seen:
-            outcome.losses.append(f"commits {saved[number] + 1} to {seen} of {who} are lost")
+            outcome.losses.append(f"{named_range(saved[number] + 1, seen)} lost from {who}")
 
 
 def _is_newest(chain: _Chain, chains: dict[int, _Chain]) -> bool:
@@ -263,19 +266,6 @@ def _commit(transaction: ReadTransaction, chain: _Chain, number: int, seq: int, 
     if signature is None and is_to_be_signed and node_of(chain.author) == keys.public:
         signature = sign_commit(keys, header, ()).signature  # the same as it was
     return make_commit(data, _bodies(transaction, key, header) or [], signature)
-
-
-def _keep(batch: Batch, system: SpaceId, commit: Commit) -> bool:
-    if commit.header.space == system:
-        head = batch.head(system, commit.header.author)
-        if (head.seq if head else 0) + 1 != commit.header.seq:
-            return False
-        batch.keep(Integrated(commit, {}, []))
-        return True
-    outcome = integrate(commit, batch, system=system)
-    if isinstance(outcome, Integrated):
-        batch.keep(outcome)
-    return isinstance(outcome, Integrated | Known)
 
 
 def _swap(record: Path, new: Path) -> Path:

@@ -134,7 +134,7 @@ class Frame:
         self._table: RouteTable[Mounted] = RouteTable()
         for route in routes:
             self._table.add(route.method, route.path, self._mount(route))
-        self._unknown = self._mount(Route("-", "-", _unknown, "", auth=Auth.NONE))
+        self._unknown = self._mount(Route("-", "-", _unknown, "", auth=Auth.OPTIONAL))
         self._served: Served | None = None
         self._hosts: frozenset[str] = frozenset()
         self._second = -1

@@ -5,13 +5,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.system.process import NodeProcess
 
-TASK = {
+TASK: dict[str, Any] = {
     "name": "Task",
     "fields": [
         {"name": "title", "type": "string", "required": True},

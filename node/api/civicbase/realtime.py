@@ -213,7 +213,7 @@ def routes(realtime: Realtime) -> list[Route]:
             auth=Auth.OPTIONAL,  # a message may authenticate instead
             token_in_query=True,
             rate="",  # sockets have limits of their own, and a client that comes back must get in
-            responses={101: None, 426: None},
+            responses={101: None},  # any other is an error
             tags=TAGS,
             description=_DESCRIPTION,
         )

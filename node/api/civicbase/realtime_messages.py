@@ -21,6 +21,7 @@ from protocol.ids import check_application_id, check_instance_id
 from protocol.integrate import Change
 
 MODEL_NAME_MAX_CHARS = 128  # twice what a name or an id of a model can have
+MODELS_MAX = 1_000  # in one message: as many subscriptions as a socket takes
 CURSOR_MAX_CHARS = 128
 TOKEN_MAX_CHARS = 8_000  # as the HTTP frame takes
 FAULTS_MAX = 100  # a refusal names so many faults at most, the first ones
@@ -180,8 +181,8 @@ _model = _text(MODEL_NAME_MAX_CHARS)
 
 
 def _models(where: str, value: Any) -> _Faults:
-    if not isinstance(value, list) or not value:
-        yield where, "Must be a list of at least one model"
+    if not isinstance(value, list) or not 1 <= len(value) <= MODELS_MAX:
+        yield where, f"Must be a list of 1 to {MODELS_MAX} models"
         return
     for position, name in enumerate(value):
         yield from _model(f"{where}[{position}]", name)

@@ -15,11 +15,13 @@ Every event names its `cursor` and the `previous` one of its subscription, so th
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from typing import Any, NamedTuple
 
 from node.api.civicbase.realtime_events import Event, Sources, Target, Watchers
 from node.api.civicbase.realtime_messages import (
+    FAULTS_MAX,
     Authenticate,
     Dialect,
     MessageRefused,
@@ -282,24 +284,25 @@ class Session:
                 request.dialect,
                 codes.pop() if len(codes) == 1 else "BAD_REQUEST",
                 messages.pop() if len(messages) == 1 else "Not all of these models can be watched",
-                {where: message for where, (_, message) in faults.items()},
+                {where: message for where, (_, message) in islice(faults.items(), FAULTS_MAX)},
             )
         return named
 
     def _unsubscribe(self, request: Unsubscribe, caller: Caller) -> None:
         """End what is meant by it. That nothing was is no fault: the client has what it wants."""
         dialect = request.dialect
+        models = None if request.models is None else frozenset(request.models)
         for target in list(self._targets):
             subscription = self._targets[target].get(dialect)
             if subscription is None or (request.instance is not None and target[1] != request.instance):
                 continue
-            named, models = subscription.named[target], request.models
+            named = subscription.named[target]
             if models is None or self._is_meant(target[0], named, models, caller):
                 self._drop(target, dialect, caller.application)
         about = names_of(dialect, request.models, request.instance) if request.models is not None else {}
         self.outbox.put(reply(dialect, "unsubscribed", about))
 
-    def _is_meant(self, model_id: str, named: str, models: Sequence[str], caller: Caller) -> bool:
+    def _is_meant(self, model_id: str, named: str, models: frozenset[str], caller: Caller) -> bool:
         if named in models or model_id in models:
             return True
         try:

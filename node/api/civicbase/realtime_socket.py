@@ -7,7 +7,7 @@ one that takes less than is written falls behind and is served from the record, 
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from logging import Logger
 from typing import Any, Protocol
 
@@ -297,7 +297,7 @@ class Connection:
                     newest = feed.newest
                     try:
                         async with self._realtime.readers:
-                            entries = await asyncio.to_thread(feed.since, after, limit=READ_ENTRIES)
+                            entries = await asyncio.to_thread(_read, feed, after)
                     except CursorTooOld:
                         session.resync()
                         continue
@@ -329,6 +329,12 @@ def _forget_outcome(task: "asyncio.Task[object]") -> None:
     """The connection was lost meanwhile, which `receive` finds out as well."""
     if not task.cancelled():
         task.exception()
+
+
+def _read(feed: RealtimeFeed, after: Position) -> list[FeedEntry]:
+    """Entries after a position, without the values they set: a client may take its time, and holds little."""
+    entries = feed.since(after, limit=READ_ENTRIES)[:READ_ENTRIES]  # a commit may be far longer
+    return [replace(entry, changed=dict.fromkeys(entry.changed)) for entry in entries]
 
 
 def _framed(frames: Sequence[Frame]) -> bytes:

@@ -85,8 +85,8 @@ def test_every_fault_is_named_at_once() -> None:
     [
         ({"action": "subscribe"}, {"model": "This field is required"}),
         ({"type": "subscribe"}, {"models": "This field is required"}),
-        ({"type": "subscribe", "models": []}, {"models": "Must be a list of at least one model"}),
-        ({"type": "subscribe", "models": "Task"}, {"models": "Must be a list of at least one model"}),
+        ({"type": "subscribe", "models": []}, {"models": "Must be a list of 1 to 1000 models"}),
+        ({"type": "subscribe", "models": "Task"}, {"models": "Must be a list of 1 to 1000 models"}),
         (
             {"type": "subscribe", "models": ["A"], "events": []},
             {"events": "Must be a list of at least one event"},
