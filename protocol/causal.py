@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from protocol.commit import Commit, Run
+from protocol.commit import Commit
 from protocol.exchange import ChainKey
 from protocol.ids import SpaceId
+from protocol.window import Run
 
 
 @dataclass(frozen=True, slots=True)

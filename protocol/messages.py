@@ -45,7 +45,7 @@ from protocol.ids import (
     check_application_id,
 )
 from protocol.keys import SIGNATURE_BYTES
-from protocol.limits import COMMIT_SIZE_MAX_BYTES, WINDOW_SIZE_MAX_BYTES
+from protocol.limits import COMMIT_SIZE_MAX_BYTES, RUN_SKELETON_MAX_BYTES
 
 NONCE_BYTES = 32
 MAC_BYTES = 32
@@ -55,8 +55,8 @@ SPACES_MAX = 1_024  # that two peers share; applications of one device are a few
 EPOCH_SIZE_MAX = 32
 ERROR_TEXT_MAX = 200
 VERSION_MAX = (1 << 16) - 1
-# A window that carries one commit of the largest size, with its header.
-WINDOW_MESSAGE_MAX_BYTES = COMMIT_SIZE_MAX_BYTES + WINDOW_SIZE_MAX_BYTES
+# A window that carries one commit of the largest size, and what `packing` puts before it.
+WINDOW_MESSAGE_MAX_BYTES = COMMIT_SIZE_MAX_BYTES + 2 * RUN_SKELETON_MAX_BYTES + (64 << 10)
 _U63 = 1 << 63
 _SPACE_BYTES = 80  # of a space name of the largest length with its head
 _HEAD_BYTES = 72  # of one head

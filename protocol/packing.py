@@ -5,7 +5,7 @@ where to look for repetition: authors in deps and dots, users, models and names 
 fields, all of them CBOR strings. A record of ten fields shrinks by a third; it is
 no compression of values.
 
-    packed  [[string …], data]; with no strings, data is the window itself
+    packed  [data, string …]; with no strings, data is the window itself
     data    the window, where 0xFF and a code stand for the string of that code, and 0xFF 0x00 for 0xFF
 
 Strings are whole CBOR strings, with their heads, so they begin with 0x40 to 0x7B;
@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from protocol.commit import Run, decode_window, encode_window
-from protocol.encoding import decode, decode_exact, encode
+from protocol.encoding import decode, decode_strings, encode
 from protocol.errors import Malformed, TooLarge
 from protocol.messages import WINDOW_MESSAGE_MAX_BYTES
+from protocol.window import Run, decode_window, encode_window
 
 _MARK = b"\xff"
 _CODES = (*range(0x01, 0x40), *range(0x80, 0xFF))
@@ -47,7 +47,7 @@ def pack_window(runs: Sequence[Run]) -> bytes:
             data = shorter
     if len(data) >= len(window) or data.count(_MARK) > MARKS_MAX:
         used, data = [], window
-    return encode([used, data])
+    return encode([data, *used])
 
 
 def unpack_window(packed: bytes) -> list[Run]:
@@ -57,17 +57,13 @@ def unpack_window(packed: bytes) -> list[Run]:
 
 def unpack(packed: bytes) -> bytes:
     """The window as it was encoded. Raises `Malformed` or `TooLarge`."""
-    match decode_exact(packed):
-        case [list() as strings, bytes() as data]:
+    match decode_strings(packed, count_max=1 + STRINGS_MAX):
+        case [data]:
+            return data
+        case [data, *strings] if all(len(string) <= STRING_SIZE_MAX_BYTES for string in strings):
             pass
         case _:
-            raise Malformed("a packed window is [strings, data]")
-    if not strings:
-        return data
-    if len(strings) > STRINGS_MAX or any(
-        type(s) is not bytes or len(s) > STRING_SIZE_MAX_BYTES for s in strings
-    ):
-        raise Malformed("too many strings, or one that is none or too long")
+            raise Malformed("a packed window is [data, string …]")
     marks = data.count(_MARK)
     if marks > MARKS_MAX:
         raise TooLarge("marks in a window", size=marks, size_max=MARKS_MAX)

@@ -11,7 +11,7 @@ each of them counts as an author of the network.
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from itertools import count
@@ -36,7 +36,7 @@ from protocol.exchange import (
 )
 from protocol.frames import HEADER_BYTES
 from protocol.handshake import Handshake, HandshakeFailed, Local, Peer, Side
-from protocol.ids import INCARNATION_BYTES, Author, author_of, sortable_id
+from protocol.ids import INCARNATION_BYTES, Author, author_of, builtin_model_id, sortable_id
 from protocol.keys import KeyPair
 from protocol.schema import Model, parse_definition
 from protocol.session import SyncSession
@@ -63,6 +63,13 @@ TASK = {
 }
 
 
+def model_of(definition: dict[str, Any]) -> Model:
+    """A model that every node has from the start, as the program's own are: its definition need not cross."""
+    parsed = parse_definition(definition, application=APPLICATION)
+    name = "$" + parsed.name.lower()
+    return replace(parsed, id=builtin_model_id(APPLICATION, name), name=name)
+
+
 class World:
     """Virtual time, and the chance of one seed."""
 
@@ -75,7 +82,7 @@ class World:
         keys = self.chance("keys")
         self.node_keys = KeyPair.from_seed(keys.randbytes(32))
         self.network_keys = KeyPair.from_seed(keys.randbytes(32))
-        self.model: Model = parse_definition(TASK, application=APPLICATION)
+        self.model = model_of(TASK)
         self.nodes: list[Node] = []
         self.links: list[Link] = []
 

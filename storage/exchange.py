@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from protocol.causal import causal_order
-from protocol.commit import DEP_HASH_BYTES, Commit, Run
+from protocol.commit import DEP_HASH_BYTES, Commit
 from protocol.errors import ProtocolError
 from protocol.exchange import (
     EVERYTHING,
@@ -40,6 +40,7 @@ from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, 
 from protocol.messages import SpaceRoot, SpaceTips, Tip
 from protocol.packing import unpack_window
 from protocol.roots import HeadTree, root_over
+from protocol.window import Run
 from storage.integrator import FeedEntry
 from storage.names import Chain
 from storage.runs import RunReader, WaitingRoom, ends_to_keep, key_of
@@ -232,9 +233,7 @@ class Exchange:
         self._meet(heard[space] for space in spaces - ours.keys())
         tips = tuple((key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
         ready, kept = self._plan([*self._waiting.runs.values(), *runs])
-        self._keep_waiting(
-            {**self._waiting.runs, **kept}
-        )  # before any beginning is integrated
+        self._keep_waiting({**self._waiting.runs, **kept})  # before any beginning is integrated
         taken = self._take(ready, runs, now_ms)
         kept = {key: run for key, run in kept.items() if key not in taken.left}
         self._keep_waiting(kept)

@@ -15,19 +15,17 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from protocol.body import HASH_BYTES
-from protocol.commit import Commit, Run, decode_run
+from protocol.commit import Commit
 from protocol.exchange import ChainKey, LoadRuns, RunsLoaded
 from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
-from protocol.limits import WINDOW_SIZE_MAX_BYTES
-from protocol.messages import WINDOW_MESSAGE_MAX_BYTES
+from protocol.limits import RUN_BODIES_MAX, RUN_COMMITS_MAX, RUN_SKELETON_MAX_BYTES, WINDOW_SIZE_MAX_BYTES
 from protocol.packing import pack_window
+from protocol.window import Run, decode_run
 from storage.names import Names
 from storage.store import Batch, Snapshot
 
 WAITING_SIZE_MAX_BYTES = 16 << 20  # four windows; what does not fit is asked for again
-_RUN_COMMITS_MAX = 4_096  # each costs the receiver 20 µs before the one signature can be checked
-_RUN_HEADS_MAX_BYTES = 1 << 20  # decoded they take many times as much memory
-_WINDOW_FRAME_BYTES = 1_024  # of a window with one run
+_RUN_FRAME_BYTES = 256  # of a run and its skeleton, beside commits
 _WAITING = "sync waiting"
 
 
@@ -38,30 +36,42 @@ def key_of(commit: Commit) -> ChainKey:
 
 @dataclass(slots=True)
 class Stretch:
-    """Consecutive commits of one chain, and what they take in a run."""
+    """Consecutive commits of one chain, and what they take in a run; rather more than they do than less."""
 
     commits: list[Commit] = field(default_factory=list)
     size_bytes: int = 0
-    head_bytes: int = 0  # of that, all but the bodies
+    skeleton_bytes: int = _RUN_FRAME_BYTES  # of that, all but the bodies
+    bodies: int = 0
 
     def add(self, commit: Commit) -> None:
         self.commits.append(commit)
         present = [len(body) for body in commit.bodies if body is not None]
         heads = len(commit.header_bytes) - (HASH_BYTES + 1) * len(present)  # the hashes of those are not sent
-        self.head_bytes += heads
+        self.skeleton_bytes += heads
         self.size_bytes += heads + sum(present) + 5 * len(present)
-
-    def takes(self, other: "Stretch") -> bool:
-        """Whether one run may hold both."""
-        return not self.commits or (
-            len(self.commits) + len(other.commits) <= _RUN_COMMITS_MAX
-            and self.head_bytes + other.head_bytes <= _RUN_HEADS_MAX_BYTES
-        )
+        self.bodies += len(present)
 
     def extend(self, other: "Stretch") -> None:
-        self.commits += other.commits
-        self.size_bytes += other.size_bytes
-        self.head_bytes += other.head_bytes
+        for commit in other.commits:
+            self.add(commit)
+
+    @property
+    def fits_a_run(self) -> bool:
+        """Whether a peer would take these commits in one run and window."""
+        if self.skeleton_bytes > RUN_SKELETON_MAX_BYTES or self.bodies > RUN_BODIES_MAX:
+            return False
+        if len(self.commits) == 1:
+            return True  # travels alone, however large
+        return len(self.commits) <= RUN_COMMITS_MAX and self.size_bytes <= WINDOW_SIZE_MAX_BYTES
+
+    def fits_with(self, other: "Stretch") -> bool:
+        """Whether both together would fit."""
+        return not self.commits or (
+            self.skeleton_bytes + other.skeleton_bytes <= RUN_SKELETON_MAX_BYTES
+            and self.bodies + other.bodies <= RUN_BODIES_MAX
+            and len(self.commits) + len(other.commits) <= RUN_COMMITS_MAX
+            and self.size_bytes + other.size_bytes <= WINDOW_SIZE_MAX_BYTES
+        )
 
 
 # -- what waits ----------------------------------------------------------------------------------------
@@ -128,6 +138,8 @@ def _joined(by_seq: dict[int, Commit], after_seq: int) -> Stretch:
             break  # a fork: it shows when the first of both is integrated
         pending.add(commit)
         if commit.signature is not None:
+            if not whole.fits_with(pending):
+                break
             whole.extend(pending)
             pending = Stretch()
         seq, previous = seq + 1, commit.hash
@@ -163,10 +175,10 @@ class RunReader:
             if stretch is None:
                 exhausted.add(key)
                 continue
-            if runs and size + stretch.size_bytes > WINDOW_SIZE_MAX_BYTES:
+            if runs and size + stretch.size_bytes + len(runs) * _RUN_FRAME_BYTES > WINDOW_SIZE_MAX_BYTES:
                 break
             run = runs.setdefault(key, Stretch())
-            if not run.takes(stretch):
+            if not run.fits_with(stretch):
                 continue  # this chain goes on in the next window
             run.extend(stretch)
             size += stretch.size_bytes
@@ -194,7 +206,7 @@ class RunReader:
         stretch = Stretch()
         for commit in self._commits(key, after_seq):
             stretch.add(commit)
-            if stretch.size_bytes > WINDOW_MESSAGE_MAX_BYTES - _WINDOW_FRAME_BYTES:
+            if not stretch.fits_a_run:
                 return None
             if commit.signature is not None:
                 return stretch

@@ -16,8 +16,8 @@ from protocol.frames import FrameReader
 from protocol.ids import INCARNATION_BYTES, Author, author_of
 from protocol.keys import KeyPair
 from protocol.messages import Message, decode_message, message_size_max
-from protocol.schema import parse_definition
 from protocol.session import SyncSession
+from simulations.harness import model_of
 from storage.catalog import Catalog
 from storage.exchange import Exchange, one_by_one
 from storage.integrator import Integrator
@@ -28,9 +28,8 @@ from storage.store import Identity, Store
 NOW_MS = 1_700_000_000_000
 KEYS = KeyPair.from_seed(b"k" * 32)
 NETWORK_KEYS = KeyPair.from_seed(b"w" * 32)
-TASK = parse_definition(
-    {"name": "Task", "fields": [{"name": "title", "type": "string"}, {"name": "rank", "type": "integer"}]},
-    application="default",
+TASK = model_of(
+    {"name": "Task", "fields": [{"name": "title", "type": "string"}, {"name": "rank", "type": "integer"}]}
 )
 
 

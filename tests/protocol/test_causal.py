@@ -4,10 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.causal import causal_order
-from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, Run, sign_commit
+from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, sign_commit
 from protocol.exchange import ChainKey
 from protocol.ids import Author, SpaceId, author_of
 from protocol.keys import KeyPair
+from protocol.window import Run
 
 KEYS = KeyPair.from_seed(b"k" * 32)
 SPACE, SYSTEM = SpaceId(b"s" * 16), SpaceId(b"S" * 16)

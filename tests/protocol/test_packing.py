@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.body import body_hash
-from protocol.commit import NO_PREVIOUS, Commit, Header, Run, encode_window, sign_commit
+from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.encoding import encode
 from protocol.errors import Malformed, ProtocolError, TooLarge
 from protocol.ids import SpaceId, author_of
 from protocol.keys import KeyPair
 from protocol.packing import MARKS_MAX, UNPACKED_SIZE_MAX_BYTES, pack_window, unpack, unpack_window
+from protocol.window import Run, encode_window
 
 KEYS = KeyPair.from_seed(b"k" * 32)
 
@@ -76,7 +77,7 @@ def test_the_same_runs_are_packed_the_same() -> None:
     assert pack_window([chain(records(30))]) == pack_window([chain(records(30))])
 
 
-packings = st.tuples(st.lists(st.binary(max_size=8)), st.binary(max_size=40)).map(list).map(encode)
+packings = st.lists(st.binary(max_size=40), max_size=5).map(encode)
 
 
 @given(data=st.one_of(st.binary(max_size=40), packings))
@@ -91,15 +92,14 @@ def test_any_bytes_give_a_window_or_a_fault(data: bytes) -> None:
 @pytest.mark.parametrize(
     "parts",
     [
-        [[b"a"], b"\xff"],
-        [[b"a"], b"\xff\x02"],
-        [[b"a"], b"\xff\x40"],
-        [[b"a"], b"\xff\xff"],
-        [["a"], b""],
-        [[b"x" * 300], b""],
-        [[b"x"] * 200, b""],
-        [[], b"x", 0],
-        [b"x", []],
+        [b"\xff", b"a"],
+        [b"\xff\x02", b"a"],
+        [b"\xff\x40", b"a"],
+        [b"\xff\xff", b"a"],
+        [b"", "a"],
+        [b"", b"x" * 300],
+        [],
+        [0, b"x"],
     ],
 )
 def test_packing_that_makes_no_sense_is_refused(parts: list[object]) -> None:
@@ -109,6 +109,6 @@ def test_packing_that_makes_no_sense_is_refused(parts: list[object]) -> None:
 
 def test_little_that_would_become_much_is_refused_before_it_does() -> None:
     with pytest.raises(TooLarge):
-        unpack(encode([[b"x" * 256], b"\xff\x01" * (UNPACKED_SIZE_MAX_BYTES // 256 + 1)]))
+        unpack(encode([b"\xff\x01" * (UNPACKED_SIZE_MAX_BYTES // 256 + 1), b"x" * 256]))
     with pytest.raises(TooLarge):
-        unpack(encode([[b"x"], b"\xff\x01" * (MARKS_MAX + 1)]))
+        unpack(encode([b"\xff\x01" * (MARKS_MAX + 1), b"x"]))

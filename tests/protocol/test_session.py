@@ -6,7 +6,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from protocol.commit import decode_run
 from protocol.encoding import encode
 from protocol.errors import LocalMisuse
 from protocol.exchange import (
@@ -47,6 +46,7 @@ from protocol.messages import (
     encode_message,
 )
 from protocol.session import IDLE_AFTER_MS, PING_EVERY_MS, ROOT_EVERY_MS
+from protocol.window import decode_run
 from storage.kv import Table
 from storage.memory_kv import MemoryKeyValueStore
 from tests.protocol.dialogue import NOW_MS, Dialogue, Record, Side, pair, session
@@ -306,7 +306,7 @@ def test_a_fork_of_another_is_found_by_both_and_the_rest_still_converges() -> No
     third.put("more", title="told to the second")
     Dialogue(third, second).run()
     first.put("honest", application="other", title="of the first")
-    second.put("honest too", application="other", title="of the second")
+    second.put("honest-too", application="other", title="of the second")
     talk = Dialogue(first, second).run()
     for side in (talk.caller, talk.answerer):
         (fork,) = [event for event in side.events if isinstance(event, ForkFound)]
@@ -378,7 +378,7 @@ def test_words_in_the_wrong_place_end_it() -> None:
 
 
 def test_a_window_that_breaks_a_rule_ends_it() -> None:
-    assert "CBOR" in faults_after(in_sync_side(), Window(b"\xff"))
+    assert "byte strings" in faults_after(in_sync_side(), Window(b"\xff"))
 
 
 def test_more_windows_than_credits_end_it() -> None:
@@ -423,7 +423,7 @@ def test_a_peer_without_credits_gets_nothing_more() -> None:
     side = in_sync_side()
     before = kinds(side).count("Window")
     side.take(side.session.receive(framed(Ack(before, 0)), 0))
-    side.record.put("kept back", title="x")
+    side.record.put("kept-back", title="x")
     side.take(side.give(Arrived(side.record.exchange.position)))
     assert kinds(side).count("Window") == before
     side.take(side.session.receive(framed(Ack(before, 1)), 0))

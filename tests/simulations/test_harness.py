@@ -11,9 +11,8 @@ from cli.bench.records import canonical_bytes, definition, records
 from protocol.exchange import Ended, InSync, RolledBack
 from protocol.handshake import Side
 from protocol.ids import sortable_id
-from protocol.schema import parse_definition
 from simulations.faults import Run
-from simulations.harness import APPLICATION, START_MS, Node, World
+from simulations.harness import START_MS, Node, World, model_of
 
 ROOT = Path(__file__).parent.parent.parent
 SETTLE_MS = 60_000
@@ -214,7 +213,7 @@ def test_an_in_sync_check_is_one_round_trip_of_a_hundred_bytes_at_most() -> None
 
 def test_catching_up_takes_less_than_1_4_times_the_records_in_canonical_cbor() -> None:
     world = World(9)
-    world.model = parse_definition(definition(), application=APPLICATION)
+    world.model = model_of(definition())
     first, empty = world.node(), world.node()
     random, written = Random(9), list(records(2_000))
     for values in written:
@@ -228,7 +227,7 @@ def test_catching_up_takes_less_than_1_4_times_the_records_in_canonical_cbor() -
 
 def test_catching_up_on_authors_who_wrote_in_turn_takes_no_more() -> None:
     world = World(10)
-    world.model = parse_definition(definition(), application=APPLICATION)
+    world.model = model_of(definition())
     nodes = [world.node() for _ in range(3)]
     for caller, answerer in ((0, 1), (1, 2), (2, 0)):
         world.link(nodes[caller], nodes[answerer], latency_ms=(1, 2), effect_ms=(0, 0)).open()

@@ -1,6 +1,6 @@
 """What sync asks of the record: roots, heads, runs, and a place for commits that came before their causes."""
 
-from protocol.commit import DEP_HASH_BYTES, Commit, Run
+from protocol.commit import DEP_HASH_BYTES, Commit
 from protocol.exchange import (
     EVERYTHING,
     ArrivalsLoaded,
@@ -22,6 +22,7 @@ from protocol.limits import SIGNATURE_KEPT_EVERY
 from protocol.messages import SpaceTips, Tip
 from protocol.packing import pack_window, unpack_window
 from protocol.roots import root_over
+from protocol.window import Run
 from tests.protocol.dialogue import NOW_MS, Dialogue, Record, pair
 
 DEFAULT = "app/default"
