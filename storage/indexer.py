@@ -209,11 +209,13 @@ class Indexer:
         try:
             rows: list[tuple[Model, Row]] = []
             deletes: list[tuple[str, str]] = []
-            for finished, _ in done:
-                space = finished.commit.header.space
-                for (model_id, id), document in finished.documents.items():
-                    record = records.get((model_id, id))
-                    self._sort_in(space, model_id, id, record or document, rows, deletes)
+            latest = {
+                key: (finished.commit.header.space, document)
+                for finished, _ in done  # several of them may have changed a document
+                for key, document in finished.documents.items()
+            }
+            for key, (space, document) in latest.items():
+                self._sort_in(space, *key, records.get(key) or document, rows, deletes)
             is_up_to_date = failure is None and not self.is_stale
             self._index.apply(rows, deletes, upto if is_up_to_date else self._held_position(self._index))
             if failure is None:

@@ -27,6 +27,7 @@ from storage.errors import (
     IndexDamaged,
     IndexUnavailable,
     NotUnique,
+    StorageFull,
     UnknownDocument,
     UnknownModel,
     VersionMismatch,
@@ -177,7 +178,10 @@ class Integrator:
         return written
 
     def _salts(self, changes: Sequence[AnyChange]) -> Iterator[bytes]:
-        """A salt for each edit, drawn all at once: asking the system for each costs a microsecond more."""
+        """A salt for each edit, drawn all at once: asking the system for each costs a microsecond more.
+
+        Those that are planned a second time get theirs one by one.
+        """
         count = sum(len(change.edits) for change in changes if isinstance(change, DocumentChange))
         drawn = self._random_bytes(SALT_BYTES * count)
         for n in range(0, len(drawn), SALT_BYTES):
@@ -350,6 +354,8 @@ class Integrator:
         if self._store.space(application) not in self._applications:
             return None  # nothing was ever stored there
         if self._index is None or self.indexer.is_stale_for(edit.model.id):
+            if isinstance(self.indexer.failure, StorageFull):
+                raise StorageFull(str(self.indexer.failure))
             raise IndexUnavailable("the query index is being rebuilt: ask again shortly")
         try:
             return self._index.find_unique_together(edit.model, names, values, except_id=edit.id)

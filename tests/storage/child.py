@@ -96,9 +96,9 @@ def _flip(directory: Path, times: int, seed: int) -> None:
     """
     from lmdb import verify as verifier
 
-    def faults(at: Path) -> list[str]:
+    def faults(directory: Path) -> list[str]:
         try:
-            return [str(fault) for fault in verifier.verify(str(at), subdir=True)]
+            return [str(fault) for fault in verifier.verify(str(directory), subdir=True)]  # type: ignore[no-untyped-call]
         except verifier.VerifyError as error:
             return [str(error)]
 

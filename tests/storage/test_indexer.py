@@ -13,7 +13,7 @@ from storage import indexer
 from storage.errors import IndexDamaged, StorageFull
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.indexer import row_of
+from storage.indexer import SLICE, row_of
 from tests.storage.kit import TASK, Site, create, delete, failure, is_stale, update
 
 
@@ -213,6 +213,32 @@ def test_a_crash_while_a_changed_model_is_read_is_made_up_for(
     with restarted(site) as again:
         again.catch_up()
         assert is_true_to_the_record(again)
+
+
+def test_a_changed_model_of_few_documents_is_read_again_before_the_change_is_answered(
+    site: Site, model: Model
+) -> None:
+    site.change(*(create(model, f"t{number}", title="x") for number in range(SLICE - 1)))
+    definitions = site.catalog.find("default", "$model")
+    assert definitions is not None
+    site.put(definitions, model.id, {"field:place": {"name": "place", "type": "string", "default": "here"}})
+    assert not is_stale(site)
+    assert len(site.indexed(model)) == SLICE - 1
+    assert is_true_to_the_record(site)
+
+
+def test_a_model_that_is_read_again_holds_up_no_other(site: Site, model: Model) -> None:
+    other = site.define({**TASK, "name": "Other"})
+    site.change(*(create(model, f"t{number}", title="x") for number in range(SLICE + 10)))
+    definitions = site.catalog.find("default", "$model")
+    assert definitions is not None
+    site.put(definitions, model.id, {"field:place": {"name": "place", "type": "string", "default": "here"}})
+    indexer = site.integrator.indexer
+    assert (indexer.is_stale_for(model.id), indexer.is_stale_for(other.id)) == (True, False)
+    site.create(other, "a", title="x")
+    assert site.indexed(other) == {"a"}
+    site.catch_up()
+    assert is_true_to_the_record(site)
 
 
 def test_what_a_failing_index_missed_is_read_once_there_is_room(

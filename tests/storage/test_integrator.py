@@ -153,7 +153,7 @@ def test_a_guard_sees_the_record_as_it_stands_and_may_refuse(site: Site, model: 
 def test_values_that_were_checked_against_an_older_definition_are_not_stored(
     site: Site, model: Model
 ) -> None:
-    wider = site.define({**TASK, "fields": [*TASK["fields"], {"name": "place", "type": "string"}]})  # type: ignore[misc]
+    wider = site.define({**TASK, "fields": [*TASK["fields"], {"name": "place", "type": "string"}]})
     with pytest.raises(IndexUnavailable, match="has just changed: ask again"):
         site.create(model, "a", title="x")
     site.create(wider, "a", title="x", place="here")
@@ -270,6 +270,41 @@ def test_large_documents_are_spread_over_commits(site: Site, model: Model) -> No
     with pytest.raises(TooLarge):
         site.create(model, "huge", title=text, email=text, extra=[text])
     assert len(site.indexed(model)) == 40
+
+
+def test_what_does_not_fit_into_the_commit_any_more_begins_another(site: Site, model: Model) -> None:
+    large = "x" * 900_000
+    before = len(site.commits())
+    changes = [one(create(model, f"t{number}", title="x", extra=large)) for number in range(40)]
+    written = site.group(*changes, one(update(model, "t0", title="y")), one(delete(model, "t1")))
+    assert [type(result) for result in written.results] == [list] * 42
+    assert len(site.commits()) - before == 3  # of at most 16 MiB
+    assert [(e.id, e.change) for e in written.entries[-2:]] == [
+        ("t0", Change.UPDATED),
+        ("t1", Change.DELETED),
+    ]
+    assert site.indexed(model) == {f"t{number}" for number in range(40)} - {"t1"}
+    found = site.values(model, "t0")
+    assert found is not None and found["title"] == "y"
+
+
+def test_one_change_is_never_parted_over_two_commits(site: Site, model: Model) -> None:
+    first, second = (
+        [create(model, f"{name}{number}", title="x") for number in range(6_000)] for name in "ab"
+    )
+    before = len(site.commits())
+    written = site.group(one(*first), one(*second))
+    assert [len(result) for result in written.results] == [6_000, 6_000]
+    assert [len(commit.bodies) for commit in site.commits()[before:]] == [6_000, 6_000]
+
+
+def test_a_unique_value_is_taken_across_the_commits_of_a_group(site: Site) -> None:
+    model = site.define({"name": "Coin", "fields": [
+        {"name": "code", "type": "string", "unique": True}, {"name": "extra", "type": "string"}]})  # fmt: skip
+    large = "x" * 900_000
+    changes = [one(create(model, f"t{number}", code=f"{number % 20}", extra=large)) for number in range(40)]
+    results = site.group(*changes).results
+    assert [type(result) for result in results] == [list] * 20 + [NotUnique] * 20
 
 
 # -- records of this device --------------------------------------------------------------------------------

@@ -91,3 +91,16 @@ def test_while_a_long_model_is_read_again_the_others_answer(node: NodeProcess) -
         done.set()
         reader.join()
     assert set(seen) == {200}
+
+
+def test_what_one_user_deleted_no_other_creates_again_in_its_name(node: NodeProcess) -> None:
+    before, after = _user(node, "before"), _user(node, "after")
+    assert _define(node, "notes", before, permissions={"read": "owner"}) == 201
+    document = {"id": "n1", "text": "x"}
+    assert node.ask("POST", "/v1/data/notes", document, token=before).status == 201
+    assert node.ask("DELETE", "/v1/data/notes/n1", token=before).status == 204
+    operation = {"method": "POST", "path": "/data/notes", "body": document}
+    assert node.ask("POST", "/v1/data/notes", document, token=after).status == 409
+    assert node.ask("POST", "/v1/batch", {"operations": [operation]}, token=after).status != 200
+    assert node.ask("POST", "/v1/data/notes", document, token=before).status == 201
+    assert node.ask("GET", "/v1/data/notes/n1", token=before).status == 200
