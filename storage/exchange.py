@@ -102,7 +102,10 @@ class Exchange:
                 return self._integrate(effect, now_ms)
 
     def keep_cursor(self, peer: Author, epoch: str, position: int) -> None:
-        """All that the peer's record held up to this arrival is here. Durable when it returns."""
+        """All that the peer's record held up to this arrival is here. Durable when it returns.
+
+        An older cursor costs an offer of what has arrived since, so a live link need not keep every one.
+        """
         with self._store.write() as batch:
             batch.local.put(_CURSOR, peer.hex(), {"epoch": epoch, "position": position})
 
