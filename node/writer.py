@@ -27,6 +27,7 @@ from storage.integrator import AnyChange, FeedEntry, Integrator, Written
 GROUP_EDITS_MAX = 256  # so that an import lets interactive writes in between
 PENDING_MAX = 20_000  # changes waiting; above it the API answers 503
 GROUP_WAIT_S = 0.002  # longer than a dozen requests take to be read, shorter than a flush of a real disk
+ALONE = 1.2  # writers at a time, smoothed: with fewer, a change does not wait for others even one turn of the loop
 _IDLE_S = 0.05
 
 
@@ -96,7 +97,10 @@ class Writer:
             self._oldest_at = self._loop.time()
         self._pending.append((change, len(change.edits) if isinstance(change, DocumentChange) else 1, future))
         if self._writing is None and self._timer is None:
-            self._timer = self._loop.call_soon(self._consider)
+            if self._writers < ALONE:
+                self._hand_over()
+            else:
+                self._timer = self._loop.call_soon(self._consider)
         return future
 
     def _consider(self) -> None:

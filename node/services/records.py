@@ -34,6 +34,18 @@ _DEFINITIONS = f"{MODEL}_"  # the ids of the collections of definitions begin so
 _EMPTY: dict[FieldType, Any] = {FieldType.SET: [], FieldType.COUNTER: 0}
 
 
+LONG_SHAPES_MAX = 1_000
+LONG_SKIPS = 64
+_Shape = tuple[str, str, str, tuple[tuple[str, str], ...]]
+
+
+def _shape(model: Model, query: Query) -> _Shape:
+    """What queries have in common that take about as long: all but the values asked for."""
+    conditions = () if query.filter is None else query.filter.groups
+    asked = tuple((condition.field, condition.op.value) for group in conditions for condition in group)
+    return model.application, model.id, query.sort, asked
+
+
 class Rendered(NamedTuple):
     """A document as JSON, with what the API needs to know without parsing it."""
 
@@ -92,6 +104,9 @@ class Records:
         self._cache: OrderedDict[tuple[str, str, str], Rendered] = OrderedDict()
         self._cache_bytes = 0
         self._encoder = msgspec.json.Encoder()
+        self._long_shapes: dict[
+            _Shape, int
+        ] = {}  # queries like these were long: how often not to try them briefly
         self._is_index_stale = is_index_stale
 
     def close(self) -> None:
@@ -214,8 +229,17 @@ class Records:
         self._raise_if_stale(model)
         if not self._catalog.knows(model.application):
             return Page([], 0, None)
-        page = self._index.query_briefly(model, query)
-        return page if page is not None else await self._in_pool(self._index.query, model, query)
+        shape = _shape(model, query)
+        skips = self._long_shapes.get(shape, 0)
+        if not skips:
+            page = self._index.query_briefly(model, query)
+            if page is not None:
+                return page
+            if len(self._long_shapes) >= LONG_SHAPES_MAX:
+                self._long_shapes.clear()
+        self._long_shapes[shape] = (skips or LONG_SKIPS) - 1
+        found: Page = await self._in_pool(self._index.query, model, query)
+        return found
 
     def _raise_if_stale(self, model: Model | None) -> None:
         if self._is_index_stale(None if model is None else model.id):
