@@ -13,11 +13,13 @@ from protocol.encoding import decode, encode
 from protocol.errors import ProtocolError
 from protocol.ids import Author, SpaceId
 from protocol.integrate import Change, Entry, Head, Integrated, Verdict
-from protocol.limits import SIGNATURE_KEPT_EVERY
+from protocol.limits import RUN_SKELETON_MAX_BYTES, SIGNATURE_KEPT_EVERY
 from storage.errors import StoreDamaged
 from storage.kv import ReadTransaction, Table, WriteTransaction, after
 from storage.names import Chain, Names
 
+# Commits that one signature proves: more, and they would not fit the run in which they travel.
+PROVED_TOGETHER_MAX_BYTES = RUN_SKELETON_MAX_BYTES
 _CHANGE_CODES = {Change.NONE: 0, Change.CREATED: 1, Change.UPDATED: 2, Change.DELETED: 3}
 _CHANGES = {code: change for change, code in _CHANGE_CODES.items()}
 
@@ -116,13 +118,14 @@ class LogReader:
         chain = self._names.chain(space, author)
         if chain is None:
             return
-        prefix = _u32(chain)
-        known: dict[Chain, int] = {}
-        for key, value in self._transaction.scan(Table.KNOWLEDGE, prefix, after(prefix)):
-            if int.from_bytes(key[8:], "big") <= seq:
-                known[int.from_bytes(key[4:8], "big")] = int.from_bytes(value, "big")
-        for number, other_seq in known.items():
-            yield self._names.author(number), other_seq
+        # From one other chain to the next by its last entry: the entries of one are as many as the commits.
+        start, stop = _u32(chain), after(_u32(chain))
+        while (first := next(self._transaction.scan(Table.KNOWLEDGE, start, stop), None)) is not None:
+            prefix = first[0][:8]
+            found = self._transaction.last(Table.KNOWLEDGE, prefix, prefix + _u64(seq + 1))
+            if found is not None:
+                yield self._names.author(int.from_bytes(prefix[4:], "big")), int.from_bytes(found[1], "big")
+            start = prefix + b"\xff" * 9  # above every entry of this other chain
 
     def last_arrival(self) -> int:
         """The number of the newest arrival; 0 if there is none."""
@@ -155,9 +158,7 @@ class LogWriter(LogReader):
         transaction.put(Table.HEADS, _u32(chain), encode([header.seq, commit.hash, header.hlc]))
         transaction.put(Table.HEADERS, key, commit.header_bytes)
         if commit.signature is not None:
-            newest = transaction.last(Table.SIGNATURES, _u32(chain), key)
-            if newest is not None and int.from_bytes(newest[0][4:], "big") % SIGNATURE_KEPT_EVERY:
-                transaction.delete(Table.SIGNATURES, newest[0])  # this one proves all that it proved
+            self._let_go(chain, commit)
             transaction.put(Table.SIGNATURES, key, commit.signature)
         pairs = [
             (key + index.to_bytes(2, "big"), body)
@@ -175,6 +176,34 @@ class LogWriter(LogReader):
         changes = bytes(_CHANGE_CODES[entry.change] for entry in done.entries)
         transaction.append(Table.ARRIVALS, [(_u64(number), key + changes)])
         return Arrival(number, chain, header.seq, tuple(entry.change for entry in done.entries))
+
+    def _let_go(self, chain: Chain, commit: Commit) -> None:
+        """Drop the newest signature, if the one of this commit can prove all that it proved.
+
+        A run begins after one kept signature and ends at another, so what lies between two must fit one.
+        """
+        transaction, start, seq = self._transaction, _u32(chain), commit.header.seq
+        newest = transaction.last(Table.SIGNATURES, start, start + _u64(seq))
+        if newest is None or not int.from_bytes(newest[0][4:], "big") % SIGNATURE_KEPT_EVERY:
+            return
+        before = transaction.last(Table.SIGNATURES, start, newest[0])
+        first = int.from_bytes(before[0][4:], "big") + 1 if before is not None else 1
+        if seq - first >= SIGNATURE_KEPT_EVERY:
+            return
+        sizes = self._names.sizes.setdefault(chain, {})
+        for known in [known for known in sizes if not first <= known < seq]:
+            del sizes[known]
+        for missing in range(first, seq):
+            if missing not in sizes:
+                sizes[missing] = self._size_of(chain, missing)
+        sizes[seq] = len(commit.header_bytes) + sum(len(body) for body in commit.bodies if body is not None)
+        if sum(sizes.values()) <= PROVED_TOGETHER_MAX_BYTES:
+            transaction.delete(Table.SIGNATURES, newest[0])
+
+    def _size_of(self, chain: Chain, seq: int) -> int:
+        key = _u32(chain) + _u64(seq)
+        bodies = self._transaction.scan(Table.BODIES, key, after(key))
+        return len(self.header(chain, seq) or b"") + sum(len(body) for _, body in bodies)
 
     def _store_outcomes(self, chain: Chain, space: SpaceId, seq: int, done: Integrated) -> None:
         for entry in done.entries:

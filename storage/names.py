@@ -24,6 +24,7 @@ class Names:
         self._authors: list[tuple[SpaceId, Author]] = []
         self._collections: dict[tuple[bytes, str], Collection] = {}
         self._models: list[tuple[SpaceId, str]] = []
+        self.sizes: dict[Chain, dict[int, int]] = {}  # of the last commits of a chain, for the log; see there
         self._new: list[tuple[Table, tuple[bytes, bytes] | tuple[bytes, str]]] = []
         for key in _in_order(transaction, Table.CHAINS):
             if len(key) != SPACE_ID_BYTES + AUTHOR_BYTES:
@@ -103,6 +104,7 @@ class Names:
                 else:
                     del self._collections[name]  # type: ignore[arg-type]
                     self._models.pop()
+            self.sizes.clear()
         self._new.clear()
 
 

@@ -13,7 +13,7 @@ from protocol.keys import KeyPair
 from protocol.limits import SIGNATURE_KEPT_EVERY
 from storage.errors import StoreDamaged
 from storage.kv import Table
-from storage.log import LogReader
+from storage.log import PROVED_TOGETHER_MAX_BYTES, LogReader
 from storage.memory_kv import MemoryKeyValueStore
 from storage.store import Store
 from tests.storage.kit import TASK, Site, create
@@ -34,7 +34,7 @@ class Chain:
         self.hash = bytes(32)
 
     def next(self, *texts: str, verdict: Verdict = Verdict.APPLIED, is_signed: bool = True) -> Integrated:
-        bodies = [Body(b"s" * 16, "ann", "m", t, (), [[0, {"t": t}]]).encode(self.author) for t in texts]
+        bodies = [Body(b"s" * 16, "ann", "m", t[:9], (), [[0, {"t": t}]]).encode(self.author) for t in texts]
         self.seq += 1
         hashes = tuple(map(body_hash, bodies))
         header = Header(self.space, self.author, self.seq, self.hash, self.seq << 16, (), hashes)
@@ -141,6 +141,36 @@ def test_a_run_that_is_signed_at_its_end_leaves_one_signature(store: Store) -> N
     append(store, chain.next("a"), chain.next("b"))
     append(store, *(chain.next("c", is_signed=False) for _ in range(5)), chain.next("d"))
     assert signatures(store) == [8]
+
+
+def test_signatures_are_kept_where_one_run_could_not_hold_what_lies_between(store: Store) -> None:
+    chain = Chain()
+    large = "x" * (PROVED_TOGETHER_MAX_BYTES // 3)
+    for text in ("a", "b", large, "c", large, large, "d", large * 3 + "x", "e", "f"):
+        append(store, chain.next(text))
+    assert signatures(store) == [5, 7, 8, 10]
+
+
+def test_a_long_run_does_not_take_the_signature_before_it(store: Store) -> None:
+    chain = Chain()
+    append(store, chain.next("a"), chain.next("b"))
+    append(
+        store, *(chain.next("c", is_signed=False) for _ in range(2 * SIGNATURE_KEPT_EVERY)), chain.next("d")
+    )
+    append(store, chain.next("e"))
+    assert signatures(store) == [2, 2 * SIGNATURE_KEPT_EVERY + 3, 2 * SIGNATURE_KEPT_EVERY + 4]
+
+
+def test_a_write_that_was_not_kept_leaves_no_size_behind(store: Store) -> None:
+    chain = Chain()
+    append(store, chain.next("a"))
+    twin = Chain()
+    twin.seq, twin.hash = chain.seq, chain.hash
+    with pytest.raises(ZeroDivisionError), store.write() as batch:
+        batch.log.append(twin.next("x" * PROVED_TOGETHER_MAX_BYTES))
+        raise ZeroDivisionError
+    append(store, chain.next("b"), chain.next("c"))
+    assert signatures(store) == [3]
 
 
 def test_a_body_that_its_header_does_not_sign_is_damage(store: Store) -> None:
