@@ -39,10 +39,14 @@ counter_fields = st.sampled_from(["count", "votes"])
 ids = st.sampled_from(["one", "two"])
 users = st.sampled_from(["", "ann", "bob"])
 
+# Mostly the same few, so that what is added is what others have added or removed.
+_few = st.sampled_from(["x", "y", 1, True])
+element_lists = st.lists(_few, min_size=1, max_size=3) | st.lists(elements, min_size=1, max_size=3)
+
 operations = st.one_of(
     st.builds(lambda v: [Kind.SET.value, v], st.dictionaries(fields, values, min_size=1, max_size=3)),
-    st.builds(lambda f, e: [Kind.ADD.value, f, e], set_fields, st.lists(elements, min_size=1, max_size=3)),
-    st.builds(lambda f, e: [Kind.REMOVE.value, f, e], set_fields, st.lists(elements, min_size=1, max_size=3)),
+    st.builds(lambda f, e: [Kind.ADD.value, f, e], set_fields, element_lists),
+    st.builds(lambda f, e: [Kind.REMOVE.value, f, e], set_fields, element_lists),
     st.builds(lambda f, d: [Kind.INCREMENT.value, f, d], counter_fields, int64s | st.integers(-3, 3)),
     st.just([Kind.DELETE.value]),
     st.just([Kind.RESTORE.value]),

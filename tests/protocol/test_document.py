@@ -160,6 +160,12 @@ def test_an_element_that_is_added_while_it_is_removed_elsewhere_stays() -> None:
     assert built([first, gone]).elements("tags") == []
 
 
+def test_an_element_that_is_added_again_by_one_who_has_seen_it_is_held_by_the_new_body_alone() -> None:
+    first = told(ANN, 1, added("x", "y"))
+    document = built([first, told(BOB, 1, added("x"), seen=[first.dot])])
+    assert [layer.sets["tags"] for layer in document.layers] == [["y"], ["x"]]
+
+
 def test_operations_of_a_body_take_effect_in_their_order() -> None:
     assert built([told(ANN, 1, added("x", "y"), removed("x"))]).elements("tags") == ["y"]
     assert built([told(ANN, 1, removed("x"), added("x"))]).elements("tags") == ["x"]
