@@ -320,6 +320,27 @@ def test_a_unique_value_is_free_once_its_holder_has_let_go(site: Site, model: Mo
     site.create(model, "d", title="x", email="1")
 
 
+def test_a_value_that_changes_hands_within_a_group_is_taken_once(site: Site, model: Model) -> None:
+    results = site.group(
+        one(create(model, "a", title="x", email="1")),
+        one(update(model, "a", email="2")),
+        one(create(model, "b", title="x", email="1")),
+        one(create(model, "c", title="x", email="1")),
+    ).results
+    assert [type(result) for result in results] == [list, list, list, NotUnique]
+
+
+def test_what_a_failed_change_freed_and_took_is_as_it_was(site: Site, model: Model) -> None:
+    site.create(model, "a", title="x", email="1")
+    failing = [
+        update(model, "a", email=None),
+        create(model, "b", title="x", email="1"),
+        Edit(EditKind.CREATE, model, "c", {"title": "x"}, None, refuse),
+    ]
+    results = site.group(one(*failing), one(create(model, "d", title="x", email="1"))).results
+    assert [type(result) for result in results] == [Refused, NotUnique]
+
+
 Step = tuple[str, str, str | None]  # create, update or delete; id; email
 
 unique_steps = st.lists(
