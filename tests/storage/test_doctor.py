@@ -40,9 +40,9 @@ TASKS = 12
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(module_path: Path) -> Path:
     """A node with two applications, updates, deletes, local records and a few groups, stopped cleanly."""
-    directory = tmp_path_factory.mktemp("doctor") / "node"
+    directory = module_path / "node"
     with Site(directory) as site:
         model = site.define(TASK)
         other = site.define({**TASK, "name": "Other"}, "second")
@@ -55,9 +55,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large(module_path: Path) -> Path:
     """A node whose trees have branches, each commit of one new document."""
-    return filled_directory(tmp_path_factory.mktemp("doctor") / "large", tasks=140)
+    return filled_directory(module_path / "large", tasks=140)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -32,7 +31,18 @@ from storage.lmdb_kv import LmdbKeyValueStore
 from storage.local import LocalWriter
 from storage.memory_kv import MemoryKeyValueStore
 from storage.store import Store
-from tests.storage.kit import APPLICATION, NOW_MS, TASK, Site, create, delete, is_stale, tables, update
+from tests.storage.kit import (
+    APPLICATION,
+    NOW_MS,
+    TASK,
+    Site,
+    create,
+    delete,
+    is_stale,
+    tables,
+    temporary_directory,
+    update,
+)
 
 
 class Refused(Exception):
@@ -664,7 +674,7 @@ def carry_out(site: Site, model: Model, plan: Groups) -> list[list[object]]:
 @settings(max_examples=settings().max_examples // 3)  # each flushes to the disk
 @given(plan=groups)
 def test_both_stores_agree_on_whatever_is_asked_of_them(plan: Groups) -> None:
-    with TemporaryDirectory() as directory, ExitStack() as held:
+    with temporary_directory() as directory, ExitStack() as held:
         on_disk, in_memory = (held.enter_context(Site(place)) for place in (Path(directory), None))
         models = [site.define(TASK) for site in (on_disk, in_memory)]
         outcomes = [carry_out(site, m, plan) for site, m in zip((on_disk, in_memory), models, strict=True)]
