@@ -7,11 +7,13 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
 import pytest
 
+from protocol.commit import decode_header
 from protocol.encoding import decode, encode
 from storage import doctor as module
 from storage.doctor import Report, examine
@@ -38,9 +40,9 @@ TASKS = 12
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(module_path: Path) -> Path:
     """A node with two applications, updates, deletes, local records and a few groups, stopped cleanly."""
-    directory = tmp_path_factory.mktemp("doctor") / "node"
+    directory = module_path / "node"
     with Site(directory) as site:
         model = site.define(TASK)
         other = site.define({**TASK, "name": "Other"}, "second")
@@ -53,9 +55,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large(module_path: Path) -> Path:
     """A node whose trees have branches, each commit of one new document."""
-    return filled_directory(tmp_path_factory.mktemp("doctor") / "large", tasks=140)
+    return filled_directory(module_path / "large", tasks=140)
 
 
 @pytest.fixture
@@ -113,6 +115,12 @@ def rewrite(directory: Path, table: Table, key: bytes, value: bytes | None) -> N
             batch.delete(table, key)
         else:
             batch.put(table, key, value)
+
+
+def compact(directory: Path) -> None:
+    with closing(LmdbKeyValueStore(str(directory))) as keys, (directory / "compact").open("wb") as file:
+        keys.copy_to(file.fileno())
+    (directory / "compact").replace(record_file(directory))
 
 
 # -- nothing to find ---------------------------------------------------------------------------------------
@@ -440,6 +448,23 @@ def test_a_commit_that_was_exchanged_is_found(directory: Path) -> None:
         headers = list(transaction.scan(Table.HEADERS, b"", None))
     rewrite(directory, Table.HEADERS, headers[3][0], headers[4][1])
     assert not check(directory, repair=True).ok
+
+
+def test_what_does_not_continue_its_chain_is_not_saved(directory: Path) -> None:
+    with closing(LmdbKeyValueStore(str(directory))) as keys, keys.read() as transaction:
+        key, data = list(transaction.scan(Table.HEADERS, b"", None))[6]
+    forged = replace(decode_header(data), previous=b"x" * 32)
+    rewrite(directory, Table.HEADERS, key, forged.encode())
+    compact(directory)  # else the true one is found on a page that is free by now
+    assert any("does not continue its chain" in problem for problem in check(directory).problems)
+    damaged = record_file(directory).read_bytes()
+    record_file(directory).write_bytes(bytes(4_096) + damaged[4_096:])
+    report = check(directory, repair=True)
+    assert any("lost from" in problem for problem in report.problems), report
+    assert check(directory).ok
+    saved = {id for id in stored(directory) if id.startswith("task_")}
+    seq = int.from_bytes(key[4:], "big")
+    assert len(saved) == seq - 2  # the first commit of the space defines the model
 
 
 def test_a_forged_signature_is_made_again(directory: Path) -> None:

@@ -156,6 +156,21 @@ def test_models_that_changed_while_the_index_was_behind_are_read_whole(site: Sit
         assert is_true_to_the_record(again)
 
 
+def test_a_model_that_the_index_lacks_is_read_even_if_the_first_try_is_cut_short(
+    site: Site, model: Model
+) -> None:
+    """As after an upgrade that brings a model of its own: the position alone would say that all was read."""
+    site.create(model, "a", title="x")
+    assert site.index is not None
+    site.index.drop_model(model.id)
+    with restarted(site) as half:
+        assert half.integrator.indexer.is_stale
+    with restarted(half) as again:
+        again.catch_up()
+        assert again.indexed(model) == {"a"}
+        assert is_true_to_the_record(again)
+
+
 def test_an_index_that_is_ahead_is_filled_anew(site: Site, model: Model) -> None:
     site.create(model, "a", title="x")
     assert site.index is not None

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -32,7 +31,18 @@ from storage.lmdb_kv import LmdbKeyValueStore
 from storage.local import LocalWriter
 from storage.memory_kv import MemoryKeyValueStore
 from storage.store import Store
-from tests.storage.kit import APPLICATION, NOW_MS, TASK, Site, create, delete, is_stale, tables, update
+from tests.storage.kit import (
+    APPLICATION,
+    NOW_MS,
+    TASK,
+    Site,
+    create,
+    delete,
+    is_stale,
+    tables,
+    temporary_directory,
+    update,
+)
 
 
 class Refused(Exception):
@@ -353,6 +363,27 @@ def test_a_unique_value_is_free_once_its_holder_has_let_go(site: Site, model: Mo
     site.create(model, "c", title="x", email="1")
     site.update(model, "c", email=None)
     site.create(model, "d", title="x", email="1")
+
+
+def test_a_value_that_changes_hands_within_a_group_is_taken_once(site: Site, model: Model) -> None:
+    results = site.group(
+        one(create(model, "a", title="x", email="1")),
+        one(update(model, "a", email="2")),
+        one(create(model, "b", title="x", email="1")),
+        one(create(model, "c", title="x", email="1")),
+    ).results
+    assert [type(result) for result in results] == [list, list, list, NotUnique]
+
+
+def test_what_a_failed_change_freed_and_took_is_as_it_was(site: Site, model: Model) -> None:
+    site.create(model, "a", title="x", email="1")
+    failing = [
+        update(model, "a", email=None),
+        create(model, "b", title="x", email="1"),
+        Edit(EditKind.CREATE, model, "c", {"title": "x"}, None, refuse),
+    ]
+    results = site.group(one(*failing), one(create(model, "d", title="x", email="1"))).results
+    assert [type(result) for result in results] == [Refused, NotUnique]
 
 
 Step = tuple[str, str, str | None]  # create, update or delete; id; email
@@ -678,7 +709,7 @@ def carry_out(site: Site, model: Model, plan: Groups) -> list[list[object]]:
 @settings(max_examples=settings().max_examples // 3)  # each flushes to the disk
 @given(plan=groups)
 def test_both_stores_agree_on_whatever_is_asked_of_them(plan: Groups) -> None:
-    with TemporaryDirectory() as directory, ExitStack() as held:
+    with temporary_directory() as directory, ExitStack() as held:
         on_disk, in_memory = (held.enter_context(Site(place)) for place in (Path(directory), None))
         models = [site.define(TASK) for site in (on_disk, in_memory)]
         outcomes = [carry_out(site, m, plan) for site, m in zip((on_disk, in_memory), models, strict=True)]

@@ -1,7 +1,6 @@
 """The key-value stores: one contract for both, and what only the one on disk has to do."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.memory_kv import MemoryKeyValueStore
 from tests.storage.contract import A, B, KeyValueContract, Refused, everything, filled
+from tests.storage.kit import temporary_directory
 
 
 class TestLmdb(KeyValueContract):
@@ -45,7 +45,7 @@ class BothStores(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.held = ExitStack()
-        directory = self.held.enter_context(tempfile.TemporaryDirectory(prefix="civicnode-test-"))
+        directory = self.held.enter_context(temporary_directory())
         self.stores: tuple[KeyValueStore, ...] = (LmdbKeyValueStore(directory), MemoryKeyValueStore())
         self.held.callback(self.stores[0].close)
         self.open: tuple[WriteTransaction, ...] | None = None

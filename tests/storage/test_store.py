@@ -150,6 +150,8 @@ def test_several_commits_in_one_write_build_on_one_another(site: Site) -> None:
     model = site.define(TASK)
     for number in range(4):
         site.create(model, f"t{number}", title="x")
+    for number in range(3):
+        site.update(model, "t0", votes=2 * number + 2, tags=[str(number)])
     with other.store.write() as batch:
         for commit in site.commits():
             outcome = batch.integrate(commit)
