@@ -1,0 +1,82 @@
+"""Where the chains of a revoked node end: what a revocation leaves standing of each.
+
+Room: the value and its layout. Which revocations stand, and so which cuts
+apply, is decided in `standing`.
+
+    cut   [space(16), incarnation(8), last seq that counts, hash of that header(32)]
+    cuts  [cut …], in the order of space and incarnation, one of each
+
+A chain that is not named ends before its first commit. A cut says nothing about
+headers below it but that they count; one that stands at the cut's seq with
+another hash is on the other side of a fork, and does not count.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from protocol.body import HASH_BYTES
+from protocol.errors import Malformed, TooLarge
+from protocol.ids import INCARNATION_BYTES, NODE_ID_BYTES, SPACE_ID_BYTES, Author, SpaceId
+
+CUTS_PER_STATEMENT_MAX = 16_384  # agreed; 60 bytes each, so that a statement stays within the size of a body
+
+
+class Cut(NamedTuple):
+    """The last commit that counts of one chain of a revoked node."""
+
+    space: SpaceId
+    incarnation: bytes
+    seq: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """All that one revocation leaves standing. In the order of space and incarnation."""
+
+    cuts: tuple[Cut, ...] = ()
+    _by_chain: dict[tuple[bytes, bytes], Cut] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_chain", {(cut.space, cut.incarnation): cut for cut in self.cuts})
+
+    @classmethod
+    def at_heads(cls, heads: Iterable[tuple[SpaceId, Author, int, bytes]]) -> "Cuts":
+        """Cuts that leave standing what one has seen of a node: its heads, as space, author, seq and hash."""
+        return cls(
+            tuple(sorted(Cut(space, author[NODE_ID_BYTES:], seq, h) for space, author, seq, h in heads))
+        )
+
+    def counts(self, space: bytes, incarnation: bytes, seq: int, header_hash: bytes) -> bool:
+        """Whether the commit with this place and hash is not cut off."""
+        cut = self._by_chain.get((space, incarnation))
+        return cut is not None and (seq < cut.seq or (seq == cut.seq and header_hash == cut.hash))
+
+    def to_lists(self) -> list[list[Any]]:
+        return [list(cut) for cut in self.cuts]
+
+
+def decode_cuts(value: Any) -> Cuts:
+    """The cuts in a decoded list. Raises `Malformed` or `TooLarge`."""
+    if type(value) is not list:
+        raise Malformed("cuts are a list")
+    if len(value) > CUTS_PER_STATEMENT_MAX:
+        raise TooLarge("cuts of a revocation", size=len(value), size_max=CUTS_PER_STATEMENT_MAX)
+    cuts: list[Cut] = []
+    for item in value:
+        match item:
+            case [bytes() as space, bytes() as incarnation, seq, bytes() as digest] if (
+                len(space) == SPACE_ID_BYTES
+                and len(incarnation) == INCARNATION_BYTES
+                and len(digest) == HASH_BYTES
+                and type(seq) is int
+                and 0 < seq < 1 << 63
+            ):
+                cuts.append(Cut(SpaceId(space), incarnation, seq, digest))
+            case _:
+                raise Malformed("a cut is [space, incarnation, seq, header hash]")
+    if any(a[:2] >= b[:2] for a, b in pairwise(cuts)):
+        raise Malformed("cuts are in the order of space and incarnation, one of each")
+    return Cuts(tuple(cuts))
