@@ -6,12 +6,13 @@ apply, is decided in `standing`.
     cut   [space(16), incarnation(8), last seq that counts, hash of that header(32)]
     cuts  [cut …], in the order of space and incarnation, one of each
 
-A chain that is not named ends before its first commit. A cut says nothing about
-headers below it but that they count; one that stands at the cut's seq with
-another hash is on the other side of a fork, and does not count.
+A chain that is not named ends before its first commit. Of several cuts the lowest
+counts: a commit has to be within each. Where the chain forks, its branches end
+at their common prefix, unless the cuts settle which of them counts: then those
+commits do that every named header continues.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -49,13 +50,32 @@ class Cuts:
             tuple(sorted(Cut(space, author[NODE_ID_BYTES:], seq, h) for space, author, seq, h in heads))
         )
 
-    def counts(self, space: bytes, incarnation: bytes, seq: int, header_hash: bytes) -> bool:
-        """Whether the commit with this place and hash is not cut off."""
-        cut = self._by_chain.get((space, incarnation))
-        return cut is not None and (seq < cut.seq or (seq == cut.seq and header_hash == cut.hash))
+    def of_chain(self, space: bytes, incarnation: bytes) -> Cut | None:
+        """The cut of one chain; None if nothing of it counts."""
+        return self._by_chain.get((space, incarnation))
 
     def to_lists(self) -> list[list[Any]]:
         return [list(cut) for cut in self.cuts]
+
+
+def is_within(cuts: Iterable[Cuts], space: bytes, incarnation: bytes, seq: int, header_hash: bytes) -> bool:
+    """Whether a commit with this place and hash is cut off by none of these."""
+    for each in cuts:
+        cut = each.of_chain(space, incarnation)
+        if cut is None or seq > cut.seq or (seq == cut.seq and header_hash != cut.hash):
+            return False
+    return True
+
+
+def is_settled(
+    cuts: Sequence[Cuts], space: bytes, incarnation: bytes, leads_to: Callable[[Cut], bool]
+) -> bool:
+    """Whether a commit at or above a fork counts nevertheless.
+
+    `leads_to` tells whether the header that a cut names is here, and is the commit or continues it.
+    """
+    named = [each.of_chain(space, incarnation) for each in cuts]
+    return bool(named) and all(cut is not None and leads_to(cut) for cut in named)
 
 
 def decode_cuts(value: Any) -> Cuts:

@@ -10,12 +10,12 @@ statement's hash. A lone node is a network of one: its founder is its only
 member and an administrator.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from protocol.cuts import Cuts
+from protocol.cuts import Cut, Cuts, is_settled, is_within
 from protocol.errors import LocalMisuse
-from protocol.ids import Author, NodeId, SpaceId, node_of
+from protocol.ids import NODE_ID_BYTES, Author, NodeId, SpaceId, node_of
 from protocol.roles import Rights, Role
 from protocol.standing import Standing, Standings, View, lower
 from protocol.statement_log import Fault, Items, Link, SystemCommit, bits, read_system_commit
@@ -177,11 +177,13 @@ class Members:
         heads: Iterable[Link],
         *,
         forked_at: int | None = None,
+        leads_to: Callable[[Cut], bool] = lambda cut: False,
     ) -> Judgement:
         """Whether a commit of a space other than `system` counts, by all that is seen, and with which role.
 
         `heads` are those of `system` in its whole causal past; more of that past does no harm. `forked_at` is
-        the first seq of this chain that its author is known to have signed twice.
+        the first seq of this chain that its author is known to have signed twice; `leads_to` is then asked
+        whether the header that a cut names is here, and is this one or continues it.
         """
         node, past = node_of(author), self._past(heads)
         own_view = self._standings.view(past)
@@ -190,9 +192,10 @@ class Members:
         if then is None:
             return Judgement(Standing.INVALID, None)
         view = self._view
-        if view.is_cut(space, author, seq, header_hash):
+        cuts, incarnation = view.cuts.get(node, []), author[NODE_ID_BYTES:]
+        if not is_within(cuts, space, incarnation, seq, header_hash):
             return Judgement(Standing.CUT, None)
-        if forked_at is not None and seq >= forked_at:
+        if forked_at is not None and seq >= forked_at and not is_settled(cuts, space, incarnation, leads_to):
             return Judgement(Standing.FORKED, None)
         if node in view.suspended:
             return Judgement(Standing.SUSPENDED, None)

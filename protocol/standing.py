@@ -19,11 +19,13 @@ its own past, comes before all that and never changes.
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import partial
 
-from protocol.cuts import Cuts
-from protocol.ids import INCARNATION_BYTES, NODE_ID_BYTES, Author, NodeId, SpaceId
+from protocol.commit import DEP_HASH_BYTES
+from protocol.cuts import Cut, Cuts, is_settled, is_within
+from protocol.ids import Author, NodeId, node_of
 from protocol.roles import Rights, Role
-from protocol.statement_log import Items, StatementLog, SystemCommit, bits
+from protocol.statement_log import Item, Items, Link, StatementLog, SystemCommit, bits
 from protocol.statements import Admit, Genesis, Recover, Revoke
 
 VIEWS_KEPT_MAX = 128  # each holds a few sets of items: 10 kB at 10,000 statements
@@ -35,7 +37,7 @@ class Standing(StrEnum):
     STANDS = "stands"
     INVALID = "invalid"  # its author had not the right in its own past; never changes
     CUT = "cut"  # above the cut of a revocation that stands
-    FORKED = "forked"  # at or above a seq that its author signed twice
+    FORKED = "forked"  # at or above a seq that its author signed twice, and no cut settles it
     SUSPENDED = "suspended"  # one of two uses of a ticket, or said by a node that joined by one
     UPROOTED = "uprooted"  # what gave its author the right is void
 
@@ -53,16 +55,19 @@ class View:
         known = mask & log.valid
 
         # Rank 2, under the cuts of rank 1.
+        self._cut: Items = 0
+        self._forked: Items = 0
         self._take_cuts(known & log.recoveries)
-        self._cut = self._above_cuts(known & ~log.from_network_key)
-        stands = self._without(self._cut, known, may_fall=~log.from_network_key)
+        for node in self.cuts:
+            self._end_chains(node, known & ~log.from_network_key)
+        stands = self._without(self._cut | self._forked, known, may_fall=~log.from_network_key)
         revocations = stands & log.revocations
 
         # Rank 3, under the cuts of both.
         self._take_cuts(revocations)
         untouchable = log.from_network_key | log.revocations
-        self._cut |= self._above_cuts(known & ~untouchable)
-        self._forked = self._above_forks(known & ~untouchable)
+        for node in self.cuts.keys() | {node_of(author) for author in self._forks}:
+            self._end_chains(node, known & ~untouchable)
         stands = self._without(self._cut | self._forked, stands, may_fall=~untouchable)
         self.stands = self._settle(stands, ~untouchable)
 
@@ -85,16 +90,6 @@ class View:
             return Standing.FORKED
         return Standing.SUSPENDED if bit & self._disputed else Standing.UPROOTED
 
-    def is_cut(self, space: SpaceId, author: Author, seq: int, header_hash: bytes) -> bool:
-        """Whether a commit, of any space, is above one of the cuts of its chain: the lowest counts."""
-        cuts = self.cuts.get(NodeId(author[:NODE_ID_BYTES]), ())
-        incarnation = author[-INCARNATION_BYTES:]
-        return any(not each.counts(space, incarnation, seq, header_hash) for each in cuts)
-
-    def is_forked(self, author: Author, seq: int) -> bool:
-        """Whether a commit of `system` is past the prefix that all branches of its chain have in common."""
-        return author in self._forks and seq >= self._forks[author]
-
     # -- the steps
 
     def _take_cuts(self, putting_out: Items) -> None:
@@ -106,14 +101,28 @@ class View:
                 case Revoke(node, cuts):
                     self.cuts.setdefault(node, []).append(cuts)
 
-    def _above_cuts(self, among: Items) -> Items:
-        log, found = self._log, 0
-        for node in self.cuts:
-            for number in bits(among & log.said_by.get(node, 0)):
-                item = log.items[number]
-                if self.is_cut(log.system, item.author, item.seq, item.hash):
-                    found |= 1 << number
-        return found
+    def _end_chains(self, node: NodeId, among: Items) -> None:
+        """Mark what a node said above its cuts, or at or above a fork that these do not settle."""
+        log, cuts = self._log, self.cuts.get(node, [])
+        for number in bits(among & log.said_by.get(node, 0)):
+            item = log.items[number]
+            if not is_within(cuts, log.system, item.incarnation, item.seq, item.hash):
+                self._cut |= 1 << number
+            elif self._is_above_fork(item) and not is_settled(
+                cuts, log.system, item.incarnation, partial(self._leads_to, item)
+            ):
+                self._forked |= 1 << number
+
+    def _is_above_fork(self, item: Item) -> bool:
+        return item.author in self._forks and item.seq >= self._forks[item.author]
+
+    def _leads_to(self, item: Item, cut: Cut) -> bool:
+        """Whether the header that a cut names is seen, and is the commit of this item or continues it."""
+        link = Link(item.author, cut.seq, cut.hash[:DEP_HASH_BYTES])
+        placed = self._log.commits.get(link)
+        if placed is None or not self.mask >> placed.numbers.start - 1 & 1:
+            return False
+        return placed.branch >> item.commit & 1 == 1
 
     def _fork_points(self) -> dict[Author, int]:
         points: dict[Author, int] = {}
@@ -122,14 +131,6 @@ class View:
             if seqs:
                 points[author] = min(seqs)
         return points
-
-    def _above_forks(self, among: Items) -> Items:
-        log, found = self._log, 0
-        for author, point in self._forks.items():
-            for number in bits(among & log.said_by.get(NodeId(author[:NODE_ID_BYTES]), 0)):
-                if log.items[number].author == author and log.items[number].seq >= point:
-                    found |= 1 << number
-        return found
 
     def _without(self, void: Items, stands: Items, may_fall: Items) -> Items:
         """`stands` without `void` and without what rested on it, of those that may fall."""

@@ -61,7 +61,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SystemCommit:
-    """What the fold needs of a verified commit of `system`. `parents` are its deps and the commit before it.
+    """What the fold needs of a verified commit of `system`. `previous` is the commit before it in its chain.
 
     A statement that cannot be read, or whose inner signatures do not hold, is None.
     """
@@ -69,8 +69,13 @@ class SystemCommit:
     author: Author
     seq: int
     hash: bytes
-    parents: tuple[Link, ...]
+    previous: Link | None
+    deps: tuple[Link, ...]
     statements: tuple[Statement | None, ...]
+
+    @property
+    def parents(self) -> tuple[Link, ...]:
+        return self.deps if self.previous is None else (self.previous, *self.deps)
 
     @property
     def link(self) -> Link:
@@ -83,11 +88,12 @@ def read_system_commit(commit: Commit, genesis: Genesis) -> SystemCommit:
     Bodies in `system` are never dropped: one that is missing here would count for nothing.
     """
     header = commit.header
-    parents = [Link(dep.author, dep.seq, dep.hash_prefix) for dep in header.deps]
+    deps = tuple(Link(dep.author, dep.seq, dep.hash_prefix) for dep in header.deps)
+    previous = None
     if header.seq > 1:
-        parents.append(Link(header.author, header.seq - 1, header.previous[:DEP_HASH_BYTES]))
+        previous = Link(header.author, header.seq - 1, header.previous[:DEP_HASH_BYTES])
     statements = tuple(None if body is None else _read(body, header, genesis) for body in commit.bodies)
-    return SystemCommit(header.author, header.seq, commit.hash, tuple(parents), statements)
+    return SystemCommit(header.author, header.seq, commit.hash, previous, deps, statements)
 
 
 def _read(body: bytes, header: Header, genesis: Genesis) -> Statement | None:
@@ -107,6 +113,7 @@ def _read(body: bytes, header: Header, genesis: Genesis) -> Statement | None:
 class Item:
     """A commit (`statement` None, `index` -1) or one statement of it."""
 
+    commit: int  # the number of the commit
     author: Author
     seq: int
     hash: bytes
@@ -132,10 +139,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A commit in the log: the numbers of its statements; the items that it is, says and has seen."""
+    """A commit in the log: the numbers of its statements; the items that it is, says and has seen.
+
+    `branch` has the commits of its chain up to this one.
+    """
 
     numbers: range
     reach: Items
+    branch: Items
 
 
 def bits(items: Items) -> Iterator[int]:
@@ -185,10 +196,13 @@ class StatementLog:
             seen |= self.commits[parent].reach
         first = len(self.items)
         for index, statement in enumerate((None, *commit.statements), start=-1):
-            self.items.append(Item(commit.author, commit.seq, commit.hash, index, statement, seen))
+            self.items.append(Item(first, commit.author, commit.seq, commit.hash, index, statement, seen))
             seen |= 1 << first + index + 1
         numbers = range(first + 1, len(self.items))
-        self.commits[commit.link] = Placed(numbers, seen)
+        branch = 1 << first
+        if commit.previous is not None:
+            branch |= self.commits[commit.previous].branch
+        self.commits[commit.link] = Placed(numbers, seen, branch)
         here = self._at_seq.get((commit.author, commit.seq), 0) | 1 << first
         self._at_seq[commit.author, commit.seq] = here
         if here.bit_count() > 1:

@@ -4,10 +4,11 @@ Room: MEMBERSHIP.md written down with sets and recursion, one clause at a time. 
 shares nothing with the fold but the decoded statements and the names of verdicts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
+from protocol.cuts import Cut
 from protocol.membership import Fault, Link, Rights, Role, Standing, SystemCommit
 from protocol.statements import Admit, Genesis, Grant, Invite, Recover, Revoke, Statement, Unknown
 
@@ -15,10 +16,10 @@ RANK = {Role.READER: 1, Role.MEMBER: 2, Role.ADMIN: 3}
 
 
 class Id(NamedTuple):
-    """A statement of a commit; index -1 is the commit itself."""
+    """A statement of a commit; number -1 is the commit itself."""
 
     link: Link
-    index: int
+    number: int
 
 
 Ids = frozenset[Id]
@@ -54,14 +55,14 @@ class Model:
     def past(self, id: Id) -> Ids:
         """All that a statement has seen: of its own commit, what stands before it."""
         commit = self.commits[id.link]
-        before = {Id(id.link, index) for index in range(-1, id.index)}
+        before = {Id(id.link, index) for index in range(-1, id.number)}
         return frozenset(before).union(*(self.reach(parent) for parent in commit.parents))
 
     def everything(self) -> Ids:
         return frozenset().union(*(self.reach(link) for link in self.commits))
 
     def said(self, id: Id) -> Statement | None:
-        return self.commits[id.link].statements[id.index] if id.index >= 0 else None
+        return self.commits[id.link].statements[id.number] if id.number >= 0 else None
 
     def author(self, id: Id) -> bytes:
         return id.link.author[:32]
@@ -109,18 +110,12 @@ class Model:
         """Those that an admission could rest on when it was made, and that are in `ids`."""
         admission = self.said(id)
         assert isinstance(admission, Admit)
-        return [
-            (i, invite) for i, invite in self.usable(admission.ticket_key, self.own_view(id)) if i in ids
-        ]
+        return [(i, invite) for i, invite in self.usable(admission.ticket_key, self.own_view(id)) if i in ids]
 
     def usable(self, ticket_key: bytes, ids: Ids) -> list[tuple[Id, Invite]]:
-        found: list[tuple[Id, Invite]] = []
-        for id in ids:
-            statement = self.said(id)
-            if isinstance(statement, Invite) and statement.ticket_key == ticket_key:
-                if not any(self.author(id) in self.put_out_by(other) for other in ids):
-                    found.append((id, statement))
-        return found
+        invites = [(id, s) for id in ids for s in [self.said(id)] if isinstance(s, Invite)]
+        out = {node for id in ids for node in self.put_out_by(id)}
+        return [(id, s) for id, s in invites if s.ticket_key == ticket_key and self.author(id) not in out]
 
     @staticmethod
     def least(several: Iterable[Rights | None]) -> Rights | None:
@@ -190,7 +185,7 @@ class Model:
     # -- what counts
 
     def _outcome(self, view: Ids) -> Outcome:
-        statements = [id for id in view if id.index >= 0]
+        statements = [id for id in view if id.number >= 0]
         valid = {id for id in statements if self.fault(id) is None}
         crown = {id for id in valid if isinstance(self.said(id), Genesis | Recover)}
         by_crown = [
@@ -202,7 +197,10 @@ class Model:
         ]
         # Second rank: revocations, under the network key alone.
         cut_by_crown = {id for id in valid - crown if self.is_cut(id, by_crown)}
-        standing = self.resting(valid, fixed=crown, void=cut_by_crown)
+        lost_to_crown = {
+            id for id in valid - crown if self.cuts_of(id, by_crown) and self.is_past_fork(id, view, by_crown)
+        }
+        standing = self.resting(valid, fixed=crown, void=cut_by_crown | lost_to_crown)
         revocations = {id for id in valid if isinstance(self.said(id), Revoke)}
         standing_revocations = revocations & standing
         cuts = list(by_crown)
@@ -213,7 +211,7 @@ class Model:
         # Third rank: everything else.
         rest = valid - crown - revocations
         cut = {id for id in rest if self.is_cut(id, cuts)}
-        forked = {id for id in rest if self.is_forked(id, view)}
+        forked = {id for id in rest if self.is_past_fork(id, view, cuts)}
         fixed = crown | standing_revocations
         candidates = fixed | rest
         calm = self.resting(candidates, fixed=fixed, void=cut | forked)
@@ -239,14 +237,14 @@ class Model:
                 return Standing.STANDS
             if id in cut or id in cut_by_crown:
                 return Standing.CUT
-            if id in forked:
+            if id in forked or id in lost_to_crown:
                 return Standing.FORKED
             return Standing.SUSPENDED if id in disputed else Standing.UPROOTED
 
         return Outcome({id: verdict(id) for id in statements}, frozenset(suspended), tuple(cuts))
 
     def resting(self, among: Iterable[Id], *, fixed: Iterable[Id], void: Iterable[Id]) -> set[Id]:
-        """Those that are not void and whose author's right rests on others of them; `fixed` ones stand anyway."""
+        """Those that are not void and rest on others of them; `fixed` ones stand anyway."""
         ids, sure, gone = set(among), set(fixed), set(void)
 
         @cache
@@ -263,17 +261,32 @@ class Model:
 
         return {id for id in ids if stands(id)}
 
+    def cuts_of(self, id: Id, cuts: Iterable[tuple[bytes, Revoke]]) -> list[Revoke]:
+        return [revoke for node, revoke in cuts if node == self.author(id)]
+
     def is_cut(self, id: Id, cuts: Iterable[tuple[bytes, Revoke]]) -> bool:
         commit = self.commits[id.link]
         place = (self.system, commit.author, commit.seq, commit.hash)
-        return any(node == self.author(id) and not counts(revoke, *place) for node, revoke in cuts)
+        return any(not counts(revoke, *place) for revoke in self.cuts_of(id, cuts))
 
-    def is_forked(self, id: Id, view: Ids) -> bool:
-        """Whether its author has signed some seq twice, at or before this one."""
+    def is_past_fork(self, id: Id, view: Ids, cuts: Iterable[tuple[bytes, Revoke]]) -> bool:
+        """Whether its author has signed a seq up to this one twice, and no cut says which branch counts."""
         mine = {other.link for other in view if other.link.author == id.link.author}
-        return any(
-            a.seq == b.seq and a != b and a.seq <= id.link.seq for a in mine for b in mine
-        )  # fmt: skip
+        if not any(a.seq == b.seq and a != b and a.seq <= id.link.seq for a in mine for b in mine):
+            return False
+        branches: list[set[Link]] = []
+        for revoke in self.cuts_of(id, cuts):
+            named = [link for link in mine for cut in revoke.cuts.cuts if self.is_named(link, cut)]
+            branches.append(set(self.branch(named[0])) if named else set())
+        return not branches or any(id.link not in branch for branch in branches)
+
+    def is_named(self, link: Link, cut: Cut) -> bool:
+        place = (cut.space, cut.incarnation, cut.seq, cut.hash)
+        return place == (self.system, link.author[32:], link.seq, self.commits[link].hash)
+
+    def branch(self, link: Link) -> list[Link]:
+        previous = self.commits[link].previous
+        return [link] if previous is None else [*self.branch(previous), link]
 
     # -- tickets used twice
 
@@ -341,6 +354,3 @@ def counts(revoke: Revoke, space: bytes, author: bytes, seq: int, digest: bytes)
         if (cut.space, cut.incarnation) == (space, author[32:]):
             return seq < cut.seq or (seq, digest) == (cut.seq, cut.hash)
     return False
-
-
-Check = Callable[[Model], None]

@@ -39,6 +39,7 @@ def keys(name: str) -> KeyPair:
 
 
 def node(name: str) -> NodeId:
+    """The public key of `name`: a node id, or the key of a ticket."""
     return keys(name).public
 
 
@@ -86,8 +87,9 @@ def say(
     author = author_of(node(who), life(incarnation))
     seq = after.read.seq + 1 if after else 1
     previous = after.commit.hash if after else NO_PREVIOUS
-    links = {said.link for said in seen if said.read.author != author}
-    deps = tuple(sorted(Dep(False, link.author, link.seq, link.hash_prefix) for link in links))
+    links = {said.link.author: said.link for said in sorted(seen, key=lambda said: said.link)}
+    links.pop(author, None)  # a header names one commit an author, here the latest, and its own by hash
+    deps = tuple(sorted(Dep(False, link.author, link.seq, link.hash_prefix) for link in links.values()))
     header = Header(SYSTEM, author, seq, previous, 1_000 + seq, deps, ())
     bodies = [_body(who, index, statement, header) for index, statement in enumerate(statements)]
     hashes = tuple(body_hash(body) for body in bodies)
