@@ -18,8 +18,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from protocol.body import HASH_BYTES
-from protocol.errors import Malformed, TooLarge
-from protocol.ids import INCARNATION_BYTES, NODE_ID_BYTES, SPACE_ID_BYTES, Author, SpaceId
+from protocol.errors import LocalMisuse, Malformed, TooLarge
+from protocol.ids import INCARNATION_BYTES, NODE_ID_BYTES, SPACE_ID_BYTES, Author, SpaceId, node_of
 
 CUTS_PER_STATEMENT_MAX = 16_384  # agreed; 60 bytes each, so that a statement stays within the size of a body
 
@@ -45,10 +45,17 @@ class Cuts:
 
     @classmethod
     def at_heads(cls, heads: Iterable[tuple[SpaceId, Author, int, bytes]]) -> "Cuts":
-        """Cuts that leave standing what one has seen of a node: its heads, as space, author, seq and hash."""
-        return cls(
-            tuple(sorted(Cut(space, author[NODE_ID_BYTES:], seq, h) for space, author, seq, h in heads))
-        )
+        """Cuts that leave standing what one has seen of a node: its heads, as space, author, seq and hash.
+
+        Raises `LocalMisuse` for heads of several nodes, or two of one chain.
+        """
+        found = list(heads)
+        cuts = sorted(Cut(space, author[NODE_ID_BYTES:], seq, digest) for space, author, seq, digest in found)
+        if len({node_of(author) for _, author, _, _ in found}) > 1:
+            raise LocalMisuse("cuts are those of one node")
+        if any(a[:2] == b[:2] for a, b in pairwise(cuts)):
+            raise LocalMisuse("a chain is cut once")
+        return cls(tuple(cuts))
 
     def of_chain(self, space: bytes, incarnation: bytes) -> Cut | None:
         """The cut of one chain; None if nothing of it counts."""

@@ -113,9 +113,10 @@ class Members:
         found: list[Link] = []
         for number in reversed(list(bits(self._seen))):
             item = self._log.items[number]
-            if item.index < 0 and not passed >> number & 1:
-                found.append(item.link)
-            passed |= item.past
+            if item.index < 0:  # a commit; its statements say nothing of what has seen what
+                if not passed >> number & 1:
+                    found.append(item.link)
+                passed |= item.past
         return tuple(sorted(found))
 
     def knows(self, link: Link) -> bool:

@@ -39,7 +39,6 @@ from tests.protocol.membership_world import (
     SYSTEM,
     Said,
     admit,
-    cuts,
     grant,
     invite,
     keys,
@@ -220,7 +219,12 @@ def case_vector(case: Case) -> dict[str, Any]:
 
 def statement_vectors() -> list[dict[str, Any]]:
     salt = bytes(range(16))
-    left = cuts(LAST.values())
+    bobs = node("bob")
+    left = Cuts.at_heads(
+        (space, author_of(bobs, life(number)), number, sha256(life(number)).digest())
+        for space in (SYSTEM, SPACE)
+        for number in (1, 2)
+    )
     samples: list[tuple[str, Invite | Admit | Grant | Revoke]] = [
         ("admit joe by the ticket of ann", admit("ticket of ann", "joe")),
         ("grant mia admin everywhere", grant("mia", Role.ADMIN)),
