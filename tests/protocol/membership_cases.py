@@ -160,6 +160,9 @@ def stories() -> list[Case]:
     joe_seat = next_by("bob", admit("seat of joe", "joe"), seen=[seat])
     kim_seat = next_by("cat", admit("seat of joe", "kim"), seen=[seat])
     kim_zoe = say("kim", invite("seat of zoe", Role.ADMIN), admit("seat of zoe", "zoe"), seen=[kim_seat])
+    dan_admits = next_by("dan", admit("ticket of ann", "zoe"))
+    mia_admits = next_by("mia", admit("ticket of ann", "eve"))
+    by_joe = say("joe", grant("eve", Role.MEMBER), seen=[joe_seat, dan_admits, mia_admits])
     bob_twice = next_by("bob", invite("ticket of eve"), kept("cat"))
     bob_other = next_by("bob", grant("mia", Role.READER))
     return [
@@ -211,6 +214,9 @@ def stories() -> list[Case]:
         Case("two admins-to-be use a ticket apart: neither has a say in the dispute", (
             seat, joe_seat, kim_seat, say("joe", grant("joe", Role.ADMIN), seen=[joe_seat]),
             kim_zoe, say("zoe", grant("kim", Role.ADMIN), seen=[kim_zoe]),
+        )),
+        Case("one who is in a dispute, not knowing it, has no say in another", (
+            seat, joe_seat, kim_seat, dan_admits, mia_admits, by_joe,
         )),
         Case("two roles granted apart: the lower, in the spaces of both", (
             next_by("bob", grant("mia", Role.ADMIN, frozenset({SPACE}))),

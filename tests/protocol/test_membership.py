@@ -244,6 +244,32 @@ def test_whoever_rested_on_something_cut_falls_with_it() -> None:
     assert cut_above.judge(SPACE, data, 1, HASH, [invited.link]) == Judgement(STANDS, Role.ADMIN)
 
 
+def test_what_falls_takes_with_it_whatever_rested_on_that_however_far() -> None:
+    said = [next_by("bob", invite("seat of joe", Role.ADMIN))]
+    said.append(next_by("cat", admit("seat of joe", "joe"), seen=said))
+    said.append(say("joe", invite("seat of kim", Role.ADMIN), seen=said))
+    said.append(next_by("dan", admit("seat of kim", "kim"), seen=said))
+    said.append(say("kim", invite("seat of zoe"), seen=said))
+    said.append(next_by("mia", admit("seat of zoe", "zoe"), seen=said))
+    assert members(*said).role_of(node("zoe")) is Role.MEMBER
+    found = members(*said, said_now("ann", REVOKE, "bob"))
+    assert [found.standings(each.link) for each in said] == [(CUT,)] + [(UPROOTED,)] * 5
+    assert found.role_of(node("zoe")) is None
+
+
+def test_a_statement_rests_on_what_stood_in_its_own_past() -> None:
+    """dan's right never rested on the demotion, which was cut when dan spoke; so it does not now."""
+    lowered = next_by("cat", grant("dan", Role.MEMBER))
+    raised = next_by("bob", grant("dan", Role.ADMIN), seen=[lowered])
+    out = next_by("ann", kept("cat"))
+    by_dan = next_by("dan", revoke("mia"), seen=[lowered, raised, out])
+    assert members(lowered, raised, out).standings(lowered.link) == (CUT,)
+    recovered = say("eve", recover(kept("bob")), seen=LAST.values())
+    found = members(lowered, raised, out, by_dan, recovered)
+    assert found.standings(raised.link) == (CUT,)
+    assert found.standings(by_dan.link) == (STANDS,)
+
+
 def test_a_grant_gives_the_uprooted_a_new_root_from_then_on() -> None:
     invited = next_by("bob", invite("seat of joe"), admit("seat of joe", "joe"))
     gone = said_now("ann", REVOKE, "bob")
@@ -363,6 +389,17 @@ def test_a_fork_freezes_an_incarnation_at_the_common_prefix() -> None:
     assert found.role_of(node("bob")) is Role.ADMIN  # the node goes on, in a new incarnation
     again = say("bob", invite("ticket of eve"), seen=LAST.values(), incarnation=2)
     assert members(one, other, again).standings(again.link) == (STANDS,)
+
+
+def test_a_cut_settles_a_fork_once_the_header_that_it_names_is_here() -> None:
+    other = say("bob", grant("mia", Role.READER), seen=[SETUP["a3"]])
+    further = next_by("bob", invite("ticket of eve"))
+    out = next_by("ann", revoke("bob", further))
+    found = members(other, out, further)
+    before = found.at([other.link, out.link])
+    assert before.standings(LAST["bob"].link) == before.standings(other.link) == (FORKED,)
+    assert found.standings(LAST["bob"].link) == found.standings(further.link) == (STANDS,)
+    assert found.standings(other.link) == (FORKED,)
 
 
 def test_a_fork_of_data_is_settled_by_the_cut_of_a_revocation() -> None:
