@@ -29,7 +29,7 @@ test: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m pytest $(ARGS)
 
 soak: $(VENV)/dev.stamp
-	@exec $(BIN)/python -m pytest -m soak $(ARGS)
+	@CIVICNODE_TEST_PROFILE=soak exec $(BIN)/python -m pytest -m "soak or not soak" $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -43,6 +43,7 @@ format: $(VENV)/dev.stamp
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- setting up -------------------------------------------------------------------------------------------
 

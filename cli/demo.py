@@ -18,11 +18,12 @@ from typing import Any
 from urllib.parse import quote
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from cli import child, importer, place
 from cli.client import NodeClient
 from cli.errors import CliError
+from cli.output import piped_width
 from cli.progress import progress
 
 MODEL: dict[str, Any] = {
@@ -50,7 +51,7 @@ HEAD = "bold magenta"
 
 def main() -> int:
     """Run the demonstration; return the exit code."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=piped_width(sys.stdout))
     try:
         with tempfile.TemporaryDirectory(prefix="civicnode-demo-") as folder:
             _demonstrate(console, Path(folder) / "data")
@@ -105,17 +106,15 @@ def _import(console: Console, node: NodeClient, airports: dict[str, Any]) -> Non
 
 
 def _ask(console: Console, node: NodeClient) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column(no_wrap=True, justify="right", style="green", min_width=8)
     data = "/v1/data/Airport"
 
     def ask(label: str, request: Callable[[], Any], show: Callable[[Any], str]) -> None:
         began = perf_counter()
         answer = request()
         took = _ms(began)
-        table.add_row(f"   {label}", show(answer), took)
+        # The time comes first: where it is narrow, an answer is cut, a figure or its unit never.
+        line = Text.assemble((f"{took:>12}", "green"), f"  {label:<32}  {show(answer)}")
+        console.print(line, no_wrap=True, overflow="ellipsis")
 
     def page(filter_: str, sort: str, order: str) -> None:
         ask(
@@ -139,11 +138,10 @@ def _ask(console: Console, node: NodeClient) -> None:
     )
     sql = "SELECT tz, count(*) FROM Airport GROUP BY tz ORDER BY 2 DESC"
     ask(
-        "civicnode query 'SELECT tz, count(*)…'",
+        "civicnode query 'SELECT tz, …'",
         lambda: node.post("/v1/admin/query", {"sql": sql, "limit": 1}),
         lambda answer: "{}: {:,}".format(*answer["rows"][0]),
     )
-    console.print(table)
 
 
 async def _watch(console: Console, node: NodeClient, token: str) -> None:
@@ -166,16 +164,17 @@ async def _watch(console: Console, node: NodeClient, token: str) -> None:
         shown = {key: event.get(key) for key in ("event", "model", "instance_id")}
         console.print(f"   PUT  {json.dumps(change)}")
         console.print(
-            f"   seen {json.dumps(shown)}, elevation {event['data']['elevation']}  [green]({_ms(began)})[/]"
+            f"   seen {json.dumps(shown)}, elevation {event['data']['elevation']}  [green]({_ms(began)})[/]",
+            soft_wrap=True,
         )
 
 
 def _leave(console: Console, node: NodeClient, data_dir: Path) -> None:
-    token = f"$(civicnode token --data-dir {shlex.quote(str(data_dir))})"
+    token = f"printf 'Authorization: Bearer %s' $(civicnode token --data-dir {shlex.quote(str(data_dir))})"
     example = f"{node.api}/v1/data/Airport?filter={quote('city:eq:Reykjavik', safe=':')}"
     console.print("\n[bold]The node is yours[/]", style=HEAD)
     console.print(f"   API    {node.api}/v1   documentation {node.api}/docs")
-    console.print(f'   try    curl -H "Authorization: Bearer {token}" "{example}"', soft_wrap=True)
+    console.print(f'   try    {token} | curl -H @- "{example}"', soft_wrap=True)
     if os.environ.get("EXIT", "") not in ("", "0"):
         return
     console.print("   Ctrl-C stops it and removes its data.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cli.client import NodeClient, segment
-from cli.errors import CliError
+from cli.errors import CliError, Interrupted
 from cli.reading import Record
 
 BATCH_MAX_RECORDS = 500  # progress is seen, and a node answers others between two batches
@@ -69,15 +69,21 @@ def send(
     """Create a record of `model` from each of `bodies` (place, body), one by one: some may fail, others stay.
 
     `report` is called with the number of records dealt with. Raises `CliError`, saying how many were created,
-    if the node goes away or its disk is full.
+    if the node goes away or its disk is full, `Interrupted` on Ctrl-C.
     """
     outcome = Outcome()
-    with ThreadPoolExecutor(max_workers=1) as sender:
-        pending: tuple[_Batch, Future[Any]] | None = None
-        for batch in _batches(model, bodies, outcome):
+    try:
+        with ThreadPoolExecutor(max_workers=1) as sender:
+            pending: tuple[_Batch, Future[Any]] | None = None
+            for batch in _batches(model, bodies, outcome):
+                _settle(pending, outcome, report)
+                pending = batch, sender.submit(node.send, "POST", "/v1/batch", batch.encoded())
             _settle(pending, outcome, report)
-            pending = batch, sender.submit(node.send, "POST", "/v1/batch", batch.encoded())
-        _settle(pending, outcome, report)
+    except KeyboardInterrupt:
+        # At least: the batch under way arrives as well, and its answer is not waited for.
+        raise Interrupted(
+            f"interrupted: at least {outcome.created:,} of the records were created, and stay"
+        ) from None
     report(outcome.created + outcome.failed)
     return outcome
 

@@ -7,10 +7,11 @@ stored name could hold escape sequences.
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
+PIPE_COLUMNS = 120  # the widest of our tables takes 100
 SCHEMA = 1
 """Of every `--json`: rises when a key changes its meaning or goes; new keys do not raise it."""
 
@@ -79,6 +80,16 @@ def width(text: str) -> int:
     from unicodedata import combining, east_asian_width
 
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def piped_width(stream: TextIO) -> int | None:
+    """For a rich console: a width that cuts no figure off where `stream` is no terminal, else its own."""
+    return None if stream.isatty() else PIPE_COLUMNS
+
+
+def counted(count: int, noun: str) -> str:
+    """`count` with its noun, which takes an s unless there is one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def size(count_bytes: int) -> str:

@@ -7,15 +7,15 @@ so that many nodes fit into one process. `run` is what `civicnode start` calls.
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import os
-import secrets
 import signal
 import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
+from node.api.civicbase.realtime import Realtime
+from node.api.civicbase.realtime import routes as realtime_routes
+from node.api.civicbase.realtime_socket import RealtimeParts
 from node.api.civicbase.users import routes as user_routes
 from node.api.error_table import ERROR_TABLE
 from node.api.middleware import FrameParts
@@ -38,10 +41,11 @@ from node.api.system import System
 from node.feed import Feed
 from node.logs import make_logger
 from node.metrics import Metrics
-from node.services.account_models import account_models
+from node.randomness import RandomPool
+from node.services.builtin import builtin_models
 from node.services.identity import Identity, build_identity
 from node.services.local import LocalStore
-from node.services.models import Models, builtin_definitions
+from node.services.models import Models
 from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
 from node.services.owner import OwnerTokenDamaged, ensure_owner_token
@@ -62,6 +66,9 @@ RUN_FILE = "run.json"
 # One busy Python thread makes every request wait for its turn: at the default of 5 ms a read took 5.2 ms
 # beside a busy writer, at 0.2 ms it takes 0.36 ms, and throughput stays the same (measured on two cores).
 SWITCH_INTERVAL_S = 0.000_2
+# A full collection stops every thread, for 80 ms in the middle of an import (measured). What dies here dies
+# by its reference count; cycles are rare and young, so old objects are looked at seldom.
+GC_THRESHOLDS = (20_000, 20, 500)
 HOUR_S = 3_600
 WARM_AFTER_S = 1.0  # after the first requests have been answered, before someone signs in
 BENCH_FLUSH_DELAY = "CIVICNODE_BENCH_FLUSH_DELAY_MS"  # for `civicnode bench`: what a slower disk would do
@@ -82,10 +89,17 @@ def program_version() -> str:
 class World:
     """Where time and randomness come from."""
 
+    random: RandomPool = field(default_factory=RandomPool)
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     seconds: Callable[[], float] = time.perf_counter
-    random_bytes: Callable[[int], bytes] = secrets.token_bytes
-    random_bits: Callable[[int], int] = secrets.randbits
+
+    @property
+    def random_bytes(self) -> Callable[[int], bytes]:
+        return self.random.bytes
+
+    @property
+    def random_bits(self) -> Callable[[int], int]:
+        return self.random.bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,7 @@ class Node:
         try:
             self._build(self.record, directory)
             self.writer.start()
+            self.realtime.start()
             listening = await self.server.start()
         except BaseException:
             await self._stop_parts()
@@ -139,7 +154,7 @@ class Node:
         store, world, settings = record.store, self.world, self.settings
         assert store.identity is not None
         self.catalog = Catalog(store)
-        for model in (builtin_definitions(), *account_models("")):
+        for model in builtin_models():
             self.catalog.add_builtin(model)
         with store.read() as snapshot:
             self.catalog.load(snapshot)
@@ -157,7 +172,7 @@ class Node:
             self.writer,
             now_ms=world.now_ms,
             random_bits=world.random_bits,
-            is_index_stale=lambda: self.integrator.indexer.is_stale,
+            is_index_stale=self.integrator.indexer.is_stale_for,
         )
         self.models = Models(self.records, self.catalog)
         self.local = LocalStore(store, self.writer)
@@ -182,6 +197,20 @@ class Node:
         )
         self._count(store)
         name = settings.name or os.uname().nodename
+        token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
+        self.realtime = Realtime(
+            RealtimeParts(
+                feed=self.feed,
+                documents=self.records,
+                permissions=self.identity.permissions,
+                authenticator=self.authenticator,
+                node_id=node_id,
+                steady_ms=lambda: int(world.seconds() * 1_000),
+                log=self.log,
+                owner_token=token,
+                owner=owner,
+            )
+        )
         parts = FrameParts(
             clock_ms=world.now_ms,
             seconds=world.seconds,
@@ -189,8 +218,8 @@ class Node:
             log=self.log,
             metrics=self.metrics,
             authenticator=self.authenticator,
-            owner_token=ensure_owner_token(directory, self._random_text),
-            owner=owner_caller(name),
+            owner_token=token,
+            owner=owner,
             rates={
                 "s1": RatePolicy(
                     HOUR_S, settings.s1_rate_limit_authenticated, settings.s1_rate_limit_anonymous
@@ -239,6 +268,7 @@ class Node:
             *ModelRoutes(self.models, self.records).routes(),
             *DataRoutes(self.records, self.identity.permissions).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
+            *realtime_routes(self.realtime),
             *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),
         ]
 
@@ -302,14 +332,14 @@ class Node:
 
     def _backup(self, path: Path) -> int:
         assert self.record is not None
-        size_bytes: int = backup_store(self.record, path)
-        return size_bytes
+        return backup_store(self.record, path)
 
     async def stop(self) -> None:
         """Answer what is under way, write what is pending, close the record cleanly."""
         with contextlib.suppress(FileNotFoundError):
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
+        await self.realtime.stop()
         await self.server.stop()
         await self._stop_parts()
 
@@ -364,6 +394,7 @@ def _write_run_file(directory: Path, url: str, started_ms: int, tls_cert: Path |
 def run(settings: Settings) -> int:
     """Run a node until SIGINT or SIGTERM. Returns the exit status. Raises `StartFailed`."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(*GC_THRESHOLDS)
     os.umask(0o077)  # whatever a library makes beside our files is for the owner's eyes too
     try:
         return asyncio.run(_serve(settings))
@@ -380,6 +411,7 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, stopping.set)
     node = Node(settings)
     await node.start()
+    gc.freeze()  # modules and routes live as long as the process
     assert node.record is not None
     if node.record.new_life:
         node.log.warning("going on as a new author: %s", node.record.new_life)

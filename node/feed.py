@@ -6,7 +6,9 @@ is opaque to applications: `<epoch>.<arrival>.<index>`. One that is of another
 epoch, or too far back, is answered by exactly one `resync`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import NamedTuple
 
 from protocol.body import decode_body
@@ -75,15 +77,11 @@ class Feed:
         return position
 
     def since(self, position: Position, *, limit: int) -> list[FeedEntry]:
-        """Up to about `limit` entries after a position, whole commits at a time. Blocks while reading."""
-        found: list[FeedEntry] = []
-        for entry in self._entries(position):
-            if len(found) >= limit and entry.arrival != found[-1].arrival:
-                break
-            found.append(entry)
-        return found
+        """Up to `limit` entries after a position; the last commit may be cut. Blocks while reading."""
+        with closing(self._entries(position)) as entries:
+            return list(islice(entries, limit))
 
-    def _entries(self, position: Position) -> Iterator[FeedEntry]:
+    def _entries(self, position: Position) -> Generator[FeedEntry, None, None]:
         with self._store.read() as snapshot:
             applications = {self._store.space(name): name for name in snapshot.applications()}
             for arrival in snapshot.log.arrivals(after_number=max(position.arrival - 1, 0)):

@@ -65,6 +65,11 @@ def _path(value: object) -> Path:
     return Path(_text(value)).expanduser()
 
 
+def _directory(value: object) -> Path:
+    # Whole, since messages and `civicnode status` show it to somebody who may stand elsewhere.
+    return _path(value).absolute()
+
+
 def _address(value: object) -> Address:
     return value if isinstance(value, Address) else parse_address(_text(value))
 
@@ -138,14 +143,17 @@ _RATE = _number(1, 1_000_000_000)
 class Settings:
     """What is in force. `origin` says `flag`, `env`, `file` or `default` of each; `places` says where."""
 
-    data_dir: Annotated[Path, _Setting("Where the node keeps its data", _path)]
+    data_dir: Annotated[Path, _Setting("Where the node keeps its data", _directory)]
     config: Annotated[Path | None, _Setting("The settings file", _path)] = None
     api: Annotated[Address, _Setting("Where the API listens, HOST:PORT", _address)] = _API
     listen: Annotated[Address, _Setting("Where the node listens for peers", _address)] = _LISTEN
     name: Annotated[str, _Setting("What people call this node; empty: the machine's name", _text)] = ""
     peers: Annotated[tuple[Address, ...], _Setting("Peers to connect to", _list_of(_peer))] = ()
     mdns: Annotated[bool, _Setting("Find peers on the local network", _flag)] = True
-    origins: Annotated[tuple[str, ...], _Setting("Web origins that count as local", _list_of(_origin))] = ()
+    origins: Annotated[
+        tuple[str, ...],
+        _Setting("Web origins that count as local, besides those of `civicnode origins`", _list_of(_origin)),
+    ] = ()
     hosts: Annotated[tuple[str, ...], _Setting("More host names the API answers to", _list_of(_host))] = ()
     api_tls_cert: Annotated[Path | None, _Setting("The API's certificate, PEM", _path)] = None
     api_tls_key: Annotated[Path | None, _Setting("The key of the API's certificate, PEM", _path)] = None
@@ -262,6 +270,9 @@ def _read_file(given: dict[str, tuple[object, str, str]], faults: list[str]) -> 
     except (FileNotFoundError, NotADirectoryError):
         if named is not None:
             faults.append(f"config (from {named[2]}): {path} does not exist")
+        return
+    except PermissionError:
+        faults.append(f"config: {path} belongs to somebody else: run this as its owner")
         return
     except OSError as error:
         faults.append(f"config: {path} cannot be read: {error.strerror}")

@@ -157,7 +157,7 @@ class Writer:
     def _refill(self) -> bool:
         try:
             more = self._integrator.indexer.refill()
-        except StorageError:
+        except Exception:  # of the disk, or a bug: whatever it is, the thread must go on writing
             self._log.exception("the query index could not be filled")
             time.sleep(_IDLE_S)
             return True

@@ -4,7 +4,8 @@ Room: the layout of a body and of the operations in it. What operations mean for
 a document is `document`'s; whether their author may make them is `integrate`'s.
 
     body       [salt(16), user, model, id, seen, operations]
-    seen       [dot …]: the live values that these operations supersede
+    seen       [dot …]: of each author the last body that the writer has seen (that one and all before it),
+               in the order of authors
     dot        [seq, index] of the same author, or [author(40), seq, index]
     operation  [kind, …], see `Kind`
 
@@ -12,19 +13,24 @@ The salt keeps an erased short text from being guessed from its hash. A kind tha
 this version does not know is no fault: the body is kept, forwarded and withheld.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-from protocol.encoding import check_value, decode, encode
+from protocol.encoding import check_value, decode, encode, encode_list, encode_text
 from protocol.errors import Malformed, TooLarge
-from protocol.ids import AUTHOR_BYTES
-from protocol.limits import BODY_SIZE_MAX_BYTES, OPERATIONS_PER_BODY_MAX, SEEN_PER_BODY_MAX
+from protocol.ids import AUTHOR_BYTES, is_name
+from protocol.limits import (
+    BODIES_PER_COMMIT_MAX,
+    BODY_SIZE_MAX_BYTES,
+    OPERATIONS_PER_BODY_MAX,
+    SEEN_PER_BODY_MAX,
+    TEXT_LENGTH_MAX,
+)
 
 SALT_BYTES = 16
 HASH_BYTES = 32
-_TEXT_MAX = 256  # user, model, id and field names: far above what the API gives out
 Operation = list[Any]
 
 
@@ -33,7 +39,7 @@ class Dot(NamedTuple):
 
     author: bytes
     seq: int
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple's search, which a dot has no use for
 
 
 class Kind(IntEnum):
@@ -41,19 +47,23 @@ class Kind(IntEnum):
 
     SET = 0  # [0, {field: value}]      registers
     ADD = 1  # [1, field, [element …]]  to an add-wins set
-    REMOVE = 2  # [2, field, [element …]]  where `seen` names their dots
-    INCREMENT = 3  # [3, field, delta]        of a counter
-    DELETE = 4  # [4]                      the whole document
-    RESTORE = 5  # [5]                      lifts the deletes in `seen`
+    REMOVE = 2  # [2, field, [element …]]  where `seen` covers them
+    INCREMENT = 3  # [3, field, delta]        of a counter, modulo 2^64
+    DELETE = 4  # [4]                      the whole document, as far as `seen`
+    RESTORE = 5  # [5]                      lifts the deletes that `seen` covers
     TEXT = 8
     ARRAY = 9
 
 
 _KNOWN = frozenset({Kind.SET, Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.DELETE, Kind.RESTORE})
+_KIND_MAX = 255
+_SET = Kind.SET.value
+_SET_ENCODED, _EMPTY = encode(_SET), encode([])
+_SALT_HEAD = encode(bytes(SALT_BYTES))[:-SALT_BYTES]
+_PLAIN = frozenset({str, bool, type(None)})  # types of which every value may be a field's
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """One decoded body. `seen` is complete: dots of the same author are written out."""
 
     salt: bytes
@@ -66,14 +76,43 @@ class Body:
     @property
     def is_understood(self) -> bool:
         """Whether this version knows every operation in it; if not, the body is withheld, never refused."""
-        return all(operation[0] in _KNOWN for operation in self.operations)
+        return _KNOWN.issuperset([operation[0] for operation in self.operations])
 
+    def check(self) -> None:
+        """Raise `Malformed` or `TooLarge` if any node would find the body malformed."""
+        if len(self.salt) != SALT_BYTES or len(self.user) > TEXT_LENGTH_MAX:
+            raise Malformed("a body with a salt or user of a wrong length")
+        if not is_name(self.model) or not is_name(self.id):
+            raise Malformed("a body whose model or id is not a name")
+        if len(self.seen) > SEEN_PER_BODY_MAX:
+            raise TooLarge("authors seen by a body", size=len(self.seen), size_max=SEEN_PER_BODY_MAX)
+        if len(self.seen) > 1 and any(a.author >= b.author for a, b in pairwise(self.seen)):
+            raise Malformed("what a body has seen is in the order of authors, one dot of each")
+        if not 0 < len(self.operations) <= OPERATIONS_PER_BODY_MAX:
+            raise TooLarge(
+                "operations in a body", size=len(self.operations), size_max=OPERATIONS_PER_BODY_MAX
+            )
+        for operation in self.operations:
+            _check_operation(operation)
 
-def encode_body(salt: bytes, user: str, model: str, id: str, seen: tuple[Dot, ...], operations: list[Operation],
-                author: bytes) -> bytes:
-    """The bytes of a body that `author` is going to sign. Values have been checked by the caller."""
-    dots = [list(dot[1:]) if dot.author == author else list(dot) for dot in seen] if seen else []
-    return encode([salt, user, model, id, dots, operations])
+    def encode(self, author: bytes) -> bytes:
+        """The bytes of a body that `author` is going to sign. Raises `Malformed` or `TooLarge`."""
+        self.check()
+        dots = [list(d[1:]) if d.author == author else list(d) for d in self.seen] if self.seen else []
+        try:
+            data = encode_list(
+                _SALT_HEAD + self.salt,
+                encode_text(self.user),
+                encode_text(self.model),
+                encode_text(self.id),
+                encode(dots) if dots else _EMPTY,
+                _encode_operations(self.operations),
+            )
+        except UnicodeEncodeError as error:
+            raise Malformed("text with half a surrogate pair") from error
+        if len(data) > BODY_SIZE_MAX_BYTES:
+            raise TooLarge("body in bytes", size=len(data), size_max=BODY_SIZE_MAX_BYTES)
+        return data
 
 
 def body_hash(data: bytes) -> bytes:
@@ -86,52 +125,77 @@ def decode_body(data: bytes, author: bytes) -> Body:
     if len(data) > BODY_SIZE_MAX_BYTES:
         raise TooLarge("body in bytes", size=len(data), size_max=BODY_SIZE_MAX_BYTES)
     match decode(data):
-        case [bytes() as salt, str() as user, str() as model, str() as id, list() as dots, list() as operations]:
+        case [
+            bytes() as salt,
+            str() as user,
+            str() as model,
+            str() as id,
+            list() as dots,
+            list() as operations,
+        ]:
             pass
         case _:
             raise Malformed("a body is [salt, user, model, id, seen, operations]")
-    if len(salt) != SALT_BYTES or max(len(user), len(model), len(id)) > _TEXT_MAX or not model or not id:
-        raise Malformed("a body with a salt, user, model or id of a wrong length")
-    if len(dots) > SEEN_PER_BODY_MAX:
-        raise TooLarge("dots seen by a body", size=len(dots), size_max=SEEN_PER_BODY_MAX)
-    if not 0 < len(operations) <= OPERATIONS_PER_BODY_MAX:
-        raise TooLarge("operations in a body", size=len(operations), size_max=OPERATIONS_PER_BODY_MAX)
-    for operation in operations:
-        _check_operation(operation)
-    return Body(salt, user, model, id, tuple(_decode_dot(dot, author) for dot in dots), operations)
+    body = Body(salt, user, model, id, tuple([_decode_dot(dot, author) for dot in dots]), operations)
+    body.check()
+    return body
 
 
 def _decode_dot(dot: Any, author: bytes) -> Dot:
     match dot:
-        case [int() as seq, int() as index]:
+        case [seq, index]:
             named = author
-        case [bytes() as named, int() as seq, int() as index] if len(named) == AUTHOR_BYTES and named != author:
+        case [bytes() as named, seq, index] if len(named) == AUTHOR_BYTES and named != author:
             pass
         case _:
             raise Malformed("a dot is [seq, index] or [author, seq, index]")
-    if not (0 < seq < 1 << 63 and 0 <= index < 1 << 31) or isinstance(seq, bool) or isinstance(index, bool):
+    if type(seq) is not int or type(index) is not int:  # a bool is not a number here
+        raise Malformed("a dot is [seq, index] or [author, seq, index]")
+    if not (0 < seq < 1 << 63 and 0 <= index < BODIES_PER_COMMIT_MAX):
         raise Malformed("a dot out of range")
     return Dot(named, seq, index)
 
 
-def _check_operation(operation: Any) -> None:
+def _encode_operations(operations: list[Operation]) -> bytes:
+    if len(operations) == 1 and operations[0][0] == _SET:  # nearly always
+        return encode_list(encode_list(_SET_ENCODED, encode(operations[0][1])))
+    return encode(operations)
+
+
+def _check_operation(operation: Operation) -> None:
+    if type(operation) is not list or not operation or type(operation[0]) is not int:
+        raise Malformed("an operation is [kind, …]")
+    if operation[0] == _SET:
+        _check_set(operation)
+        return
     match operation:
-        case [Kind.SET, dict() as values] if values and all(_is_field(name) for name in values):
-            for value in values.values():
-                check_value(value)
-        case [Kind.ADD | Kind.REMOVE, str() as field, list() as elements] if _is_field(field) and elements:
-            if any(isinstance(element, list | dict | bytes) for element in elements):
+        case [Kind.ADD | Kind.REMOVE, field, list() as elements] if elements:
+            _check_field(field)
+            if any(isinstance(element, list | dict) for element in elements):
                 raise Malformed("an element of a set is a plain value")
             check_value(elements)
-        case [Kind.INCREMENT, str() as field, int() as delta] if _is_field(field) and not isinstance(delta, bool):
+        case [Kind.INCREMENT, field, delta] if type(delta) is int:
+            _check_field(field)
             check_value(delta)
         case [Kind.DELETE | Kind.RESTORE]:
             pass
-        case [int() as kind, *_] if kind not in _KNOWN and not isinstance(kind, bool) and 0 <= kind < 256:
-            pass  # of a newer release
+        case [kind, *rest] if kind not in _KNOWN and 0 <= kind <= _KIND_MAX:
+            for argument in rest:  # of a newer release
+                check_value(argument, may_hold_bytes=True)
         case _:
             raise Malformed("an operation that is not of its kind's form")
 
 
-def _is_field(name: Any) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= _TEXT_MAX
+def _check_set(operation: Operation) -> None:
+    if len(operation) != 2 or type(operation[1]) is not dict or not operation[1]:
+        raise Malformed("an operation that is not of its kind's form")
+    for name, value in operation[1].items():
+        if type(name) is not str or not 0 < len(name) <= TEXT_LENGTH_MAX:
+            _check_field(name)
+        if type(value) not in _PLAIN:
+            check_value(value)
+
+
+def _check_field(name: Any) -> None:
+    if type(name) is not str or not 0 < len(name) <= TEXT_LENGTH_MAX:
+        raise Malformed("the name of a field is not text of a fitting length")

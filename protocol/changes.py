@@ -31,8 +31,13 @@ class Record:
     @classmethod
     def of(cls, model: Model, document: Document) -> "Record":
         return cls(
-            document.id, model, document.values(), ms_of_hlc(document.created_hlc), ms_of_hlc(document.updated_hlc),
-            document.created_user, document.version,
+            document.id,
+            model,
+            document.values(),
+            ms_of_hlc(document.created_hlc),
+            ms_of_hlc(document.updated_hlc),
+            document.created_user,
+            document.version,
         )
 
 

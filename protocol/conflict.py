@@ -41,14 +41,27 @@ def conflicts(document: Document, strategy: str = "crdt") -> list[Conflict]:
     found: list[Conflict] = []
     for name in sorted({name for layer in document.layers for name in layer.registers}):
         live = document.live_values(name)
-        if len(live) > 1 and any(value != live[0][1] for _, value in live[1:]):
-            found.append(Conflict(document.model, document.id, name, tuple(_live(x, value) for x, value in live)))
+        if len(live) > 1 and not all(is_same(value, live[0][1]) for _, value in live[1:]):
+            found.append(
+                Conflict(document.model, document.id, name, tuple(_live(x, value) for x, value in live))
+            )
     deletes = [x for x in document.layers if x.is_delete]
-    updates = [x for x in document.layers if x.registers or x.sets]
+    updates = [x for x in document.layers if (x.registers or x.sets) and not x.is_delete]
     if deletes and updates:
         values = [_live(x, {**x.registers, **x.sets}) for x in updates] + [_live(x, None) for x in deletes]
         found.append(Conflict(document.model, document.id, DELETED, tuple(values)))
     return found
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are one to an application: as for elements of a set, 1 is 1.0 and not `true`."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(one[name], other[name]) for name in one)
+    return bool(one == other)
 
 
 def _live(layer: Layer, value: Any) -> LiveValue:

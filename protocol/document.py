@@ -8,12 +8,13 @@ is the truth, a document is a cache of it that can be rebuilt.
 A document is a list of **layers**, one for each body of which something is still
 alive. A register that two layers hold has two values that did not see each
 other. A body supersedes, in the fields that it touches, what lives in the layers
-whose dots it has `seen`; that is all the causality that the merge needs, so any
+that its `seen` covers; that is all the causality that the merge needs, so any
 order that respects causes gives the same state. Sets are add-wins (an element
-lives while a layer holds it); counters sum what each author added.
+lives while a layer holds it); counters sum what was added, modulo 2^64.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -21,22 +22,16 @@ from typing import Any, NamedTuple
 from protocol.body import Dot, Kind, Operation
 from protocol.clock import Hlc
 from protocol.errors import Malformed
+from protocol.limits import SEEN_PER_BODY_MAX
 
 Element = str | int | float | bool | None
-
-
-class Order(NamedTuple):
-    """The total order in which values that did not see each other are compared: the largest is shown."""
-
-    hlc: Hlc
-    author: bytes
-    seq: int
-    index: int
+_Key = tuple[bool, Element]
+Order = tuple[Hlc, Dot]
 
 
 @dataclass(slots=True)
 class Layer:
-    """What is still alive of one body."""
+    """What is still alive of one body. Registers and sets are replaced, never changed: copies share them."""
 
     dot: Dot
     hlc: Hlc
@@ -47,7 +42,8 @@ class Layer:
 
     @property
     def order(self) -> Order:
-        return Order(self.hlc, *self.dot)
+        """By which values that did not see each other are compared: the largest is shown."""
+        return (self.hlc, self.dot)
 
     @property
     def is_spent(self) -> bool:
@@ -57,8 +53,17 @@ class Layer:
 class Document:
     """The live state of one document. Mutable; copy before changing one that others may hold."""
 
-    __slots__ = ("counters", "created_hlc", "created_user", "id", "layers", "model", "updated_hlc", "updated_user",
-                 "vector")  # fmt: skip
+    __slots__ = (
+        "counters",
+        "created_hlc",
+        "created_user",
+        "id",
+        "layers",
+        "model",
+        "updated_hlc",
+        "updated_user",
+        "vector",
+    )
 
     def __init__(self, model: str, id: str) -> None:
         self.model = model
@@ -69,10 +74,12 @@ class Document:
         self.updated_user = ""
         self.vector: dict[bytes, tuple[int, int]] = {}  # author -> (seq, index) of its last body here
         self.layers: list[Layer] = []  # sorted by order
-        self.counters: dict[str, dict[bytes, int]] = {}
+        self.counters: dict[str, int] = {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Document) and all(getattr(self, s) == getattr(other, s) for s in self.__slots__)
+        return isinstance(other, Document) and all(
+            getattr(self, s) == getattr(other, s) for s in self.__slots__
+        )
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
@@ -80,23 +87,24 @@ class Document:
         return f"Document({self.model}/{self.id} {self.vector} {self.layers} {self.counters})"
 
     def copy(self) -> "Document":
+        """A document that can be changed without this one. What its layers hold is shared."""
         other = Document(self.model, self.id)
-        for slot in ("created_hlc", "created_user", "updated_hlc", "updated_user"):
-            setattr(other, slot, getattr(self, slot))
+        other.created_hlc, other.created_user = self.created_hlc, self.created_user
+        other.updated_hlc, other.updated_user = self.updated_hlc, self.updated_user
         other.vector = dict(self.vector)
-        other.layers = [
-            Layer(x.dot, x.hlc, x.user, dict(x.registers), {k: list(v) for k, v in x.sets.items()}, x.is_delete)
-            for x in self.layers
-        ]
-        other.counters = {name: dict(parts) for name, parts in self.counters.items()}
+        other.layers = [Layer(x.dot, x.hlc, x.user, x.registers, x.sets, x.is_delete) for x in self.layers]
+        other.counters = dict(self.counters)
         return other
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever written here that a delete does not hide. Delete wins over concurrent updates."""
-        return bool(self.vector) and not any(layer.is_delete for layer in self.layers)
+        """Whether anything was written here that no delete hides. A delete wins over concurrent updates."""
+        for layer in self.layers:
+            if layer.is_delete:
+                return False
+        return bool(self.vector)
 
     @property
     def version(self) -> str:
@@ -108,33 +116,40 @@ class Document:
         return sha256(b"civicnode version 1\0" + b"".join(parts)).hexdigest()[:16]
 
     def values(self) -> dict[str, Any]:
-        """The shown value of every field: the latest register, the union of a set, the sum of a counter."""
-        layers = self.layers
-        if len(layers) == 1 and not layers[0].sets and not self.counters:
-            return dict(layers[0].registers)
+        """The shown value of every field: the latest register, the union of a set, the sum of a counter.
+
+        In one order on every node. A name that bodies use for several of these, which no model does, shows
+        the last of them.
+        """
         shown: dict[str, Any] = {}
-        for layer in layers:  # ascending, so the largest order is written last
+        names: dict[str, None] = {}
+        for layer in self.layers:  # ascending, so the largest order is written last
             shown.update(layer.registers)
-        for layer in layers:
-            for name, elements in layer.sets.items():
-                known = shown.setdefault(name, [])
-                keys = {element_key(e) for e in known}
-                known.extend(e for e in elements if element_key(e) not in keys)
-        for name, parts in self.counters.items():
-            shown[name] = sum(parts.values())
+            if layer.sets:
+                names.update(dict.fromkeys(layer.sets))
+        for name in names:
+            shown[name] = self.elements(name)
+        for name in sorted(self.counters):
+            shown[name] = self.counters[name]
         return shown
 
-    def live_values(self, name: str) -> list[tuple[Layer, Any]]:
-        """Every live value of a register, oldest order first; more than one means that they did not see each other."""
-        return [(layer, layer.registers[name]) for layer in self.layers if name in layer.registers]
+    def elements(self, name: str) -> list[Element]:
+        """The elements of a set, each once, in the order of the layers that hold them."""
+        found: dict[_Key, Element] = {}
+        for layer in self.layers:
+            for element in layer.sets.get(name, ()):
+                found.setdefault(element_key(element), element)
+        return list(found.values())
 
-    def live_dots(self) -> tuple[Dot, ...]:
-        """All that a write which has seen this state names as seen."""
-        return tuple(layer.dot for layer in self.layers)
+    def live_values(self, name: str) -> list[tuple[Layer, Any]]:
+        """Every live value of a register, in ascending order; several did not see each other."""
+        return [(layer, layer.registers[name]) for layer in self.layers if name in layer.registers]
 
     # -- integrating -----------------------------------------------------------------------------------------
 
-    def apply(self, dot: Dot, hlc: Hlc, user: str, seen: Iterable[Dot], operations: Iterable[Operation]) -> None:
+    def apply(
+        self, dot: Dot, hlc: Hlc, user: str, seen: Sequence[Dot], operations: Sequence[Operation]
+    ) -> None:
         """Integrate one body. Every body of a document is applied once, after its causes. Never raises."""
         if not self.vector or (hlc, user) < (self.created_hlc, self.created_user):
             self.created_hlc, self.created_user = hlc, user
@@ -143,139 +158,191 @@ class Document:
         last = self.vector.get(dot.author)
         if last is None or last < (dot.seq, dot.index):
             self.vector[dot.author] = (dot.seq, dot.index)
+        if seen and self.layers:
+            self._supersede(seen, operations)
         layer = Layer(dot, hlc, user, {})
-        seen_layers = [x for x in self.layers if x.dot in seen] if seen and self.layers else []
+        self._say(layer, operations)
+        if not layer.is_spent:
+            if not self.layers or self.layers[-1].order < layer.order:
+                self.layers.append(layer)
+            else:
+                insort(self.layers, layer, key=_order)
+
+    def _say(self, layer: Layer, operations: Sequence[Operation]) -> None:
+        """What a body leaves by itself, its operations in order."""
+        sets: dict[str, dict[_Key, Element]] = {}
         for operation in operations:
             match operation[0]:
                 case Kind.SET:
-                    values: dict[str, Any] = operation[1]
-                    for old in seen_layers:
-                        for name in old.registers.keys() & values.keys():
-                            del old.registers[name]
-                    layer.registers.update(values)
+                    layer.registers.update(operation[1])
                 case Kind.ADD:
-                    _take_out(seen_layers, operation[1], operation[2])
-                    _put_in(layer, operation[1], operation[2])
+                    held = sets.setdefault(operation[1], {})
+                    for element in operation[2]:
+                        held.setdefault(element_key(element), element)
                 case Kind.REMOVE:
-                    _take_out([*seen_layers, layer], operation[1], operation[2])
+                    held = sets.get(operation[1], {})
+                    for element in operation[2]:
+                        held.pop(element_key(element), None)
                 case Kind.INCREMENT:
-                    parts = self.counters.setdefault(operation[1], {})
-                    parts[dot.author] = parts.get(dot.author, 0) + operation[2]
+                    total = self.counters.get(operation[1], 0) + operation[2]
+                    self.counters[operation[1]] = wrapped(total)
                 case Kind.DELETE:
-                    for old in seen_layers:
-                        old.registers, old.sets, old.is_delete = {}, {}, False
-                    layer.is_delete = True
+                    layer.registers, sets, layer.is_delete = {}, {}, True
                 case Kind.RESTORE:
-                    for old in [*seen_layers, layer]:
-                        old.is_delete = False
-        if seen_layers:
-            self.layers = [x for x in self.layers if not x.is_spent]
-        if not layer.is_spent:
-            self.layers.append(layer)
-            if len(self.layers) > 1 and self.layers[-2].order > layer.order:
-                self.layers.sort(key=lambda x: x.order)
+                    layer.is_delete = False
+        if sets:
+            layer.sets = {name: list(held.values()) for name, held in sets.items() if held}
+
+    def _supersede(self, seen: Sequence[Dot], operations: Sequence[Operation]) -> None:
+        """Take out of the layers that a body has seen what it takes away.
+
+        A body may have thousands of operations and have seen thousands of layers, so neither is gone through
+        once for each of the other. The order of operations makes no difference here: all of them only take.
+        """
+        kinds = {operation[0] for operation in operations}
+        wipes, lifts = Kind.DELETE in kinds, Kind.RESTORE in kinds
+        written: set[str] = set()
+        taken: dict[str, set[_Key]] = {}
+        for operation in operations:
+            if operation[0] == Kind.SET:
+                written.update(operation[1])
+            elif operation[0] in (Kind.ADD, Kind.REMOVE):
+                taken.setdefault(operation[1], set()).update(map(element_key, operation[2]))
+        until = {dot.author: dot for dot in seen}
+        has_spent = False
+        for layer in self.layers:
+            last = until.get(layer.dot.author)
+            if last is None or layer.dot > last:
+                continue
+            if wipes:
+                layer.registers, layer.sets, layer.is_delete = {}, {}, False
+            else:
+                if layer.registers and not written.isdisjoint(layer.registers):
+                    layer.registers = {name: v for name, v in layer.registers.items() if name not in written}
+                if layer.sets and taken and _holds_any(layer, taken):
+                    layer.sets = _without(layer, taken)
+                if lifts:
+                    layer.is_delete = False
+            if not (layer.registers or layer.sets or layer.is_delete):
+                has_spent = True
+        if has_spent:
+            self.layers = [layer for layer in self.layers if not layer.is_spent]
 
     # -- stored form -----------------------------------------------------------------------------------------
 
     def to_state(self, number_of: Callable[[bytes], int]) -> list[Any]:
-        """The state as plain arrays, authors replaced by the store's own numbers for them.
+        """The state as one plain list, authors replaced by the store's own numbers for them.
 
-        [created hlc, created user, updated hlc or 0, updated user or 0, vector, layers, counters or 0]
-        vector [number, seq, index, …]; 0 where it says the same as the only layer's dot
-        layer [number, seq, index, hlc or 0 for created, user or 0 for created, registers, sets or 0, is delete]
+        Created hlc, created user, updated hlc or 0, updated user or 0, vector, counters or 0, layers;
+        vector [number, seq, index, …], or 0 where it says the same as the only layer's dot;
+        a layer is 8 items more: number, seq, index, hlc or 0 for created, user or 0 for created, registers,
+        sets or 0, is delete. A flat list is encoded in half the time that a tree takes.
         """
-        layers = [
-            [
-                number_of(x.dot.author), x.dot.seq, x.dot.index,
-                0 if x.hlc == self.created_hlc else x.hlc,
-                0 if x.user == self.created_user else x.user,
-                x.registers, x.sets or 0, int(x.is_delete),
-            ]
-            for x in self.layers
-        ]  # fmt: skip
-        vector: Any = 0
-        if len(self.layers) != 1 or self.vector != {self.layers[0].dot.author: self.layers[0].dot[1:]}:
-            vector = [part for author, (seq, index) in self.vector.items() for part in (number_of(author), seq, index)]
-        counters: Any = {
-            name: [part for author, total in parts.items() for part in (number_of(author), total)]
-            for name, parts in self.counters.items()
-        }
-        return [
-            self.created_hlc, self.created_user,
+        layers, vector = self.layers, self.vector
+        state: list[Any] = [
+            self.created_hlc,
+            self.created_user,
             0 if self.updated_hlc == self.created_hlc else self.updated_hlc,
             0 if self.updated_user == self.created_user else self.updated_user,
-            vector, layers, counters or 0,
-        ]  # fmt: skip
+            0,
+            self.counters or 0,
+        ]
+        if not (len(layers) == 1 == len(vector) and vector.get(layers[0].dot.author) == layers[0].dot[1:]):
+            state[4] = [part for author, last in vector.items() for part in (number_of(author), *last)]
+        for x in layers:
+            state += (
+                number_of(x.dot.author),
+                x.dot.seq,
+                x.dot.index,
+                0 if x.hlc == self.created_hlc else x.hlc,
+                0 if x.user == self.created_user else x.user,
+                x.registers,
+                x.sets or 0,
+                int(x.is_delete),
+            )
+        return state
 
     @classmethod
-    def from_state(cls, model: str, id: str, state: list[Any], author_of: Callable[[int], bytes]) -> "Document":
+    def from_state(
+        cls, model: str, id: str, state: list[Any], author_of: Callable[[int], bytes]
+    ) -> "Document":
         """The document of a stored state. Raises `Malformed` if it has not the form that `to_state` gives."""
         try:
-            created_hlc, created_user, updated_hlc, updated_user, vector, layers, counters = state
+            created_hlc, created_user, updated_hlc, updated_user, vector, counters = state[:6]
             document = cls(model, id)
             document.created_hlc, document.created_user = created_hlc, created_user
-            document.updated_hlc, document.updated_user = updated_hlc or created_hlc, updated_user or created_user
-            document.layers = [
-                Layer(Dot(author_of(n), seq, i), hlc or created_hlc, user or created_user, regs, sets or {}, bool(gone))
-                for n, seq, i, hlc, user, regs, sets, gone in layers
-            ]
-            if vector:
-                document.vector = {author_of(n): (seq, i) for n, seq, i in _by(vector, 3)}
-            else:
-                document.vector = {x.dot.author: (x.dot.seq, x.dot.index) for x in document.layers}
-            if counters:
-                document.counters = {
-                    name: {author_of(n): total for n, total in _by(parts, 2)} for name, parts in counters.items()
-                }
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            document.updated_hlc = updated_hlc or created_hlc
+            document.updated_user = created_user if updated_user == 0 else updated_user
+            for start in range(6, len(state), 8):
+                n, seq, index, hlc, user, registers, sets, is_delete = state[start : start + 8]
+                dot, user = Dot(author_of(n), seq, index), created_user if user == 0 else user
+                document.layers.append(
+                    Layer(dot, hlc or created_hlc, user, dict(registers), dict(sets or ()), bool(is_delete))
+                )
+            if vector == 0:
+                vector = state[6:9]
+            for start in range(0, len(vector), 3):
+                n, seq, index = vector[start : start + 3]
+                document.vector[author_of(n)] = (seq, index)
+            document.counters = dict(counters or ())
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise Malformed("a stored document that is not of its form") from error
         return document
 
 
-def element_key(element: Element) -> tuple[bool, Element]:
+def _order(layer: Layer) -> Order:
+    return layer.order
+
+
+def wrapped(number: int) -> int:
+    """`number` as a signed 64-bit one, modulo 2^64: addition that no order of summands can make overflow."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def element_key(element: Element) -> _Key:
     """Identity of a set's element: `true` is not 1, while 1 and 1.0 are one element."""
     return (isinstance(element, bool), element)
 
 
-def _take_out(layers: Iterable[Layer], name: str, elements: Iterable[Element]) -> None:
-    gone = {element_key(e) for e in elements}
-    for layer in layers:
-        if name in layer.sets:
-            layer.sets[name] = [e for e in layer.sets[name] if element_key(e) not in gone]
-            if not layer.sets[name]:
-                del layer.sets[name]
+def _holds_any(layer: Layer, taken: dict[str, set[_Key]]) -> bool:
+    for name, held in layer.sets.items():
+        keys = taken.get(name)
+        if keys is not None:
+            for element in held:
+                if element_key(element) in keys:
+                    return True
+    return False
 
 
-def _put_in(layer: Layer, name: str, elements: Iterable[Element]) -> None:
-    held = layer.sets.setdefault(name, [])
-    keys = {element_key(e) for e in held}
-    for element in elements:
-        key = element_key(element)
-        if key not in keys:
-            keys.add(key)
-            held.append(element)
+def _without(layer: Layer, taken: dict[str, set[_Key]]) -> dict[str, list[Element]]:
+    sets = {
+        name: [e for e in held if element_key(e) not in taken.get(name, ())]
+        for name, held in layer.sets.items()
+    }
+    return {name: held for name, held in sets.items() if held}
 
 
-def _by(flat: list[Any], width: int) -> Iterable[tuple[Any, ...]]:
-    return zip(*(flat[offset::width] for offset in range(width)), strict=True)
-
-
-# -- planning: from the values that an application wants to the operations that say so ------------------------------
+# -- planning: from the values that an application wants to the operations that say so ----------------------
 
 
 class Plan(NamedTuple):
-    """Operations of one body, and the dots that they supersede."""
+    """Operations of one body, and what they have seen."""
 
     seen: tuple[Dot, ...]
     operations: list[Operation]
 
 
-def plan_write(current: Document | None, values: Mapping[str, Any], *, sets: Iterable[str] = (),
-               counters: Iterable[str] = ()) -> Plan:
+def plan_write(
+    current: Document | None,
+    values: Mapping[str, Any],
+    *,
+    sets: Sequence[str] = (),
+    counters: Sequence[str] = (),
+) -> Plan:
     """Operations that make `values` the shown ones. `current` is the state that the writer has seen.
 
-    A set is given whole, and becomes the additions and removals that lead there; a counter is given as its new
-    total, and becomes a difference. Writing to a deleted document brings it back with just these values.
+    A set is given whole, and becomes the additions and removals that lead there; a counter is given as its
+    new total, and becomes a difference. Writing to a deleted document brings it back with just these values.
     """
     registers = {name: value for name, value in values.items() if name not in sets and name not in counters}
     operations: list[Operation] = [[Kind.SET.value, registers]] if registers else []
@@ -283,17 +350,17 @@ def plan_write(current: Document | None, values: Mapping[str, Any], *, sets: Ite
         operations += [[Kind.ADD.value, name, values[name]] for name in sets if values.get(name)]
         operations += [[Kind.INCREMENT.value, name, values[name]] for name in counters if values.get(name)]
         return Plan((), operations or [[Kind.RESTORE.value]])
-    shown = current.values()
     if not current.exists:
         operations = [[Kind.DELETE.value], [Kind.RESTORE.value], *operations]
         operations += [[Kind.ADD.value, name, values[name]] for name in sets if values.get(name)]
-        totals = {name: values.get(name) or 0 for name in counters}
-        operations += [[Kind.INCREMENT.value, n, d] for n, t in totals.items() if (d := t - shown.get(n, 0))]
-        return Plan(current.live_dots(), operations)
+        for name in counters:
+            if delta := wrapped((values.get(name) or 0) - current.counters.get(name, 0)):
+                operations.append([Kind.INCREMENT.value, name, delta])
+        return Plan(context_of(current.layers), operations)
     touched: set[str] = set(registers)
     for name in sets:
         if name in values:
-            wanted, held = values[name] or [], shown.get(name, [])
+            wanted, held = values[name] or [], current.elements(name)
             wanted_keys, held_keys = {element_key(e) for e in wanted}, {element_key(e) for e in held}
             added = [e for e in wanted if element_key(e) not in held_keys]
             removed = [e for e in held if element_key(e) not in wanted_keys]
@@ -301,12 +368,27 @@ def plan_write(current: Document | None, values: Mapping[str, Any], *, sets: Ite
             operations += [[Kind.REMOVE.value, name, removed]] if removed else []
             touched |= {name} if removed else set()
     for name in counters:
-        if name in values and (delta := (values[name] or 0) - shown.get(name, 0)):
+        if name in values and (delta := wrapped((values[name] or 0) - current.counters.get(name, 0))):
             operations.append([Kind.INCREMENT.value, name, delta])
-    seen = tuple(x.dot for x in current.layers if not touched.isdisjoint(x.registers) or not touched.isdisjoint(x.sets))
-    return Plan(seen, operations)
+    touches = [
+        x for x in current.layers if not touched.isdisjoint(x.registers) or not touched.isdisjoint(x.sets)
+    ]
+    return Plan(context_of(touches), operations)
 
 
 def plan_delete(current: Document) -> Plan:
     """Operations that delete what is there now; what others write meanwhile stays visible as a conflict."""
-    return Plan(current.live_dots(), [[Kind.DELETE.value]])
+    return Plan(context_of(current.layers), [[Kind.DELETE.value]])
+
+
+def context_of(layers: Iterable[Layer]) -> tuple[Dot, ...]:
+    """What a body names as seen that shall supersede these layers, which are in ascending order.
+
+    The newest dot of each author is enough: whoever has seen a body has seen all that its author wrote before
+    it. Of more authors than a body can name, those of the newest layers are named.
+    """
+    newest: dict[bytes, Dot] = {}
+    for layer in layers:
+        newest.pop(layer.dot.author, None)
+        newest[layer.dot.author] = layer.dot
+    return tuple(sorted(list(newest.values())[-SEEN_PER_BODY_MAX:]))

@@ -1,9 +1,10 @@
-from collections.abc import Mapping
 """Every way in which bytes or requests can break a rule of the protocol.
 
 Room: one root, `ProtocolError`, for what others did wrong; `LocalMisuse` for our
 own bugs. Errors are named after the fact and carry its numbers as fields.
 """
+
+from collections.abc import Mapping
 
 
 class ProtocolError(Exception):
@@ -33,7 +34,11 @@ class BadSignature(ProtocolError):
 
 
 class BrokenChain(ProtocolError):
-    """A header does not continue its author's chain: wrong previous hash, or a body that does not match its hash."""
+    """A header does not continue its author's chain, or a body is not the one that a header names."""
+
+
+class NotPermitted(ProtocolError):
+    """This node has not the right to write that: its commit would be void on every other node."""
 
 
 class InvalidId(ProtocolError):

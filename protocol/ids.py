@@ -8,7 +8,7 @@ import re
 from typing import NewType
 
 from protocol.errors import InvalidId
-from protocol.limits import APPLICATION_ID_LENGTH_MAX, INSTANCE_ID_LENGTH_MAX
+from protocol.limits import APPLICATION_ID_LENGTH_MAX, INSTANCE_ID_LENGTH_MAX, NAME_LENGTH_MAX
 
 NodeId = NewType("NodeId", bytes)  # 32 bytes: an Ed25519 public key
 NetworkId = NewType("NetworkId", bytes)  # 32 bytes: hash of the genesis statement
@@ -25,6 +25,7 @@ _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, lower case
 _PAIRS = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
 _FORTY_BITS = (1 << 40) - 1
 _INSTANCE_ID = re.compile(rf"[A-Za-z0-9_.:~-]{{1,{INSTANCE_ID_LENGTH_MAX}}}\Z")
+_NAME = re.compile(rf"\$?[A-Za-z0-9_.:~-]{{1,{NAME_LENGTH_MAX}}}\Z")
 _APPLICATION_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{APPLICATION_ID_LENGTH_MAX}}}\Z")
 
 
@@ -65,6 +66,11 @@ def check_instance_id(text: object) -> str:
     raise InvalidId(f"an id is 1 to {INSTANCE_ID_LENGTH_MAX} characters of A-Z a-z 0-9 _ . : ~ -")
 
 
+def is_name(text: str) -> bool:
+    """Whether `text` may name a model or a document in a body: what the API gives out, with room to spare."""
+    return _NAME.match(text) is not None
+
+
 def check_application_id(text: object) -> str:
     """`text` if it may name an application; raises `InvalidId` otherwise."""
     if isinstance(text, str) and _APPLICATION_ID.match(text):
@@ -73,7 +79,7 @@ def check_application_id(text: object) -> str:
 
 
 def derived_model_id(application: str, name: str) -> str:
-    """The part of a model's id that follows from (application, name): definitions made apart are one document."""
+    """The part of a model's id that follows from (application, name), so definitions made apart are one."""
     return hashlib.sha256(application.encode() + b"\0" + name.encode()).hexdigest()[:8]
 
 

@@ -11,17 +11,19 @@ one of a node without the right is void and counts as a cause all the same.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from protocol.body import Body, Dot, Operation, body_hash, decode_body, encode_body
-from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, sign_commit
+from protocol.body import Body, Dot, Operation, body_hash, decode_body
+from protocol.clock import HLC_MAX
+from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, check_deps, sign_commit
 from protocol.document import Document
-from protocol.errors import LocalMisuse, ProtocolError
-from protocol.ids import Author, SpaceId, node_of
+from protocol.errors import LocalMisuse, NotPermitted, ProtocolError, TooLarge
+from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, node_of, space_id
 from protocol.keys import KeyPair
-from protocol.membership import Role
+from protocol.limits import BODIES_PER_COMMIT_MAX, COMMIT_SIZE_MAX_BYTES
+from protocol.membership import Role, StatementKind, decode_genesis, statement_kind
 
 # Documents that count from `admin` nodes only: the roles of users.
 _ADMIN_MODEL_PREFIXES = ("$role_",)
@@ -75,11 +77,10 @@ class Change(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The outcome of one body, in the order of the commit."""
+class Entry(NamedTuple):
+    """The outcome of one body, in the order of the commit. Of a statement, model and id are empty."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple's search
     model: str
     id: str
     verdict: Verdict
@@ -94,7 +95,7 @@ class Integrated:
     commit: Commit
     documents: dict[tuple[str, str], Document]
     entries: list[Entry]
-    knowledge: dict[Author, int] = field(default_factory=dict)  # what `knows` answers for this commit, where it grew
+    knowledge: dict[Author, int] = field(default_factory=dict)  # what `knows` now answers, where it grew
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,18 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The commit breaks a rule, whatever else is known. `rule` is one of a fixed set of words."""
+    """The commit breaks a rule: its chain is read no further. `rule` is one of the words of `RULES`.
+
+    `clock_not_increasing` and `system_dep_in_system` hold whatever else is known. `dep_hash_mismatch` means
+    that the author of the dep has forked, or that this author lies: a node that holds the other branch
+    integrates the commit.
+    """
 
     rule: str
 
 
 Outcome = Integrated | Waiting | Known | Fork | Refused
+RULES = ("clock_not_increasing", "dep_hash_mismatch", "system_dep_in_system")
 
 
 def integrate(commit: Commit, view: View, *, system: SpaceId) -> Outcome:
@@ -140,6 +147,8 @@ def integrate(commit: Commit, view: View, *, system: SpaceId) -> Outcome:
         return Fork(head.hash if head else b"")
     if head is not None and header.hlc <= head.hlc:
         return Refused("clock_not_increasing")
+    if space == system and any(dep.in_system for dep in header.deps):
+        return Refused("system_dep_in_system")
     missing: list[tuple[SpaceId, Author, int]] = []
     for dep in header.deps:
         place = system if dep.in_system else space
@@ -150,59 +159,101 @@ def integrate(commit: Commit, view: View, *, system: SpaceId) -> Outcome:
             return Refused("dep_hash_mismatch")
     if missing:
         return Waiting(tuple(missing))
+    knowledge = _knowledge(view, header)
+    if space == system:
+        statements = [_integrate_statement(index, data, header) for index, data in enumerate(commit.bodies)]
+        return Integrated(commit, {}, statements, knowledge)
     overlay = _Overlay(view, space)
-    knowledge = _knowledge(header, view)
-    role = view.role_of(node_of(author))
+    judge = _Judge(view, space, author, header.seq, knowledge)
     entries = [
-        _integrate_body(index, data, header, view, overlay, knowledge, role)
-        for index, data in enumerate(commit.bodies)
+        _integrate_body(index, data, header, judge, overlay) for index, data in enumerate(commit.bodies)
     ]
     return Integrated(commit, overlay.changed, entries, knowledge)
 
 
-def _knowledge(header: Header, view: View) -> dict[Author, int]:
+def _knowledge(view: View, header: Header) -> dict[Author, int]:
     """For each author of whom this commit's past holds more than the one before it did: the last seq."""
+    space, author, before = header.space, header.author, header.seq - 1
     grown: dict[Author, int] = {}
     for dep in header.deps:
         if dep.in_system:
             continue
-        for other, seq in [(dep.author, dep.seq), *view.known_by(header.space, dep.author, dep.seq)]:
-            if other != header.author and seq > grown.get(other, 0):
+        for other, seq in [(dep.author, dep.seq), *view.known_by(space, dep.author, dep.seq)]:
+            if other != author and seq > grown.get(other, 0):
                 grown[other] = seq
-    before = header.seq - 1
-    return {a: seq for a, seq in grown.items() if seq > (view.knows(header.space, header.author, before, a))}
+    return {other: seq for other, seq in grown.items() if seq > view.knows(space, author, before, other)}
 
 
-def _integrate_body(index: int, data: bytes | None, header: Header, view: View, overlay: "_Overlay",
-                    knowledge: dict[Author, int], role: Role | None) -> Entry:
+def _integrate_body(
+    index: int, data: bytes | None, header: Header, judge: "_Judge", overlay: "_Overlay"
+) -> Entry:
     if data is None:
         return Entry(index, "", "", Verdict.DROPPED, Change.NONE, None)
     try:
         body = decode_body(data, header.author)
     except ProtocolError:
         return Entry(index, "", "", Verdict.MALFORMED, Change.NONE, None)
-    verdict = _judge(body, index, header, view, knowledge, role)
+    verdict = judge.verdict(body, index)
     change = Change.NONE
     if verdict is Verdict.APPLIED:
-        dot = Dot(header.author, header.seq, index)
-        change = overlay.apply(body.model, body.id, dot, header.hlc, body.user, body.seen, body.operations)
+        change = overlay.apply(body, Dot(header.author, header.seq, index), header.hlc)
     return Entry(index, body.model, body.id, verdict, change, body)
 
 
-def _judge(body: Body, index: int, header: Header, view: View, knowledge: dict[Author, int],
-           role: Role | None) -> Verdict:
-    if role is not Role.ADMIN and (role is not Role.MEMBER or body.model.startswith(_ADMIN_MODEL_PREFIXES)):
-        return Verdict.VOID
-    for dot in body.seen:
-        if dot.author == header.author:
-            is_past = (dot.seq, dot.index) < (header.seq, index)
-        else:
-            author = Author(dot.author)
-            known = knowledge.get(author) or view.knows(header.space, header.author, header.seq - 1, author)
-            is_past = dot.seq <= known
-        if not is_past:
+def _integrate_statement(index: int, data: bytes | None, header: Header) -> Entry:
+    """A genesis counts in the first commit of its founder, in the network that is named by it."""
+    verdict = Verdict.DROPPED
+    if data is not None:
+        try:
+            verdict = Verdict.WITHHELD
+            if statement_kind(data) == StatementKind.GENESIS:
+                genesis = decode_genesis(data)
+                is_here = header.space == space_id(genesis.network_id, SYSTEM_SPACE_NAME)
+                is_first = (header.node, header.seq, index) == (genesis.founder, 1, 0)
+                verdict = Verdict.APPLIED if is_here and is_first else Verdict.VOID
+        except ProtocolError:
+            verdict = Verdict.MALFORMED
+    return Entry(index, "", "", verdict, Change.NONE, None)
+
+
+class _Judge:
+    """Whether the bodies of one commit count: a function of its author's rights and of its causal past."""
+
+    def __init__(
+        self, view: View, space: SpaceId, author: Author, seq: int, knowledge: dict[Author, int]
+    ) -> None:
+        self._view = view
+        self._space = space
+        self._author = author
+        self._seq = seq
+        self._knowledge = knowledge
+        self._role = view.role_of(node_of(author))
+
+    def verdict(self, body: Body, index: int) -> Verdict:
+        if not self.may_write(body.model) or not self.is_past(body.seen, index):
             return Verdict.VOID
-    return Verdict.APPLIED if body.is_understood else Verdict.WITHHELD
+        return Verdict.APPLIED if body.is_understood else Verdict.WITHHELD
+
+    def may_write(self, model: str) -> bool:
+        if self._role is Role.ADMIN:
+            return True
+        return self._role is Role.MEMBER and not model.startswith(_ADMIN_MODEL_PREFIXES)
+
+    def is_past(self, seen: Sequence[Dot], index: int) -> bool:
+        """Whether all that the body of this index has seen is in its causal past."""
+        for dot in seen:
+            if dot.author == self._author:
+                if (dot.seq, dot.index) >= (self._seq, index):
+                    return False
+            elif dot.seq > self._known_of(Author(dot.author)):
+                return False
+        return True
+
+    def _known_of(self, other: Author) -> int:
+        known = self._knowledge.get(other)
+        if known is None:
+            known = self._view.knows(self._space, self._author, self._seq - 1, other)
+        return known
 
 
 class _Overlay:
@@ -216,15 +267,14 @@ class _Overlay:
     def document(self, model: str, id: str) -> Document | None:
         return self.changed.get((model, id)) or self._view.document(self._space, model, id)
 
-    def apply(self, model: str, id: str, dot: Dot, hlc: int, user: str, seen: Sequence[Dot],
-              operations: list[Operation]) -> Change:
-        document = self.changed.get((model, id))
+    def apply(self, body: Body, dot: Dot, hlc: int) -> Change:
+        document = self.changed.get((body.model, body.id))
         if document is None:
-            stored = self._view.document(self._space, model, id)
-            document = stored.copy() if stored else Document(model, id)
-            self.changed[model, id] = document
+            stored = self._view.document(self._space, body.model, body.id)
+            document = stored.copy() if stored else Document(body.model, body.id)
+            self.changed[body.model, body.id] = document
         existed = document.exists
-        document.apply(dot, hlc, user, seen, operations)
+        document.apply(dot, hlc, body.user, body.seen, body.operations)
         if document.exists:
             return Change.UPDATED if existed else Change.CREATED
         return Change.DELETED if existed else Change.NONE
@@ -233,22 +283,29 @@ class _Overlay:
 class CommitBuilder:
     """A commit of our own in the making: bodies are planned one by one, each seeing those before it.
 
-    `hlc` comes from the clock, `deps` from the store's heads. `mark` and `rollback` let one request of a group
-    fail without a trace in the others.
+    For every space but `system`, whose bodies are statements: there it makes commits without bodies. `hlc`
+    comes from the clock, `deps` are all heads that the view has integrated. `mark` and `rollback` let one
+    request of a group fail without a trace in the others. What any other node would not apply is not added:
+    this node's documents must never be ahead of what its commits say.
     """
 
-    def __init__(self, view: View, *, space: SpaceId, author: Author, hlc: int, deps: tuple[Dep, ...] = ()) -> None:
+    def __init__(
+        self, view: View, *, space: SpaceId, author: Author, hlc: int, deps: tuple[Dep, ...] = ()
+    ) -> None:
         head = view.head(space, author)
-        if head is not None and hlc <= head.hlc:
-            raise LocalMisuse("the clock went backwards within a chain")
-        self._overlay = _Overlay(view, space)
-        self._space = space
-        self._author = author
-        self._hlc = hlc
-        self._deps = deps
-        self._view = view
+        if (head is not None and hlc <= head.hlc) or not 0 < hlc <= HLC_MAX:
+            raise LocalMisuse("the clock went backwards within a chain, or out of its range")
+        try:
+            check_deps(deps, author)
+        except ProtocolError as error:  # such a header would end this chain everywhere else
+            raise LocalMisuse(f"deps that no header may hold: {error}") from error
         self.seq = head.seq + 1 if head else 1
-        self._previous = head.hash if head else NO_PREVIOUS
+        self.size_bytes = 0  # of the bodies; a commit holds COMMIT_SIZE_MAX_BYTES
+        previous = head.hash if head else NO_PREVIOUS
+        self._header = Header(space, author, self.seq, previous, hlc, deps, ())
+        self._knowledge = _knowledge(view, self._header) if deps else {}
+        self._judge = _Judge(view, space, author, self.seq, self._knowledge)
+        self._overlay = _Overlay(view, space)
         self._bodies: list[bytes] = []
         self._entries: list[Entry] = []
         self._undo: list[tuple[tuple[str, str], Document | None]] | None = None
@@ -260,20 +317,34 @@ class CommitBuilder:
         """The document as the next body would see it. Not to be changed by the caller."""
         return self._overlay.document(model, id)
 
-    def add(self, user: str, model: str, id: str, seen: tuple[Dot, ...], operations: list[Operation],
-            salt: bytes) -> Entry:
-        """Append a body and apply it."""
-        index = len(self._bodies)
-        data = encode_body(salt, user, model, id, seen, operations, self._author)
+    def add(
+        self, user: str, model: str, id: str, seen: tuple[Dot, ...], operations: list[Operation], salt: bytes
+    ) -> Entry:
+        """Append a body and apply it. If it raises, nothing has changed.
+
+        Raises `Malformed` or `TooLarge` (also when the whole commit would be), `NotPermitted`, or
+        `LocalMisuse` for a body that names what this commit does not build on.
+        """
+        header, index = self._header, len(self._bodies)
+        body = Body(salt, user, model, id, seen, operations)
+        data = body.encode(header.author)
+        if index >= BODIES_PER_COMMIT_MAX:
+            raise TooLarge("bodies in a commit", size=index + 1, size_max=BODIES_PER_COMMIT_MAX)
+        if self.size_bytes + len(data) > COMMIT_SIZE_MAX_BYTES:
+            size = self.size_bytes + len(data)
+            raise TooLarge("commit in bytes", size=size, size_max=COMMIT_SIZE_MAX_BYTES)
+        if not self._judge.may_write(model):
+            raise NotPermitted(f"this node may not write documents of {model} in this network")
+        if (seen and not self._judge.is_past(seen, index)) or not body.is_understood:
+            raise LocalMisuse("a body of unknown kind, or that has seen what its commit does not build on")
         if self._undo is not None:
             current = self._overlay.changed.get((model, id))
             self._undo.append(((model, id), current.copy() if current else None))
-        dot = Dot(self._author, self.seq, index)
-        change = self._overlay.apply(model, id, dot, self._hlc, user, seen, operations)
-        body = Body(salt, user, model, id, seen, operations)
+        change = self._overlay.apply(body, Dot(header.author, header.seq, index), header.hlc)
         entry = Entry(index, model, id, Verdict.APPLIED, change, body)
         self._bodies.append(data)
         self._entries.append(entry)
+        self.size_bytes += len(data)
         return entry
 
     def mark(self) -> int:
@@ -282,18 +353,18 @@ class CommitBuilder:
         return len(self._bodies)
 
     def rollback(self, mark: int) -> None:
-        """Undo all since the last `mark`."""
+        """Undo all since the last `mark`, which is the one handed in."""
         for key, before in reversed(self._undo or []):
             if before is None:
                 self._overlay.changed.pop(key, None)
             else:
                 self._overlay.changed[key] = before
+        self.size_bytes -= sum(map(len, self._bodies[mark:]))
         del self._bodies[mark:], self._entries[mark:]
         self._undo = []
 
     def sign(self, keys: KeyPair) -> Integrated:
         """The finished commit with all that it changes."""
-        hashes = tuple(body_hash(data) for data in self._bodies)
-        header = Header(self._space, self._author, self.seq, self._previous, self._hlc, self._deps, hashes)
-        knowledge = _knowledge(header, self._view) if self._deps else {}
-        return Integrated(sign_commit(keys, header, self._bodies), self._overlay.changed, self._entries, knowledge)
+        header = replace(self._header, body_hashes=tuple(map(body_hash, self._bodies)))
+        commit = sign_commit(keys, header, self._bodies)
+        return Integrated(commit, self._overlay.changed, self._entries, self._knowledge)

@@ -1,9 +1,10 @@
 """Ed25519 signatures under one acceptance rule: libsodium's.
 
-Room: sign and verify. Seeds are drawn elsewhere. libsodium refuses small-order
-public keys, non-canonical points and non-canonical scalars, and checks the
-cofactorless equation; a second implementation must accept exactly that set
-(SPEC, "Signatures").
+Room: sign and verify. Seeds are drawn elsewhere. libsodium up to 1.0.22 refuses
+points of small order, non-canonical points and scalars, and checks the equation
+without the cofactor; a second implementation must accept exactly that set (SPEC,
+"Signatures"). Its development branch multiplies by the cofactor, which accepts
+more: the test vectors fail if a release comes that does.
 """
 
 from dataclasses import dataclass, field

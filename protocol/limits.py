@@ -8,13 +8,20 @@ BODIES_PER_COMMIT_MAX = 10_000  # agreed; the batch limit of the API, and 340 kB
 COMMIT_SIZE_MAX_BYTES = 16 << 20  # agreed; travels in frames of at most 1 MiB and is integrated when whole
 BODY_SIZE_MAX_BYTES = 2 << 20  # agreed; one request's change of one document
 DEPS_PER_COMMIT_MAX = 64  # agreed; more heads are first folded by empty commits
-SEEN_PER_BODY_MAX = 4_096  # agreed; live dots that one change may supersede
+SEEN_PER_BODY_MAX = 4_096  # agreed; authors of whom one change may have seen something
 OPERATIONS_PER_BODY_MAX = 4_096  # agreed
-VALUE_DEPTH_MAX = 32  # agreed; nesting of a value; the decoder itself allows a few levels more for the envelope
-WINDOW_SIZE_MAX_BYTES = 4 << 20  # one window of runs during sync
+VALUE_DEPTH_MAX = 32  # agreed; lists and maps within one another in a value
+NAME_LENGTH_MAX = 128  # agreed; model and document ids in a body; the longest model id the API makes has 72
+TEXT_LENGTH_MAX = 256  # agreed; a user or the name of a field: far above what the API gives out
+
+WINDOW_SIZE_MAX_BYTES = 4 << 20  # agreed; one window of runs during sync, unless it is a single larger commit
+WINDOW_RUNS_MAX = 4_096  # agreed; each costs a signature, 40 µs
+RUN_COMMITS_MAX = 4_096  # agreed; each costs about 20 µs before the one signature can be checked
+RUN_BODIES_MAX = 65_536  # agreed; each costs a hash, and 4 MiB could hold millions of empty ones
+RUN_SKELETON_MAX_BYTES = 1 << 20  # agreed; decoded it takes up to 72 times as much memory
 SIGNATURE_KEPT_EVERY = 64  # agreed; a prefix of a chain is proved by the next kept signature above it
 
-CLOCK_AHEAD_MAX_MS = 5 * 60 * 1000  # a commit further ahead is stored and forwarded, and materialised when due
+CLOCK_AHEAD_MAX_MS = 5 * 60 * 1000  # a commit further ahead is kept and forwarded, materialised when due
 
 INSTANCE_ID_LENGTH_MAX = 64
 APPLICATION_ID_LENGTH_MAX = 64

@@ -92,16 +92,20 @@ def read_system_commit(commit: Commit, genesis: Genesis) -> SystemCommit:
     previous = None
     if header.seq > 1:
         previous = Link(header.author, header.seq - 1, header.previous[:DEP_HASH_BYTES])
-    statements = tuple(None if body is None else _read(body, header, genesis) for body in commit.bodies)
+    statements = tuple(_read(body, index, header, genesis) for index, body in enumerate(commit.bodies))
     return SystemCommit(header.author, header.seq, commit.hash, previous, deps, statements)
 
 
-def _read(body: bytes, header: Header, genesis: Genesis) -> Statement | None:
+def _read(body: bytes | None, index: int, header: Header, genesis: Genesis) -> Statement | None:
+    if body is None:
+        return None
     try:
         statement = decode_statement(body)
     except ProtocolError:
         return None
     match statement:
+        case Genesis() if (header.seq, index) != (1, 0):
+            return None
         case Admit() if not is_proven_admission(statement, genesis.network_id):
             return None
         case Recover() if not is_proven_recovery(body, statement, genesis.network_key, header):

@@ -47,7 +47,7 @@ class VersionVector(Generic[A]):
         return VersionVector({a: max(self[a], other[a]) for a in self._seqs.keys() | other._seqs.keys()})
 
     def compare(self, other: "VersionVector[A]") -> int | None:
-        """1 if this one knows more, -1 if less, 0 if the same, None if each knows something the other lacks."""
+        """1 if this one knows more, -1 if less, 0 if the same, None if each knows what the other lacks."""
         authors = self._seqs.keys() | other._seqs.keys()
         ahead = any(self[a] > other[a] for a in authors)
         behind = any(self[a] < other[a] for a in authors)

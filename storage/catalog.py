@@ -32,11 +32,15 @@ def definition_to_parts(definition: dict[str, Any]) -> dict[str, Any]:
 
 def parts_to_definition(parts: dict[str, Any]) -> dict[str, Any]:
     """The definition that registers add up to; a field that `order` does not know comes last, by name."""
-    fields = {name[len(_FIELD_PREFIX) :]: value for name, value in parts.items() if name.startswith(_FIELD_PREFIX)}
+    fields = {
+        name[len(_FIELD_PREFIX) :]: value for name, value in parts.items() if name.startswith(_FIELD_PREFIX)
+    }
     listed = parts.get("order")
     order = [n for n in listed if isinstance(n, str) and n in fields] if isinstance(listed, list) else []
     order = list(dict.fromkeys(order)) + sorted(fields.keys() - set(order))
-    rest = {name: value for name, value in parts.items() if name != "order" and not name.startswith(_FIELD_PREFIX)}
+    rest = {
+        name: value for name, value in parts.items() if name != "order" and not name.startswith(_FIELD_PREFIX)
+    }
     return {**rest, "fields": [fields[name] for name in order]}
 
 
@@ -48,6 +52,7 @@ class Catalog:
         self._builtin: list[Model] = []
         self._by_space: dict[bytes, dict[str, Model]] = {}
         self._by_name: dict[tuple[str, str], Model] = {}
+        self._by_id: dict[tuple[str, str], Model] = {}
 
     def add_builtin(self, model: Model) -> None:
         """A model that the program itself defines, for every application; its name starts with `$`."""
@@ -60,7 +65,7 @@ class Catalog:
         for template in self._builtin:
             id = builtin_model_id(application, template.name)
             model = models.setdefault(id, replace(template, id=id, application=application))
-            self._by_name[application, model.name] = model
+            self._by_name[application, model.name] = self._by_id[application, id] = model
             found.append(model)
         return found
 
@@ -96,9 +101,11 @@ class Catalog:
         models = self._by_space.setdefault(self._store.space(application), {})
         before, model = models.get(document.id), self._read(application, document)
         if model is not None:
-            models[model.id] = self._by_name[application, model.name] = model
+            models[model.id] = self._by_id[application, model.id] = model
+            self._by_name[application, model.name] = model
         elif before is not None and not is_builtin(before):
             models.pop(before.id, None)
+            self._by_id.pop((application, before.id), None)
             self._by_name.pop((application, before.name), None)
         return before, model
 
@@ -118,9 +125,12 @@ class Catalog:
         return model if model.id == document.id and not is_builtin(model) else None
 
     def find(self, application: str, name_or_id: str) -> Model | None:
-        """A model by its name or its id; built-in ones too."""
-        named = self._by_name.get((application, name_or_id))
-        return named or self.by_id(self._store.space(application), name_or_id)
+        """A model by its id or its name; built-in ones too.
+
+        The id comes first: anyone may name a model as the id of another's, and must not get its requests.
+        """
+        key = application, name_or_id
+        return self._by_id.get(key) or self._by_name.get(key)
 
     def by_id(self, space: bytes, model_id: str) -> Model | None:
         models = self._by_space.get(space)
@@ -128,7 +138,9 @@ class Catalog:
 
     def models_of(self, application: str) -> Iterator[Model]:
         """The application's own models, in the order of their names."""
-        yield from sorted((m for m in self.all_of(application) if not is_builtin(m)), key=lambda model: model.name)
+        yield from sorted(
+            (m for m in self.all_of(application) if not is_builtin(m)), key=lambda model: model.name
+        )
 
     def all_of(self, application: str) -> list[Model]:
         """Every model of the application, built-in ones included."""

@@ -75,8 +75,6 @@ class DocumentReader:
             return
         prefix = _document_key(collection, id) + b"\0"
         for key, _ in self._transaction.scan(Table.HISTORY, prefix, after(prefix)):
-            if len(key) != len(prefix) + 10:
-                continue  # of an id that a peer has made from this one, a zero byte and more
             arrival = self._transaction.get(Table.ARRIVALS, key[-10:-2])
             if arrival is not None:
                 chain, seq = int.from_bytes(arrival[:4], "big"), int.from_bytes(arrival[4:12], "big")
@@ -101,17 +99,22 @@ class DocumentWriter(DocumentReader):
             return number
 
         prefixes: dict[str, bytes] = {}
+        states: list[tuple[bytes, bytes]] = []
         for (model, id), document in done.documents.items():
             prefix = prefixes.get(model)
             if prefix is None:
                 prefix = prefixes[model] = names.give_collection(transaction, space, model).to_bytes(4, "big")
-            transaction.put(Table.DOCUMENTS, prefix + id.encode(), encode(document.to_state(number_of)))
+            states.append((prefix + id.encode(), encode(document.to_state(number_of))))
+        transaction.put_many(Table.DOCUMENTS, states)
         arrival_key = b"\0" + arrival.number.to_bytes(8, "big")
+        places: list[tuple[bytes, bytes]] = []
         for entry in done.entries:
             if entry.body is not None:
                 prefix = prefixes.get(entry.model)
                 if prefix is None:
                     number = names.give_collection(transaction, space, entry.model)
                     prefix = prefixes[entry.model] = number.to_bytes(4, "big")
-                key = prefix + entry.id.encode() + arrival_key + entry.index.to_bytes(2, "big")
-                transaction.put(Table.HISTORY, key, b"")
+                places.append(
+                    (prefix + entry.id.encode() + arrival_key + entry.index.to_bytes(2, "big"), b"")
+                )
+        transaction.put_many(Table.HISTORY, places)

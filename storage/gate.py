@@ -28,6 +28,7 @@ from zlib import crc32
 from protocol.encoding import decode, encode
 from protocol.errors import Malformed
 from storage.errors import StorageError, StoreDamaged, StoreLocked, os_failure
+from storage.keyfiles import flush_directory
 from storage.lmdb_kv import DATA_FILE
 
 LOCK_FILE = "lock"
@@ -183,7 +184,9 @@ class DirectoryLock:
 
 def prepare_directory(directory: Path) -> None:
     """Make the data directory if it is missing; readable by its owner alone. Raises OSError."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not directory.is_dir():
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flush_directory(directory.parent)
     if directory.stat().st_mode & 0o077:
         os.chmod(directory, 0o700)
 
@@ -200,7 +203,9 @@ def check_record(directory: Path, anchor: Anchor) -> None:
         facts = record.stat()
     except FileNotFoundError:
         if anchor.store_id not in (b"", FOUNDING):
-            raise StoreDamaged(f"{record} is missing although this directory has held a node: {hint}") from None
+            raise StoreDamaged(
+                f"{record} is missing although this directory has held a node: {hint}"
+            ) from None
         return
     if facts.st_size == 0:
         raise StoreDamaged(f"{record} is empty although it exists: {hint}")

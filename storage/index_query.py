@@ -8,6 +8,8 @@ caches of totals, which are `index`'s.
 
 import math
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from protocol.errors import QueryFault
@@ -144,19 +146,18 @@ def page(connection: sqlite3.Connection, layout: Layout, query: Query, *, total:
     """One page of a query. `total` of the table's `row_count` records meet its filter."""
     column = column_of(layout, query.sort)
     wanted = query.per_page + 1  # one more tells whether there is a next page
+    offset = (query.page - 1) * query.per_page
+    window = _window_size(layout, query, wanted + offset, total, row_count)
     if query.cursor is None:
-        offset = (query.page - 1) * query.per_page
-        segments: list[Sql] = [("1", [])]
+        rows = _rows(connection, layout, query, ("1", []), wanted, window)
     else:
-        offset = 0
-        segments = _behind(connection, layout, column, query.cursor)
-    rows: list[tuple[str, Value]] = []
-    for segment in segments:
-        rows += _rows(
-            connection, layout, query, column, segment, wanted - len(rows), offset, total, row_count
-        )
-        if len(rows) == wanted:
-            break
+        rows = []
+        is_one_statement = layout.never_null(query.sort) and not query.cursor.by_id
+        with nullcontext() if is_one_statement else _snapshot(connection):
+            for segment in _behind(connection, layout, column, query.cursor):
+                rows += _rows(connection, layout, query, segment, wanted - len(rows), window)
+                if len(rows) == wanted:
+                    break
     next_cursor = None
     if len(rows) == wanted:
         id, value = rows[query.per_page - 1]
@@ -164,6 +165,21 @@ def page(connection: sqlite3.Connection, layout: Layout, query: Query, *, total:
             value = bool(value)
         next_cursor = encode_cursor(query.sort, query.descending, value, id)
     return Page([row[0] for row in rows[: query.per_page]], total, next_cursor)
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """All statements inside see the same rows, whatever is applied meanwhile."""
+    try:
+        connection.execute("BEGIN")  # inside `try`: a limit on steps may strike here, when it has begun
+        yield
+    finally:
+        while connection.in_transaction:
+            try:
+                connection.execute("ROLLBACK")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:  # and here, when nothing has ended
+                    raise
 
 
 def _behind(connection: sqlite3.Connection, layout: Layout, column: str, cursor: Cursor) -> list[Sql]:
@@ -192,21 +208,15 @@ def _behind(connection: sqlite3.Connection, layout: Layout, column: str, cursor:
 
 
 def _rows(
-    connection: sqlite3.Connection,
-    layout: Layout,
-    query: Query,
-    column: str,
-    segment: Sql,
-    wanted: int,
-    offset: int,
-    total: int,
-    row_count: int,
+    connection: sqlite3.Connection, layout: Layout, query: Query, segment: Sql, wanted: int, window: int
 ) -> list[tuple[str, Value]]:
+    """Ids and sort values of a segment's rows that meet the filter, from the query's page on."""
     condition, values = where(layout, query.filter)
     inside, bounds = segment
+    column = column_of(layout, query.sort)
+    offset = (query.page - 1) * query.per_page
     way = "DESC" if query.descending else "ASC"
     order = f"ORDER BY {column} {way}" + (f", id {way}" if column != "id" else "")
-    window = _window_size(layout, query, wanted + offset, total, row_count)
     if window:
         found = connection.execute(
             f"SELECT id, {column} FROM"

@@ -26,6 +26,8 @@ from storage.index import Index, Row
 from storage.log import Arrival
 from storage.store import Snapshot, Store
 
+SLICE = 256  # documents read in one go: a few milliseconds, for which writers wait
+
 Records = dict[tuple[str, str], Record | None]  # by model id and id, which no two applications share
 
 _Touched = dict[tuple[SpaceId, str, str], None]  # space, model, id of documents, in order
@@ -49,7 +51,12 @@ def _row_of_record(model: Model, record: Record) -> Row | None:
     if not is_builtin(model) and model.check_record(record.values):
         return None
     return Row(
-        record.id, record.created_at_ms, record.updated_at_ms, record.created_by, record.version, record.values
+        record.id,
+        record.created_at_ms,
+        record.updated_at_ms,
+        record.created_by,
+        record.version,
+        record.values,
     )
 
 
@@ -70,7 +77,9 @@ class Indexer:
         self._index = index
         self._catalog = catalog
         self._readings: list[_Reading] = []
-        self._missed: tuple[int, int] | None = None  # arrivals to read again: after the first, up to the second
+        self._missed: tuple[int, int] | None = (
+            None  # arrivals to read again: after the first, up to the second
+        )
         self._is_behind = index is None
         self._is_distrusted = False
         self._model_failure: Exception | None = None  # of a model's change, until its commit is followed
@@ -80,6 +89,17 @@ class Indexer:
     def is_stale(self) -> bool:
         """Whether answers of the index would lack something. From any thread."""
         return self._is_behind or self._is_distrusted
+
+    def is_stale_for(self, model_id: str | None) -> bool:
+        """Whether answers about this model would, or about any if None. From any thread.
+
+        A model that is read again, as after a change of its definition, holds up no other.
+        """
+        if not self.is_stale:
+            return False
+        if model_id is None or self._index is None or self._is_distrusted or self._missed is not None:
+            return True
+        return any(reading.model_id == model_id for reading in self._readings)
 
     def open(self) -> None:
         """At start: find out how far the index is behind, and plan to catch up. Never raises."""
@@ -131,7 +151,7 @@ class Indexer:
         space = self._store.space(model.application)
         self._forget_reading(model.id)
         if self._store.names.collection(space, model.id) is not None:
-            self._readings.append(_Reading(space, model.id))
+            self._readings = [*self._readings, _Reading(space, model.id)]  # a new list: others look at it
             self._is_behind = True
 
     def _forget_reading(self, model_id: str) -> None:
@@ -171,8 +191,10 @@ class Indexer:
 
     def _adapt(self, index: Index, before: Model | None, model: Model) -> None:
         """Make room for the model; read its documents again if there is none yet, or others may be valid now."""
-        is_new = index.ensure_model(model)
-        if is_new or (before is not None and before.fields != model.fields):
+        may_differ = before is None or before.fields != model.fields
+        if may_differ:  # said before its table changes under those who read it
+            self._read_all_of(model)
+        if index.ensure_model(model) and not may_differ:
             self._read_all_of(model)
 
     def follow(self, done: list[tuple[Integrated, Arrival]], records: Records) -> None:
@@ -187,12 +209,17 @@ class Indexer:
         try:
             rows: list[tuple[Model, Row]] = []
             deletes: list[tuple[str, str]] = []
-            for finished, _ in done:
-                space = finished.commit.header.space
-                for (model_id, id), document in finished.documents.items():
-                    record = records.get((model_id, id))
-                    self._sort_in(space, model_id, id, record or document, rows, deletes)
-            self._index.apply(rows, deletes, self._held_position(self._index) if self.is_stale else upto)
+            latest = {
+                key: (finished.commit.header.space, document)
+                for finished, _ in done  # several of them may have changed a document
+                for key, document in finished.documents.items()
+            }
+            for key, (space, document) in latest.items():
+                self._sort_in(space, *key, records.get(key) or document, rows, deletes)
+            is_up_to_date = failure is None and not self.is_stale
+            self._index.apply(rows, deletes, upto if is_up_to_date else self._held_position(self._index))
+            if failure is None:
+                self._read_short(self._index)
         except Exception as error:  # as above
             failure = error
         if isinstance(failure, IndexDamaged):
@@ -201,6 +228,15 @@ class Indexer:
             self.failure = failure
             self._missed = self._missed[0] if self._missed else after, upto
             self._is_behind = True
+
+    def _read_short(self, index: Index) -> None:
+        """Read the models at once that have few documents, before who changed them is answered."""
+        if not self._readings or self._missed is not None:
+            return
+        for reading in self._readings:
+            if not reading.after_id:
+                self._read_slice(index, reading, SLICE)
+        self._settle(index)
 
     def _sort_in(self, space: SpaceId, model_id: str, id: str, found: Document | Record | None,
                  rows: list[tuple[Model, Row]], deletes: list[tuple[str, str]]) -> None:  # fmt: skip
@@ -223,7 +259,7 @@ class Indexer:
 
     # -- catching up -----------------------------------------------------------------------------------------
 
-    def refill(self, limit: int = 256) -> bool:
+    def refill(self, limit: int = SLICE) -> bool:
         """Read one slice of what is missing. Returns whether there is more. Blocks for a few milliseconds.
 
         Raises `StorageError` if it cannot go on for now, as with a full disk: wait before asking again.
@@ -258,7 +294,7 @@ class Indexer:
                 self._sort_in(reading.space, model.id, document.id, document, rows, deletes)
             index.apply(rows, deletes, self._held_position(index))
         if len(documents) < limit:
-            self._readings.remove(reading)
+            self._readings = [other for other in self._readings if other is not reading]
         else:
             reading.after_id = documents[-1].id
 

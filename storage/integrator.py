@@ -12,22 +12,24 @@ from typing import Any
 
 from protocol.body import SALT_BYTES, Kind
 from protocol.changes import DocumentChange, Edit, EditKind, Record
-from protocol.clock import HybridClock, Hlc
+from protocol.clock import Hlc, HybridClock
 from protocol.commit import Commit
 from protocol.document import Document, plan_delete, plan_write
 from protocol.errors import TooLarge
 from protocol.ids import Author, SpaceId, builtin_model_id
-from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome, integrate
+from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.schema import FieldType, Model
-from storage.catalog import MODEL, Catalog
+from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
     DocumentExists,
     IndexDamaged,
     IndexUnavailable,
     NotUnique,
+    StorageFull,
     UnknownDocument,
+    UnknownModel,
     VersionMismatch,
 )
 from storage.index import Index
@@ -40,6 +42,7 @@ from storage.store import Batch, Store
 LocalChange = Callable[[LocalWriter], Any]
 AnyChange = DocumentChange | LocalChange
 
+_COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
 _TAKEN = "This value is already taken"
 _TAKEN_TOGETHER = "These values are already taken together"
 
@@ -57,12 +60,14 @@ class FeedEntry:
     author: Author
     user: str
     hlc: int
-    changed: dict[str, Any]  # the registers that the body set, for those who want to know what changed
+    changed: dict[
+        str, Any
+    ]  # fields that the body touched: what it set registers to, None for sets and counters
 
 
 @dataclass(slots=True)
 class Written:
-    """What one group of changes came to. `results[i]` belongs to `changes[i]`: a list of records, a value or an error."""
+    """What a group of changes came to. `results[i]` belongs to `changes[i]`: a list of records, a value, an error."""
 
     results: list[Any]
     entries: list[FeedEntry] = field(default_factory=list)
@@ -83,14 +88,17 @@ _Claim = tuple[str, tuple[str, ...], tuple[Any, ...]]
 
 @dataclass(slots=True)
 class _Group:
-    """Changes that are planned together: one commit a space, one transaction."""
+    """Changes that are planned together, into one transaction."""
 
     batch: Batch
     now_ms: int
     salts: Iterator[bytes]  # one for each edit
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
+    done: list[tuple[str, Integrated, Arrival]] = field(default_factory=list)
     claims: dict[_Claim, str] = field(default_factory=dict)
-    claims_before: list[tuple[_Claim, str | None]] = field(default_factory=list)  # of the change being planned
+    claims_before: list[tuple[_Claim, str | None]] = field(
+        default_factory=list
+    )  # of the change being planned
     records: Records = field(default_factory=dict)  # as the last edit of each left them
 
     def claim(self, claim: _Claim, id: str) -> None:
@@ -140,14 +148,13 @@ class Integrator:
     # -- changes asked for here ----------------------------------------------------------------------------
 
     def write(self, changes: Sequence[AnyChange], now_ms: int) -> Written:
-        """Sign and store a group of changes: one commit a space, one transaction, then the index.
+        """Sign and store a group of changes: one commit a space (more where one would not do), then the index.
 
-        Durable when it returns. A change that fails leaves no trace and its error in `results`; a
-        `StorageError` of the disk itself is raised, and then nothing of the group was kept. Blocks.
+        Durable when it returns. A change that fails leaves no trace and its error in `results`; a `StorageError`
+        of the disk itself is raised, and then nothing of the group was kept. Guards may be asked twice. Blocks.
         """
         self._observe_others(now_ms)
         written = Written([])
-        done: list[tuple[Integrated, Arrival]] = []
         with self._store.write() as batch:
             group = _Group(batch, now_ms, self._salts(changes))
             for change in changes:
@@ -158,27 +165,29 @@ class Integrator:
                         written.results.append(_run_local(change, batch.local))
                 except Exception as error:  # of a guard, of a plan: it belongs to this change alone
                     written.results.append(error)
-            for application, builder in group.builders.items():
-                if len(builder):
-                    batch.add_application(application)
-                    finished = builder.sign(self._keys)
-                    done.append((finished, batch.keep(finished)))
+            for application in list(group.builders):
+                self._seal(application, group)
+        done = [(finished, arrival) for _, finished, arrival in group.done]
         for finished, _ in done:
-            header = finished.commit.header
-            self._on_stored(header.space, header.seq)
-        for application, builder in group.builders.items():
-            if len(builder):
-                self._meet(application)
+            self._on_stored(finished.commit.header.space, finished.commit.header.seq)
+        for application in dict.fromkeys(application for application, _, _ in group.done):
+            self._meet(application)
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
         self._after_commit(done, group.records)
         return written
 
     def _salts(self, changes: Sequence[AnyChange]) -> Iterator[bytes]:
-        """A salt for each edit, drawn all at once: asking the system for each costs a microsecond more."""
+        """A salt for each edit, drawn all at once: asking the system for each costs a microsecond more.
+
+        Those that are planned a second time get theirs one by one.
+        """
         count = sum(len(change.edits) for change in changes if isinstance(change, DocumentChange))
         drawn = self._random_bytes(SALT_BYTES * count)
-        return (drawn[n : n + SALT_BYTES] for n in range(0, len(drawn), SALT_BYTES))
+        for n in range(0, len(drawn), SALT_BYTES):
+            yield drawn[n : n + SALT_BYTES]
+        while True:  # for what had to be planned again
+            yield self._random_bytes(SALT_BYTES)
 
     def _observe_others(self, now_ms: int) -> None:
         for hlc in self._unobserved:
@@ -210,18 +219,36 @@ class Integrator:
     def _plan(self, change: DocumentChange, group: _Group) -> list[Any]:
         if len(change.edits) > BODIES_PER_COMMIT_MAX:
             raise TooLarge("edits in a change", size=len(change.edits), size_max=BODIES_PER_COMMIT_MAX)
-        builder = self._builder(change.application, group)
-        if len(builder) + len(change.edits) > BODIES_PER_COMMIT_MAX:
-            raise IndexUnavailable("this group of writes is full: ask again")  # the writer keeps groups below it
         if change.is_atomic:
-            return self._plan_all(change.edits, change, builder, group)
+            return self._plan_fitting(change.edits, change, group)
         results: list[Any] = []
         for edit in change.edits:
             try:
-                results += self._plan_all([edit], change, builder, group)
+                results += self._plan_fitting([edit], change, group)
             except Exception as error:  # it belongs to this edit alone
                 results.append(error)
         return results
+
+    def _plan_fitting(
+        self, edits: Sequence[Edit], change: DocumentChange, group: _Group
+    ) -> list[Record | None]:
+        """Plan edits into the commit that is being made, or into another if they do not fit into it any more."""
+        builder = self._builder(change.application, group)
+        try:
+            return self._plan_all(edits, change, builder, group)
+        except TooLarge as error:
+            if error.what not in _COMMIT_FULL or not len(builder):
+                raise
+        self._seal(change.application, group)
+        return self._plan_all(edits, change, self._builder(change.application, group), group)
+
+    def _seal(self, application: str, group: _Group) -> None:
+        """Sign what has been planned for an application, and store it."""
+        builder = group.builders.pop(application)
+        if len(builder):
+            group.batch.add_application(application)
+            finished = builder.sign(self._keys)
+            group.done.append((application, finished, group.batch.keep(finished)))
 
     def _plan_all(
         self, edits: Sequence[Edit], change: DocumentChange, builder: CommitBuilder, group: _Group
@@ -256,9 +283,12 @@ class Integrator:
             assert current is not None
             plan = plan_delete(current)
         else:
+            self._check_model(change.application, edit)
             kinds = self._kinds_of(model)
             if kinds.unique:
-                self._check_unique(change.application, edit, current if exists else None, kinds, builder, group)
+                self._check_unique(
+                    change.application, edit, current if exists else None, kinds, builder, group
+                )
             plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
             if not plan.operations:
                 return Record.of(model, current) if current is not None else None
@@ -266,6 +296,17 @@ class Integrator:
         document = builder.document(model.id, edit.id)
         assert document is not None
         return Record.of(model, document) if document.exists else None
+
+    def _check_model(self, application: str, edit: Edit) -> None:
+        """Refuse values that were checked against a definition that is not in force any more."""
+        model = edit.model
+        current = self._catalog.find(application, model.id)
+        if current is model or is_builtin(model):
+            return
+        if current is None:
+            raise UnknownModel(f"there is no data model '{model.name}' any more")
+        if current.fields != model.fields:
+            raise IndexUnavailable(f"the data model '{model.name}' has just changed: ask again")
 
     def _kinds_of(self, model: Model) -> _Kinds:
         known = self._kinds.get(id(model))
@@ -312,7 +353,9 @@ class Integrator:
                         values: tuple[Any, ...]) -> str | None:  # fmt: skip
         if self._store.space(application) not in self._applications:
             return None  # nothing was ever stored there
-        if self._index is None or self.indexer.is_stale:
+        if self._index is None or self.indexer.is_stale_for(edit.model.id):
+            if isinstance(self.indexer.failure, StorageFull):
+                raise StorageFull(str(self.indexer.failure))
             raise IndexUnavailable("the query index is being rebuilt: ask again shortly")
         try:
             return self._index.find_unique_together(edit.model, names, values, except_id=edit.id)
@@ -326,7 +369,7 @@ class Integrator:
         """Integrate one verified commit of another author. Durable when it returns. Blocks."""
         self._observe_others(now_ms)
         with self._store.write() as batch:
-            outcome = integrate(commit, batch, system=self._store.system)
+            outcome = batch.integrate(commit)
             arrival = batch.keep(outcome) if isinstance(outcome, Integrated) else None
         if not isinstance(outcome, Integrated) or arrival is None:
             return outcome, []
@@ -365,7 +408,11 @@ def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc
         for operation in entry.body.operations:
             if operation[0] == Kind.SET:
                 changed |= operation[1]
-    return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed)
+            elif operation[0] in (Kind.ADD, Kind.REMOVE, Kind.INCREMENT):
+                changed.setdefault(operation[1])
+    return FeedEntry(
+        arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed
+    )
 
 
 def _run_local(change: LocalChange, local: LocalWriter) -> Any:

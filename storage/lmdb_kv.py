@@ -5,13 +5,16 @@ kill the process) and so does every option that trades durability for speed. A
 commit is two flushes: the pages, then the meta page that makes them count.
 
 The engine does not notice a flipped bit, so every value carries a checksum over
-its key and itself, and a key that is not found is believed only if its
-neighbours are whole and in order. What is read here was written here, or it is
-`StoreDamaged`.
+its table, its key and itself, and a key that is not found is believed only if
+its neighbours are whole and in order. What is read here was written here, or it
+is `StoreDamaged`. The checksum also tells `salvage` what it has found on a page
+that nothing leads to any more.
 """
 
 import errno
 import os
+import resource
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,15 +34,31 @@ MAP_SIZE_SMALL_BYTES = 64 << 30
 _FLUSHES_PER_COMMIT = 2
 _READERS_MAX = 512
 _LOCK_TABLE_BYTES = 64 << 10  # 64 bytes a reader and a header
-_CHECKSUM_BYTES = 4
+CHECKSUM_BYTES = 4
 _NO_GAP: tuple[bytes, bytes | None] = (b"\xff" * (KEY_MAX_BYTES + 1), None)
+
+_SEEDS = {table: crc32(table.encode()) for table in Table}
+
+
+def checksum(table: Table, key: bytes, value: bytes) -> bytes:
+    """What stands before a value on the disk."""
+    return crc32(value, crc32(key, _SEEDS[table])).to_bytes(CHECKSUM_BYTES, "big")
+
+
+def _with_checksums(table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    seed = _SEEDS[table]  # as `checksum`, without a call for each pair
+    return [
+        (key, crc32(value, crc32(key, seed)).to_bytes(CHECKSUM_BYTES, "big") + value) for key, value in pairs
+    ]
 
 
 class _Handles(dict[Table, "lmdb._Database"]):
     """The open tables. One that is missing is told only to those who ask for it: a newer release may have moved it."""
 
     def __missing__(self, table: Table) -> "lmdb._Database":
-        raise StoreDamaged(f"the record has no table {table}: run `civicnode doctor`, or `civicnode restore` a backup")
+        raise StoreDamaged(
+            f"the record has no table {table}: run `civicnode doctor`, or `civicnode restore` a backup"
+        )
 
 
 class LmdbTransaction:
@@ -57,10 +76,16 @@ class LmdbTransaction:
     def __enter__(self) -> "LmdbTransaction":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._transaction.abort()
 
     def get(self, table: Table, key: bytes) -> bytes | None:
+        if self._gaps is not None:
+            low, high = self._gaps.get(table, _NO_GAP)
+            if low < key and (high is None or key < high):
+                return None  # creates ask for one new id after the other
         try:
             stored = self._transaction.get(key, None, self._handles[table])
         except lmdb.Error as error:
@@ -68,8 +93,8 @@ class LmdbTransaction:
         if stored is None:
             self._check_absence(table, key)
             return None
-        value = stored[_CHECKSUM_BYTES:]
-        if crc32(value, crc32(key)) != int.from_bytes(stored[:_CHECKSUM_BYTES], "big"):
+        value = stored[CHECKSUM_BYTES:]
+        if checksum(table, key, value) != stored[:CHECKSUM_BYTES]:
             raise self._damaged(table)
         return value
 
@@ -80,9 +105,6 @@ class LmdbTransaction:
         """
         if self._gaps is None:
             self._gaps = {}
-        low, high = self._gaps.get(table, _NO_GAP)
-        if low < key and (high is None or key < high):
-            return  # as for the key before: creates ask for one new id after the other
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 high = self._whole(table, *cursor.item())[0] if cursor.set_range(key) else None
@@ -95,8 +117,8 @@ class LmdbTransaction:
         self._gaps[table] = low, high
 
     def _whole(self, table: Table, key: bytes, stored: bytes) -> tuple[bytes, bytes]:
-        value = stored[_CHECKSUM_BYTES:]
-        if crc32(value, crc32(key)) != int.from_bytes(stored[:_CHECKSUM_BYTES], "big"):
+        value = stored[CHECKSUM_BYTES:]
+        if checksum(table, key, value) != stored[:CHECKSUM_BYTES]:
             raise self._damaged(table)
         return key, value
 
@@ -144,21 +166,38 @@ class LmdbTransaction:
             raise self._fail(error) from error
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
-        stored = crc32(value, crc32(key)).to_bytes(_CHECKSUM_BYTES, "big") + value
+        self._forget_gap(table)
+        stored = checksum(table, key, value) + value
         try:
             self._transaction.put(key, stored, True, True, False, self._handles[table])
         except lmdb.Error as error:
             raise self._fail(error, key) from error
 
+    def _forget_gap(self, table: Table) -> None:
+        if self._gaps is not None:
+            self._gaps.pop(table, None)
+
+    def put_many(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._forget_gap(table)
+        stored = _with_checksums(table, pairs)
+        try:
+            with self._transaction.cursor(self._handles[table]) as cursor:
+                cursor.putmulti(stored)
+        except lmdb.Error as error:
+            raise self._fail(error, *(key for key, _ in stored)) from error
+
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        stored = [(k, crc32(v, crc32(k)).to_bytes(_CHECKSUM_BYTES, "big") + v) for k, v in pairs]
+        self._forget_gap(table)
+        stored = _with_checksums(table, pairs)
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 _, added = cursor.putmulti(stored, append=True)
         except lmdb.Error as error:
             raise self._fail(error, *(key for key, _ in stored)) from error
         if added != len(stored):  # the engine skips what is out of order, in silence
-            self.failure = LocalMisuse(f"{len(stored) - added} keys appended to {table} are not above all others")
+            self.failure = LocalMisuse(
+                f"{len(stored) - added} keys appended to {table} are not above all others"
+            )
             raise self.failure
 
     def delete(self, table: Table, key: bytes) -> bool:
@@ -167,16 +206,21 @@ class LmdbTransaction:
         except lmdb.Error as error:
             raise self._fail(error, key) from error
 
-    def unsound(self, table: Table) -> Iterator[bytes]:
-        """Keys whose values do not fit their checksums, or that a search does not find. For `doctor`."""
+    def audit(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes | None, bool]]:
+        """Every key in order with its value (None if it is not what was written), and whether a search finds it.
+
+        For `doctor`: does not stop at damage.
+        """
         handle = self._handles[table]
         try:
             with self._transaction.cursor(handle) as cursor:
+                if not cursor.set_range(start):
+                    return
                 for key, stored in cursor:
-                    value = stored[_CHECKSUM_BYTES:]
-                    is_whole = crc32(value, crc32(key)) == int.from_bytes(stored[:_CHECKSUM_BYTES], "big")
-                    if not is_whole or self._transaction.get(key, None, handle) != stored:
-                        yield key
+                    value = stored[CHECKSUM_BYTES:]
+                    is_whole = checksum(table, key, value) == stored[:CHECKSUM_BYTES]
+                    is_found = self._transaction.get(key, None, handle) == stored
+                    yield key, value if is_whole else None, is_found
         except lmdb.Error as error:
             raise self._fail(error) from error
 
@@ -332,19 +376,33 @@ def _translated(error: "lmdb.Error", path: str) -> StorageError:
     if isinstance(error, lmdb.DiskError) or error.code in _FULL or _is_short_write(error, path):
         return StorageFull(f"no space left for {path}: free some, and writes resume by themselves")
     if isinstance(error, _DAMAGED):
-        return StoreDamaged(f"{path} is damaged ({error}): run `civicnode doctor`, or `civicnode restore` a backup")
+        return StoreDamaged(
+            f"{path} is damaged ({error}): run `civicnode doctor`, or `civicnode restore` a backup"
+        )
     if isinstance(error, lmdb.ReadonlyError):
-        return StorageError(f"{path} cannot be opened for writing ({error}): run the node as the owner of its data")
+        return StorageError(
+            f"{path} cannot be opened for writing ({error}): run the node as the owner of its data"
+        )
     if isinstance(error, lmdb.MemoryError):
         return StorageError(f"there is not enough address space for {path}: raise the process's limit")
     return StorageFailed(f"the disk failed at {path} ({error})")
 
 
 def _is_short_write(error: "lmdb.Error", path: str) -> bool:
+    """Whether a write stopped half way for want of room: the disk's, a quota's, or a limit of the process."""
     if error.code != errno.EIO:
         return False
+    directory = os.path.dirname(path) or "."
     try:
-        facts = os.statvfs(os.path.dirname(path) or ".")
-    except OSError:
-        return False
-    return facts.f_bavail * facts.f_frsize < _FULL_BELOW_BYTES
+        facts = os.statvfs(directory)
+        if facts.f_bavail * facts.f_frsize < _FULL_BELOW_BYTES:
+            return True
+        if os.stat(path).st_size + _FULL_BELOW_BYTES > resource.getrlimit(resource.RLIMIT_FSIZE)[0] >= 0:
+            return True
+        with tempfile.TemporaryFile(dir=directory) as probe:  # a quota shows in nothing but a write
+            probe.write(bytes(_FULL_BELOW_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as failure:
+        return failure.errno in _FULL
+    return False

@@ -84,7 +84,8 @@ class LogReader:
             return None
         key = _u32(chain) + _u64(seq)
         found = {
-            int.from_bytes(k[12:], "big"): body for k, body in self._transaction.scan(Table.BODIES, key, after(key))
+            int.from_bytes(k[12:], "big"): body
+            for k, body in self._transaction.scan(Table.BODIES, key, after(key))
         }
         try:
             size = len(decode(header)[8])
@@ -159,15 +160,16 @@ class LogWriter(LogReader):
                 transaction.delete(Table.SIGNATURES, newest[0])  # this one proves all that it proved
             transaction.put(Table.SIGNATURES, key, commit.signature)
         pairs = [
-            (key + index.to_bytes(2, "big"), body) for index, body in enumerate(commit.bodies) if body is not None
+            (key + index.to_bytes(2, "big"), body)
+            for index, body in enumerate(commit.bodies)
+            if body is not None
         ]
         if pairs:
             newest = transaction.last(Table.BODIES, b"", None)
             if newest is None or newest[0] < pairs[0][0]:
                 transaction.append(Table.BODIES, pairs)
             else:
-                for pair in pairs:
-                    transaction.put(Table.BODIES, *pair)
+                transaction.put_many(Table.BODIES, pairs)
         self._store_outcomes(chain, header.space, header.seq, done)
         number = self.last_arrival() + 1
         changes = bytes(_CHANGE_CODES[entry.change] for entry in done.entries)

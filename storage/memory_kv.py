@@ -43,7 +43,9 @@ class _Sorted:
             del self.keys[bisect_left(self.keys, key)]
 
     def range(self, start: bytes, stop: bytes | None) -> range:
-        return range(bisect_left(self.keys, start), len(self.keys) if stop is None else bisect_left(self.keys, stop))
+        return range(
+            bisect_left(self.keys, start), len(self.keys) if stop is None else bisect_left(self.keys, stop)
+        )
 
 
 class MemoryTransaction:
@@ -94,6 +96,10 @@ class MemoryTransaction:
             self.failure = LocalMisuse(f"a key of {len(key)} bytes: keys have 1 to {KEY_MAX_BYTES}")
             raise self.failure
         self._overlay(table).put(key, value)
+
+    def put_many(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        for key, value in pairs:
+            self.put(table, key, value)
 
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         newest = self.last(table, b"", None)

@@ -13,7 +13,7 @@ from protocol.body import body_hash
 from protocol.clock import HybridClock, ms_of_hlc
 from protocol.commit import NO_PREVIOUS, Header, sign_commit
 from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, author_of, node_of, space_id
-from protocol.integrate import Head, Integrated
+from protocol.integrate import Head
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import found_network
 from storage.errors import StorageError, StoreDamaged, os_failure
@@ -25,7 +25,13 @@ from storage.gate import (
     must_start_new_life,
     prepare_directory,
 )
-from storage.keyfiles import NETWORK_KEY_FILE, NODE_KEY_FILE, load_key, load_or_make_key
+from storage.keyfiles import (
+    NETWORK_KEY_FILE,
+    NODE_KEY_FILE,
+    flush_directory,
+    load_key,
+    load_or_make_key,
+)
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.store import Identity, Store
 
@@ -33,14 +39,18 @@ OWN_CLOCK_AHEAD_MAX_MS = 60_000  # DESIGN, "The commit log": further behind its 
 RandomBytes = Callable[[int], bytes]
 
 
-def found_store(store: Store, keys: KeyPair, network_keys: KeyPair, *, now_ms: int, random_bytes: RandomBytes) -> None:
+def found_store(
+    store: Store, keys: KeyPair, network_keys: KeyPair, *, now_ms: int, random_bytes: RandomBytes
+) -> None:
     """Give a new store its identity and a network of one, with the founding commit. Durable when it returns."""
     genesis = found_network(keys.public, network_keys, now_ms, random_bytes(16))
     author = author_of(keys.public, random_bytes(INCARNATION_BYTES))
     identity = Identity(random_bytes(16), random_bytes(4).hex(), genesis.network_id, genesis.body, author)
     system = space_id(genesis.network_id, SYSTEM_SPACE_NAME)
-    header = Header(system, author, 1, NO_PREVIOUS, HybridClock().tick(now_ms), (), (body_hash(genesis.body),))
-    store.begin(identity, founding=Integrated(sign_commit(keys, header, [genesis.body]), {}, []))
+    header = Header(
+        system, author, 1, NO_PREVIOUS, HybridClock().tick(now_ms), (), (body_hash(genesis.body),)
+    )
+    store.begin(identity, founding=sign_commit(keys, header, [genesis.body]))
 
 
 def renew_identity(store: Store, random_bytes: RandomBytes) -> None:
@@ -112,7 +122,9 @@ def _pass_gate(directory: Path, anchor: AnchorFile) -> None:
     """Make sure that the record may be opened, and that the next start knows that it has been."""
     record, value = directory / DATA_FILE, anchor.value
     if value.store_id == FOUNDING:
-        record.unlink(missing_ok=True)  # a first start that did not get to its end: nobody was promised anything
+        record.unlink(
+            missing_ok=True
+        )  # a first start that did not get to its end: nobody was promised anything
     check_record(directory, value)
     if not record.exists():
         value.store_id = FOUNDING
@@ -135,6 +147,7 @@ def _settle_identity(
         keys = load_or_make_key(node_key_file, random_bytes(SEED_BYTES))
         network_keys = load_or_make_key(directory / NETWORK_KEY_FILE, random_bytes(SEED_BYTES))
         found_store(store, keys, network_keys, now_ms=now_ms, random_bytes=random_bytes)
+        flush_directory(directory)  # the record's name in it
         return None, keys
     held = load_key(node_key_file)
     if held is None:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.commit import DEP_HASH_BYTES, Dep, Header
+from protocol.commit import DEP_HASH_BYTES, Commit, Dep, Header
 from protocol.document import Document
 from protocol.encoding import decode, encode
 from protocol.errors import ProtocolError
 from protocol.ids import SYSTEM_SPACE_NAME, Author, NetworkId, SpaceId, application_space_name, space_id
-from protocol.integrate import Head, Integrated
+from protocol.integrate import Head, Integrated, Outcome, integrate
 from protocol.membership import Members, Role, decode_genesis
 from storage.documents import DocumentReader, DocumentWriter
 from storage.errors import NewerFormat, StoreDamaged
@@ -84,7 +84,9 @@ class Snapshot:
 
     def frontier(self, space: SpaceId) -> tuple[tuple[Author, int, bytes], ...]:
         """Heads of the space's commit graph: author, seq and hash prefix of what no integrated commit builds on."""
-        return tuple((Author(a), seq, prefix) for a, seq, prefix in self.meta("frontier " + space.hex()) or ())
+        return tuple(
+            (Author(a), seq, prefix) for a, seq, prefix in self.meta("frontier " + space.hex()) or ()
+        )
 
     def applications(self) -> list[str]:
         """Names of the applications that have a space here, in the order of their first use."""
@@ -96,8 +98,14 @@ class Batch(Snapshot):
 
     transaction: WriteTransaction
 
-    def __init__(self, transaction: WriteTransaction, names: Names, members: Members | None,
-                 author: Author | None, system: SpaceId | None) -> None:
+    def __init__(
+        self,
+        transaction: WriteTransaction,
+        names: Names,
+        members: Members | None,
+        author: Author | None,
+        system: SpaceId | None,
+    ) -> None:
         """`author` is who this store writes as and `system` the space of its statements; None before it has begun."""
         super().__init__(transaction, names, members)
         self._author = author
@@ -119,13 +127,20 @@ class Batch(Snapshot):
     def put_meta(self, name: str, value: Any) -> None:
         self.transaction.put(Table.META, name.encode(), encode(value))
 
+    def integrate(self, commit: Commit) -> Outcome:
+        """The verdict on a verified commit, and what it changes; `keep` what is integrated."""
+        assert self._system is not None
+        return integrate(commit, self, system=self._system)
+
     def keep(self, done: Integrated) -> Arrival:
         """Store an integrated commit: log, documents, history, frontier and order of arrival."""
         self._last_asked = None
         arrival = self.log.append(done)
         self.documents.store(done, arrival)
         header = done.commit.header
-        built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {(header.author, header.seq - 1)}
+        built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {
+            (header.author, header.seq - 1)
+        }
         heads = [h for h in self.frontier(header.space) if (h[0], h[1]) not in built_on]
         heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
         self.put_meta("frontier " + header.space.hex(), heads)
@@ -149,7 +164,9 @@ class Batch(Snapshot):
         heads = [Dep(False, a, seq, prefix) for a, seq, prefix in self.frontier(space) if a != self._author]
         if self._system is not None and space != self._system:
             named = self._named(space)
-            heads += [Dep(True, a, s, prefix) for a, s, prefix in self.frontier(self._system) if (a, s) not in named]
+            heads += [
+                Dep(True, a, s, prefix) for a, s, prefix in self.frontier(self._system) if (a, s) not in named
+            ]
         return tuple(sorted(heads))
 
     def add_application(self, application: str) -> None:
@@ -225,20 +242,25 @@ class Store:
             raise
         self.names.settle(kept=True)
 
-    def begin(self, identity: Identity, *, founding: Integrated | None) -> None:
+    def begin(self, identity: Identity, *, founding: Commit | None) -> None:
         """Write the identity of a store: with its founding commit when new, alone when it starts a new life."""
         with self.write() as batch:
             batch.put_meta("format", FORMAT)
             batch.put_meta("identity", [identity.store_id, identity.epoch, identity.network_id, identity.genesis,
                                         identity.author])  # fmt: skip
             if founding is not None:
-                batch.keep(founding)
+                outcome = integrate(founding, batch, system=founding.header.space)
+                assert isinstance(outcome, Integrated), outcome
+                batch.keep(outcome)
         self._adopt(identity)
 
     def counts(self) -> dict[str, int]:
         """`documents` (deleted ones included) and `commits` in the record."""
         with self._keys.read() as transaction:
-            return {"documents": transaction.count(Table.DOCUMENTS), "commits": transaction.count(Table.HEADERS)}
+            return {
+                "documents": transaction.count(Table.DOCUMENTS),
+                "commits": transaction.count(Table.HEADERS),
+            }
 
     def statistics(self) -> dict[str, int]:
         """`commits`, `flushes` and `used_bytes` of the key-value store."""

@@ -1,5 +1,6 @@
 """`civicnode bench`: how fast a node is on this machine."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -45,6 +46,7 @@ def bench(
 
     from cli.bench import run
     from cli.bench.errors import BenchError
+    from cli.output import piped_width
 
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +57,7 @@ def bench(
             versus=versus,
             json_path=output,
             only=only or None,
-            console=Console(stderr=as_json),
+            console=Console(stderr=as_json, width=piped_width(sys.stderr if as_json else sys.stdout)),
         )
     except BenchError as fault:
         raise CliError(str(fault)) from None

@@ -24,6 +24,8 @@ def doctor(repair: bool, data_dir: Path | None, as_json: bool) -> None:
     something is left that cannot be repaired.
     """
     from cli.output import print_json, printable
+    from cli.progress import progress
+    from node.services.builtin import builtin_models
     from storage.doctor import examine
     from storage.errors import StorageError
 
@@ -31,7 +33,8 @@ def doctor(repair: bool, data_dir: Path | None, as_json: bool) -> None:
     place.require_node_data(where)
     place.refuse_running(where, "run civicnode doctor")
     try:
-        report = examine(where, repair=repair)
+        with progress("doctor", quiet=as_json) as step:
+            report = examine(where, repair=repair, progress=step, builtins=builtin_models())
     except StorageError as fault:
         raise CliError(str(fault)) from None
     if as_json:

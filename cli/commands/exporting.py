@@ -59,7 +59,7 @@ def export(
     """
     from cli import models
     from cli.attached import any_node
-    from cli.output import print_json
+    from cli.output import counted, print_json
 
     if file is not None and str(file) == "-":
         file = None
@@ -87,7 +87,7 @@ def export(
             {"model": model, "exported": records.count, "format": chosen, "file": os.path.abspath(str(file))}
         )
     elif file is not None:
-        click.echo(f"wrote {records.count:,} records of {model} to {file}")
+        click.echo(f"wrote {counted(records.count, 'record')} of {model} to {file}")
 
 
 def _by_extension(file: Path | None) -> str:

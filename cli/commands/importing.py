@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cli.reading import Source
 
 FAULTS_SHOWN = 10
+RATE_FROM_S = 0.1
 IMPORT_TIMEOUT_S = 120.0  # for one batch, on a slow disk
 
 
@@ -181,7 +182,7 @@ def _show_plan(
     names: "Names",
     as_json: bool,
 ) -> None:
-    from cli.output import print_json, print_table
+    from cli.output import counted, print_json, print_table
 
     if as_json:
         print_json(
@@ -205,7 +206,7 @@ def _show_plan(
         print_table(["field", "type", ""], rows)
     _show_faults(outcome)
     made = "would be made, and " if definition is not None else ""
-    click.echo(f"the model {model} {made}would get {outcome.created:,} records; nothing was changed")
+    click.echo(f"the model {model} {made}would get {counted(outcome.created, 'record')}; nothing was changed")
 
 
 def _faults(outcome: "Outcome") -> list[dict[str, Any]]:
@@ -222,9 +223,12 @@ def _show_names(names: "Names") -> None:
 
 
 def _show_outcome(outcome: "Outcome", model: str, took_s: float) -> None:
+    from cli.output import counted
+
     _show_faults(outcome)
-    rate = outcome.created / took_s if took_s else 0
-    click.echo(f"created {outcome.created:,} records of {model} in {took_s:.1f} s ({rate:,.0f}/s)")
+    # The time of a handful says nothing about a rate.
+    rate = f" in {took_s:.1f} s ({outcome.created / took_s:,.0f}/s)" if took_s >= RATE_FROM_S else ""
+    click.echo(f"created {counted(outcome.created, 'record')} of {model}{rate}")
 
 
 def _show_faults(outcome: "Outcome") -> None:

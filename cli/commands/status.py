@@ -41,7 +41,7 @@ def status(data_dir: Path | None, as_json: bool) -> None:
 
 
 def _show(document: dict[str, Any], pid: int) -> None:
-    from cli.output import duration, print_pairs, size
+    from cli.output import counted, duration, print_pairs, size
 
     behind = int((document.get("index") or {}).get("behind", 0))
     peers = document.get("peers") or []
@@ -58,8 +58,11 @@ def _show(document: dict[str, Any], pid: int) -> None:
                 f"{age}, version {document.get('version')}, pid {pid}",
             ),
             ("data", f"{document.get('data_dir')} ({size(int(document.get('disk_bytes', 0)))})"),
-            ("documents", f"{document.get('documents', 0):,} in {document.get('commits', 0):,} commits"),
-            ("index", "up to date" if behind == 0 else f"{behind:,} changes behind"),
+            (
+                "documents",
+                f"{document.get('documents', 0):,} in {counted(int(document.get('commits', 0)), 'commit')}",
+            ),
+            ("index", "up to date" if behind == 0 else f"{counted(behind, 'change')} behind"),
             ("peers", f"{len(peers)}, {sync}"),
         ]
     )

@@ -11,7 +11,8 @@ from cli import options
     short_help="Print the owner token.",
     epilog=options.examples(
         "civicnode token",
-        'curl -H "Authorization: Bearer $(civicnode token)" http://127.0.0.1:8080/v1/users/me',
+        # Through a pipe, since a command line can be read by everybody on the machine.
+        "printf 'Authorization: Bearer %s' $(civicnode token) | curl -H @- http://127.0.0.1:8080/v1/users/me",
     ),
 )
 @options.data_dir

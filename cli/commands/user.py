@@ -42,10 +42,11 @@ def list_(application: str | None, data_dir: Path | None, as_json: bool) -> None
 
 
 @user.command(
+    short_help="Give an account a role, or take it back.",
     epilog=options.examples(
         "civicnode user role ada@example.org editor",
         "civicnode user role ada@example.org editor --remove",
-    )
+    ),
 )
 @click.argument("email")
 @click.argument("role")
@@ -74,6 +75,7 @@ def role(
 
 @user.command(
     "reset-password",
+    short_help="Give an account a new password.",
     epilog=options.examples(
         "civicnode user reset-password ada@example.org",
         "civicnode user reset-password ada@example.org --generate",
@@ -120,7 +122,10 @@ def reset_password(
         click.echo(f"{email} has a new password; its sessions have ended")
 
 
-@user.command(epilog=options.examples("civicnode user disable ada@example.org"))
+@user.command(
+    short_help="Keep an account from signing in.",
+    epilog=options.examples("civicnode user disable ada@example.org"),
+)
 @click.argument("email")
 @options.application
 @options.data_dir
@@ -130,7 +135,10 @@ def disable(email: str, application: str | None, data_dir: Path | None, as_json:
     _set_disabled(email, application, data_dir, as_json, disabled=True)
 
 
-@user.command(epilog=options.examples("civicnode user enable ada@example.org"))
+@user.command(
+    short_help="Let an account sign in again.",
+    epilog=options.examples("civicnode user enable ada@example.org"),
+)
 @click.argument("email")
 @options.application
 @options.data_dir

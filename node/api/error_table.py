@@ -8,7 +8,8 @@ from node.api import errors
 from node.api.errors import ErrorTable
 from node.api.refusals import REFUSALS
 from node.writer import WriterOverloaded
-from protocol.errors import InvalidId, ModelFault, QueryFault
+from protocol.errors import InvalidId, ModelFault, QueryFault, TooLarge
+from protocol.limits import BODY_SIZE_MAX_BYTES
 from storage import errors as storage
 
 _FAILED = "The disk failed; the node takes no more writes until it is restarted"
@@ -18,6 +19,7 @@ ERROR_TABLE: ErrorTable = {
     **REFUSALS,
     ModelFault: lambda error: errors.ValidationFailed(error.details),
     QueryFault: lambda error: errors.ValidationFailed(error.details),
+    TooLarge: lambda error: errors.PayloadTooLarge(size_max_bytes=BODY_SIZE_MAX_BYTES),
     InvalidId: lambda error: errors.BadRequest(str(error)),
     storage.UnknownModel: lambda error: errors.NotFound(str(error)),
     storage.UnknownDocument: lambda error: errors.NotFound(str(error)),

@@ -45,9 +45,7 @@ from node.metrics import Buckets, Metrics
 SEC_FETCH_SITE = istr("Sec-Fetch-Site")
 APPLICATION_ID = istr("X-Application-Id")  # which application the owner token acts in
 
-ALLOWED_HEADERS = (
-    "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID, X-Application-Id"
-)
+ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID"
 EXPOSED_HEADERS = "ETag, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 PREFLIGHT_MAX_AGE_S = 600
@@ -136,7 +134,7 @@ class Frame:
         self._table: RouteTable[Mounted] = RouteTable()
         for route in routes:
             self._table.add(route.method, route.path, self._mount(route))
-        self._unknown = self._mount(Route("-", "-", _unknown, "", auth=Auth.NONE))
+        self._unknown = self._mount(Route("-", "-", _unknown, "", auth=Auth.OPTIONAL))
         self._served: Served | None = None
         self._hosts: frozenset[str] = frozenset()
         self._second = -1

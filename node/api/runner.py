@@ -83,7 +83,8 @@ class Connection(web.RequestHandler):
         if status == HTTPStatus.BAD_REQUEST:
             error: ApiError = BadRequest("The request is not valid HTTP")
         else:
-            self.log_exception("error outside the frame", exc_info=exc)
+            if not isinstance(exc, ConnectionError):  # or the other side hung up: anyone may, at any time
+                self.log_exception("error outside the frame", exc_info=exc)
             error = ApiError(status, HTTPStatus(status).name, HTTPStatus(status).phrase)
         reply = json_response(s1_form(error), error.status)
         reply.force_close()

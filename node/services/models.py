@@ -5,15 +5,11 @@ model `$model`, so it replicates and conflicts as any document does.
 """
 
 from node.services.records import Records
+from node.services.refusals import NotPermitted
 from protocol.errors import ModelFault
 from protocol.schema import Model, evolve, parse_definition
 from storage.catalog import MODEL, Catalog, definition_to_parts
 from storage.errors import DocumentExists
-
-
-def builtin_definitions() -> Model:
-    """The built-in model whose documents are the definitions of all others."""
-    return Model(id=MODEL, application="", name=MODEL, fields={})
 
 
 class Models:
@@ -26,9 +22,16 @@ class Models:
     def all_of(self, application: str) -> list[Model]:
         return list(self._catalog.models_of(application))
 
-    async def define(self, application: str, body: object, *, user: str) -> Model:
-        """A new model. Raises `ModelFault` or `DocumentExists`."""
+    async def define(self, application: str, body: object, *, user: str, is_admin: bool = True) -> Model:
+        """A new model. Raises `ModelFault`, `DocumentExists`, or `NotPermitted`.
+
+        A deleted model's documents show again under the new definition and its permissions, so with documents
+        of others among them that is for administrators.
+        """
         model = parse_definition(body, application=application)
+        may_take_over = is_admin or self._catalog.find(application, model.id) is not None
+        if not may_take_over and await self._records.holds_others(application, model.id, user):
+            raise NotPermitted(f"Only administrators may define '{model.name}' again: it holds others' data")
         parts = definition_to_parts(model.to_definition())
         try:
             await self._records.create(self._definitions(application), parts, user=user, id=model.id)

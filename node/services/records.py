@@ -20,16 +20,17 @@ from protocol.ids import check_instance_id, sortable_id
 from protocol.query import Aggregation, Query
 from protocol.schema import FieldType, Model
 from protocol.times import datetime_from_ms
-from storage.catalog import Catalog, is_builtin
+from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexUnavailable, UnknownModel
 from storage.index import Index, Page
 from storage.integrator import FeedEntry
-from storage.store import Store
+from storage.store import Snapshot, Store
 
 CACHE_DOCUMENTS_MAX = 50_000
 CACHE_BYTES_MAX = 64 << 20
 
 
+_DEFINITIONS = f"{MODEL}_"  # the ids of the collections of definitions begin so
 _EMPTY: dict[FieldType, Any] = {FieldType.SET: [], FieldType.COUNTER: 0}
 
 
@@ -78,7 +79,7 @@ class Records:
         *,
         now_ms: Callable[[], int],
         random_bits: Callable[[int], int],
-        is_index_stale: Callable[[], bool],
+        is_index_stale: Callable[[str | None], bool],
         readers: int = 2,
     ) -> None:
         self._store = store
@@ -88,7 +89,7 @@ class Records:
         self._now_ms = now_ms
         self._random_bits = random_bits
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="query")
-        self._cache: OrderedDict[tuple[str, str], Rendered] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, str], Rendered] = OrderedDict()
         self._cache_bytes = 0
         self._encoder = msgspec.json.Encoder()
         self._is_index_stale = is_index_stale
@@ -113,26 +114,61 @@ class Records:
 
     def get(self, model: Model, id: str) -> Record | None:
         """The record, or None if it does not exist, is deleted, or is quarantined by its model."""
-        space = self._store.space(model.application)
         with self._store.read() as snapshot:
-            document = snapshot.documents.get(space, model.id, id)
+            return self._read(snapshot, model, id)
+
+    def _read(self, snapshot: Snapshot, model: Model, id: str) -> Record | None:
+        document = snapshot.documents.get(self._store.space(model.application), model.id, id)
         if document is None or not document.exists:
             return None
         record = Record.of(model, document)
         return record if is_builtin(model) or not model.check_record(record.values) else None
 
+    async def holds_others(self, application: str, model_id: str, user: str) -> bool:
+        """Whether a collection has documents that someone else created; also if its model is deleted."""
+
+        def look() -> bool:
+            with self._store.read() as snapshot:
+                found = snapshot.documents.all_of(self._store.space(application), model_id)
+                return any(document.exists and document.created_user != user for document in found)
+
+        found: bool = await self._in_pool(look)
+        return found
+
+    def creator(self, model: Model, id: str) -> str | None:
+        """Who created the document, be it deleted since; None if there never was one."""
+        with self._store.read() as snapshot:
+            document = snapshot.documents.get(self._store.space(model.application), model.id, id)
+        return None if document is None else document.created_user
+
     def rendered(self, model: Model, id: str) -> Rendered | None:
         """The record as JSON, from the cache where possible."""
-        key = (model.id, id)
+        key = (model.application, model.id, id)
         cached = self._cache.get(key)
         if cached is not None:
             self._cache.move_to_end(key)
             return cached
-        record = self.get(model, id)
+        with self._store.read() as snapshot:
+            return self._render(snapshot, model, id)
+
+    def _rendered_all(self, model: Model, ids: Sequence[str]) -> list[Rendered]:
+        """The records that are there, in the order of the ids; all that is read is of one state."""
+        cached = self._cache.get
+        found = [cached((model.application, model.id, id)) for id in ids]
+        if None in found:
+            with self._store.read() as snapshot:
+                pairs = zip(found, ids, strict=True)
+                found = [hit or self._render(snapshot, model, id) for hit, id in pairs]
+        return [document for document in found if document is not None]
+
+    def _render(self, snapshot: Snapshot, model: Model, id: str) -> Rendered | None:
+        record = self._read(snapshot, model, id)
         if record is None:
             return None
         rendered = Rendered(self._encoder.encode(record_to_json(record)), record.version, record.created_by)
-        self._cache[key] = rendered
+        if self._catalog.find(model.application, model.id) is not model:
+            return rendered  # of a definition that was changed while the caller waited: not for others
+        self._cache[model.application, model.id, id] = rendered
         self._cache_bytes += len(rendered.json)
         while len(self._cache) > CACHE_DOCUMENTS_MAX or self._cache_bytes > CACHE_BYTES_MAX:
             _, dropped = self._cache.popitem(last=False)
@@ -142,20 +178,19 @@ class Records:
     def forget(self, entries: Sequence[FeedEntry]) -> None:
         """Drop what has changed from the cache. Called by the feed before anyone else hears of it."""
         for entry in entries:
-            dropped = self._cache.pop((entry.model, entry.id), None)
+            dropped = self._cache.pop((entry.application, entry.model, entry.id), None)
             if dropped is not None:
                 self._cache_bytes -= len(dropped.json)
             if entry.model.startswith(
-                "$model_"
-            ):  # a definition changed: every rendering of its documents may
+                _DEFINITIONS
+            ):  # every rendering of its documents may be another one now
                 self._cache.clear()
                 self._cache_bytes = 0
 
     async def find(self, model: Model, query: Query) -> Found:
         """One page of a query. Raises `IndexUnavailable` while the index is being rebuilt."""
         page = await self._page(model, query)
-        documents = [found for id in page.ids if (found := self.rendered(model, id)) is not None]
-        return Found(documents, page.total, page.next_cursor)
+        return Found(self._rendered_all(model, page.ids), page.total, page.next_cursor)
 
     async def find_records(self, model: Model, query: Query) -> tuple[list[Record], int, str | None]:
         """As `find`, with the records themselves."""
@@ -164,26 +199,29 @@ class Records:
         return records, page.total, page.next_cursor
 
     async def aggregate(self, model: Model, aggregation: Aggregation) -> list[dict[str, Any]]:
+        self._raise_if_stale(model)
         groups: list[dict[str, Any]] = await self._in_pool(self._index.aggregate, model, aggregation)
         return groups
 
     async def sql(self, text: str, *, limit_rows: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         """A raw SELECT over the index. Raises `QueryRefused`."""
         table: tuple[list[str], list[tuple[Any, ...]]]
+        self._raise_if_stale(None)
         table = await self._in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
         return table
 
     async def _page(self, model: Model, query: Query) -> Page:
-        if self._is_index_stale():
-            raise IndexUnavailable("The query index is being rebuilt; reads by id go on")
+        self._raise_if_stale(model)
         if not self._catalog.knows(model.application):
             return Page([], 0, None)
         page = self._index.query_briefly(model, query)
         return page if page is not None else await self._in_pool(self._index.query, model, query)
 
-    async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        if self._is_index_stale():
+    def _raise_if_stale(self, model: Model | None) -> None:
+        if self._is_index_stale(None if model is None else model.id):
             raise IndexUnavailable("The query index is being rebuilt; reads by id go on")
+
+    async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     # -- writing: values have been checked against the model

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.cli.fake_node import TOKEN, FakeNode
+from tests.cli.fake_node import STATUS, TOKEN, FakeNode
 
 
 def test_status_shows_the_node_in_words(node: FakeNode, run: Run) -> None:
@@ -185,3 +185,8 @@ def test_a_backup_never_replaces_a_file(node: FakeNode, run: Run, tmp_path: Path
     result = run("backup", str(tmp_path / "monday.backup"))
     assert result.exit_code == 1 and "exists already" in result.stderr
     assert node.requests == []
+
+
+def test_status_counts_one_commit_as_one(node: FakeNode, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STATUS, "commits", 1)
+    assert "28,298 in 1 commit\n" in run("status").stdout

@@ -190,4 +190,6 @@ def test_the_demonstration_ends_by_itself_when_asked(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "28," in done.stdout and '"event": "update"' in done.stdout
+    questions = done.stdout.partition("3. Questions\n")[2].partition("\n\n")[0].splitlines()
+    assert len(questions) == 7 and all(" ms " in line for line in questions), questions
     assert list(tmp_path.iterdir()) == []

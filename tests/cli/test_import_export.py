@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli import importer
+from cli.errors import Interrupted
 from tests.cli.conftest import Run
 from tests.cli.fake_node import FakeNode
 
@@ -60,7 +61,7 @@ def test_a_dry_run_names_the_records_that_the_model_would_refuse(
     assert result.exit_code == 1
     assert "line 2: " in result.stderr and "m: " in result.stderr and "n: " in result.stderr
     assert "line 3: id: an id is" in result.stderr
-    assert "would get 1 records" in result.stdout
+    assert "would get 1 record;" in result.stdout
     assert node.records == {}
 
 
@@ -205,3 +206,19 @@ def test_a_failed_export_leaves_the_old_file(filled: FakeNode, run: Run, tmp_pat
         assert run("export", str(target), "--model", "Thing").exit_code == 1
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["things.json"]
+
+
+def test_an_interrupted_import_says_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importer, "_settle", interrupt)
+    with pytest.raises(Interrupted, match="at least 0 of the records were created, and stay") as caught:
+        importer.send(None, "Person", [("record 1", {"id": "a"})])  # type: ignore[arg-type]
+    assert caught.value.exit_code == 130
+
+
+def test_the_rate_of_a_handful_is_not_told(node: FakeNode, run: Run, people: Path) -> None:
+    people.write_text(json.dumps(PEOPLE[:1]))
+    result = run("import", str(people), "--model", "Person", "--create-model")
+    assert result.stdout == "created 1 record of Person\n"

@@ -10,12 +10,9 @@ from typing import Any
 
 import pytest
 
+from storage.errors import StorageError
 from tests.cli.conftest import Run
 from tests.cli.fake_node import FakeNode
-
-
-class StorageError(Exception):
-    """As `storage.errors` has it."""
 
 
 class StartFailed(Exception):
@@ -44,7 +41,6 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, name, module)
 
-    put("storage.errors", StorageError=StorageError)
     return put
 
 
@@ -149,7 +145,9 @@ def test_every_fault_of_the_settings_is_named_in_one_line(run: Run, monkeypatch:
 
 
 def test_doctor_reports_what_it_checked_and_repaired(install: Install, stopped: FakeNode, run: Run) -> None:
-    install("storage.doctor", examine=lambda _where, repair: Report(repaired=["the index"] if repair else []))
+    install(
+        "storage.doctor", examine=lambda _where, repair, **_: Report(repaired=["the index"] if repair else [])
+    )
     result = run("doctor")
     assert result.exit_code == 0, result.stderr
     assert "1,200 commits" in result.stdout and "repaired  the index" in result.stdout
@@ -161,7 +159,8 @@ def test_doctor_ends_with_1_if_something_is_beyond_repair(
     install: Install, stopped: FakeNode, run: Run
 ) -> None:
     install(
-        "storage.doctor", examine=lambda _where, repair: Report(ok=False, problems=["a forged signature"])
+        "storage.doctor",
+        examine=lambda _where, repair, **_: Report(ok=False, problems=["a forged signature"]),
     )
     result = run("doctor")
     assert result.exit_code == 1
@@ -170,13 +169,13 @@ def test_doctor_ends_with_1_if_something_is_beyond_repair(
 
 
 def test_doctor_leaves_a_running_node_alone(install: Install, node: FakeNode, run: Run) -> None:
-    install("storage.doctor", examine=lambda _where, repair: Report())
+    install("storage.doctor", examine=lambda _where, repair, **_: Report())
     result = run("doctor")
     assert result.exit_code == 1 and "stop it (kill" in result.stderr
 
 
 def test_a_store_of_a_newer_release_is_named(install: Install, stopped: FakeNode, run: Run) -> None:
-    def examine(_where: Path, repair: bool) -> Report:
+    def examine(_where: Path, repair: bool, **_: object) -> Report:
         raise StorageError("data format 9, this release reads up to 1: upgrade civicnode")
 
     install("storage.doctor", examine=examine)

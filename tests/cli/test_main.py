@@ -44,6 +44,12 @@ def test_every_command_has_help_with_an_example_of_itself(
     assert name in shown.partition("Example")[2]
 
 
+@pytest.mark.parametrize("name", [n for n, c in COMMANDS.items() if isinstance(c, click.Group)])
+def test_the_list_of_commands_cuts_no_sentence_off(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split()[1:], "--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("name", [n for n, c in COMMANDS.items() if not isinstance(c, click.Group)])
 def test_every_command_but_start_takes_json_and_a_data_directory(name: str) -> None:
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts}

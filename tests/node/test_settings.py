@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,16 @@ def test_environment_names_follow_from_the_settings() -> None:
 def test_a_flag_that_does_not_exist_is_a_mistake_of_ours() -> None:
     with pytest.raises(TypeError):
         load({"colour": "red"}, environ={})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_the_file_of_somebody_else_names_the_fix(home: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("")
+    (tmp_path / "config.toml").chmod(0)
+    with pytest.raises(SettingsFault, match="run this as its owner"):
+        load(environ=home)
+
+
+def test_the_data_directory_is_told_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load({"data_dir": Path("here")}, environ={}).data_dir == tmp_path / "here"

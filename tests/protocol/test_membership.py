@@ -150,11 +150,13 @@ def test_faults_say_what_is_missing() -> None:
 
 
 def test_a_genesis_said_again_means_nothing() -> None:
-    copied = next_by("bob", GENESIS.body)
-    other = next_by("bob", found_network(node("bob"), keys("network"), 5, bytes(16)).body)
+    copied = say("bob", GENESIS.body, incarnation=2)
+    other = say("bob", found_network(node("bob"), keys("network"), 5, bytes(16)).body, incarnation=2)
+    late = say("ann", invite("ticket of eve"), GENESIS.body, incarnation=2)
     assert members(copied).faults(copied.link) == (Fault.OTHER_NETWORK,)
     assert members(other).faults(other.link) == (Fault.OTHER_NETWORK,)
-    assert roles(members(copied, other)) == roles(members())
+    assert members(late).faults(late.link)[1] is Fault.SILENT
+    assert roles(members(copied, late)) == roles(members())
 
 
 def test_an_unreadable_body_says_nothing_and_spoils_nothing() -> None:

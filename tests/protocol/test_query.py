@@ -1,5 +1,7 @@
 """Queries and aggregations from parameters and bodies, and the cursors between pages."""
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -138,9 +140,6 @@ def test_a_cursor_reads_back_as_it_was_written(data: st.DataObject) -> None:
     ],
 )
 def test_a_forged_cursor_is_refused(parts: Any) -> None:
-    import base64
-    import json
-
     text = base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=").decode()
     with pytest.raises(QueryFault):
         decode_cursor(text, TASK)

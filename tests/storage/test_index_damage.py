@@ -1,6 +1,7 @@
 """A damaged index says so, and never answers wrongly."""
 
 import random
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,8 +71,6 @@ def test_garbage_is_refused_when_opened(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
-    import sqlite3
-
     connection = sqlite3.connect(tmp_path / "index.db")
     connection.execute("CREATE TABLE things (a)")
     connection.close()
@@ -177,8 +176,6 @@ def test_the_check_finds_what_queries_may_miss(sound: bytes, tmp_path: Path) -> 
 
 
 def test_the_check_finds_a_wrong_count(sound: bytes, tmp_path: Path) -> None:
-    import sqlite3
-
     path = tmp_path / "index.db"
     path.write_bytes(sound)
     connection = sqlite3.connect(path)
@@ -194,8 +191,6 @@ def test_the_check_finds_a_wrong_count(sound: bytes, tmp_path: Path) -> None:
     "statement", ['DROP TABLE "m_task"', "UPDATE \"$models\" SET layout = '[]'", 'DROP TABLE "$models"']
 )
 def test_tables_that_someone_changed_are_found(sound: bytes, tmp_path: Path, statement: str) -> None:
-    import sqlite3
-
     path = tmp_path / "index.db"
     path.write_bytes(sound)
     connection = sqlite3.connect(path)

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from protocol.query import Query, parse_aggregation, parse_filter, parse_query
 from protocol.schema import Field, FieldType, Model
 from storage import index_query
 from storage.errors import IndexBehind
-from storage.index import Index, Row
+from storage.index import Index, Page, Row
 from tests.protocol.schema_strategies import TYPES, filters, models, records
 
 SORTABLE = [kind for kind in TYPES if kind not in (FieldType.JSON, FieldType.SET)]
@@ -277,6 +278,28 @@ def test_a_cursor_on_a_long_value_finds_its_record_or_says_that_it_is_gone() -> 
     index.apply([], [(model.id, "r1")], 2)
     with pytest.raises(QueryFault):
         index.query(model, parse_query({"cursor": cursor or ""}, model))
+
+
+def test_a_page_that_is_broken_off_leaves_the_next_one_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit on steps strikes anywhere, also between the statements of one page."""
+    model = Model("m", "a", "M", {"n": Field("n", FieldType.INTEGER, indexed=True)})
+    rows = [row(f"r{n:02}", {"n": n} if n % 2 else {}) for n in range(60)]
+    answers = []
+    for steps in range(5, 2000, 45):
+        monkeypatch.setattr("storage.index.BRIEF_STEPS_MAX", steps)
+        index = Index(str(tmp_path / f"{steps}.db"))
+        index.reset(b"store")
+        index.ensure_model(model)
+        index.apply([(model, row) for row in rows], [], 1)
+        first = index.query(model, Query(None, "n", True, per_page=25))
+        query = parse_query({"cursor": first.next_cursor or "", "per_page": "25"}, model)
+        expected = index.query(model, query)
+        answers += [index.query_briefly(model, query) for _ in range(20)]
+        assert all(answer in (None, expected) for answer in answers[-20:])
+        index.close()
+    assert {type(answer) for answer in answers} == {type(None), Page}
 
 
 def test_a_filter_may_name_thousands_of_values() -> None:

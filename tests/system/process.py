@@ -113,6 +113,7 @@ class NodeProcess:
     ) -> None:
         if self._process.poll() is None:
             self.kill()
+        self._close()
 
 
 def civicnode(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:

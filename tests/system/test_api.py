@@ -5,13 +5,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.system.process import NodeProcess
+from tests.system.process import NodeProcess, civicnode
 
-TASK = {
+TASK: dict[str, Any] = {
     "name": "Task",
     "fields": [
         {"name": "title", "type": "string", "required": True},
@@ -264,3 +265,16 @@ def _figures(node: NodeProcess) -> dict[str, float]:
 def test_what_is_answered_is_json_in_the_seeds_order(node: NodeProcess) -> None:
     page = node.ask("GET", "/v1/data/Task?per_page=1").body
     assert list(json.loads(page)) == ["items", "total", "page", "per_page", "next_cursor"]
+
+
+def test_an_applications_administrator_lets_no_origin_into_the_device(node: NodeProcess) -> None:
+    account = {"email": "boss@example.com", "password": "securepassword123", "application_id": "elsewhere"}
+    registered = node.ask("POST", "/v1/auth/register", {**account, "username": "boss"}, token=None)
+    assert registered.status == 201
+    arguments = ("user", "role", "boss@example.com", "admin", "--application", "elsewhere")
+    assert civicnode(*arguments, "--data-dir", str(node.data_dir)).returncode == 0
+    token = str(node.ask("POST", "/v1/auth/login", account, token=None).json["token"])
+    asked = {"origin": "https://evil.example"}
+    assert node.ask("POST", "/v1/admin/origins", asked, token=token).status == 403
+    assert node.ask("DELETE", "/v1/admin/origins?origin=https://evil.example", token=token).status == 403
+    assert node.ask("GET", "/v1/admin/origins").json == {"origins": []}

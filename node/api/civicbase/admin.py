@@ -112,12 +112,20 @@ class AdminRoutes:
         return json_response({"origins": self.origins.listed()})
 
     async def allow_origin(self, request: web.Request) -> web.StreamResponse:
+        _owner_alone(request)
         await self.origins.allow(_origin((await read_json(request, OriginRequest)).origin))
         return json_response({"origins": self.origins.listed()})
 
     async def refuse_origin(self, request: web.Request) -> web.StreamResponse:
+        _owner_alone(request)
         await self.origins.refuse(_origin(read_query(request).get("origin", "")))
         return json_response({"origins": self.origins.listed()})
+
+
+def _owner_alone(request: web.Request) -> None:
+    """Which pages count as local is for this device's user, not for an application's administrators elsewhere."""
+    if not request[CALLER].is_owner:
+        raise Forbidden("Only the owner token may say which origins count as local apps")
 
 
 def _origin(text: str) -> str:

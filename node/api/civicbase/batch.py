@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import web
 
-from node.api.civicbase.data import new_instance, write_guard
+from node.api.civicbase.data import new_instance, raise_if_anothers, write_guard
 from node.api.errors import (
     ApiError,
     BadRequest,
@@ -186,6 +186,8 @@ class BatchRoutes:
                 raise BadRequest("Only POST creates an instance")
             self.permissions.raise_unless(caller, model, "create")
             chosen, checked = new_instance(model, _body(operation))
+            if chosen is not None:
+                raise_if_anothers(self.records, caller, model, chosen)
             return Edit(EditKind.CREATE, model, chosen or self.records.new_id(), checked, operation.if_match)
         values: dict[str, Any] = {}
         faults: dict[str, str] = {}

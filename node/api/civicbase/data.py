@@ -22,6 +22,7 @@ from protocol.errors import InvalidId
 from protocol.ids import check_instance_id
 from protocol.query import META_KINDS, Condition, Filter, Op, parse_aggregation, parse_query
 from protocol.schema import META_FIELDS, Model
+from storage.errors import DocumentExists
 
 TAG = ("Data",)
 INSTANCE: dict[str, Any] = {
@@ -111,6 +112,14 @@ def new_instance(model: Model, body: dict[str, Any]) -> tuple[str | None, dict[s
     if faults:
         raise ValidationFailed(faults)
     return id, values
+
+
+def raise_if_anothers(records: Records, caller: Caller, model: Model, id: str) -> None:
+    """Refuse an id under which someone else had a document: what is deleted keeps its creator, who would
+    own what is created in its place. Administrators may bring documents back."""
+    creator = None if caller.is_admin else records.creator(model, id)
+    if creator is not None and creator != (caller.user_id or ""):
+        raise DocumentExists(f"{model.name}/{id} is the id of another user's document")
 
 
 def if_match(request: web.Request) -> str | None:
@@ -272,6 +281,8 @@ class DataRoutes:
         model = self.records.model(caller.application, request.match_info["model"])
         self.permissions.raise_unless(caller, model, "create")
         id, values = new_instance(model, await read_json(request))
+        if id is not None:
+            raise_if_anothers(self.records, caller, model, id)
         record = await self.records.create(model, values, user=caller.user_id or "", id=id)
         headers = {"Location": f"/v1/data/{model.id}/{record.id}", "ETag": f'"{record.version}"'}
         return Reply(

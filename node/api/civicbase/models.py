@@ -114,7 +114,10 @@ class ModelRoutes:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
-        model = await self.models.define(caller.application, await read_any_json(request), user=_user(caller))
+        body = await read_any_json(request)
+        model = await self.models.define(
+            caller.application, body, user=_user(caller), is_admin=caller.is_admin
+        )
         reply = {"message": "Data model created successfully", "model_id": model.id}
         return json_response(reply, 201, {"Location": f"/v1/data-models/{model.id}"})
 

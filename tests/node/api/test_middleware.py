@@ -127,6 +127,16 @@ async def test_the_owner_is_not_counted() -> None:
             assert "x-ratelimit-limit" not in reply.headers
 
 
+async def test_the_owner_is_not_counted_on_unknown_paths_nor_users_as_strangers() -> None:
+    async with api_with(rates={"s1": RatePolicy(3600, 1, 1)}) as api:
+        for _ in range(3):
+            assert (await api.ask("GET", "/nowhere", token=OWNER_TOKEN)).status == 404
+            assert (await api.ask("TRACE", "/v1/notes/1", token=OWNER_TOKEN)).status == 405
+        assert (await api.ask("GET", "/nowhere", token=USER_TOKEN)).status == 404
+        assert (await api.ask("GET", "/nowhere")).status == 404
+        assert (await api.ask("GET", "/nowhere")).status == 429
+
+
 async def test_unknown_paths_and_methods() -> None:
     async with api_with() as api:
         missing = await api.ask("GET", "/nowhere")
@@ -502,3 +512,17 @@ def test_no_request_whatever_gives_a_500(
 
 def test_unavailable_says_when_to_come_back() -> None:
     assert Unavailable(retry_after_s=7).headers == {"Retry-After": "7"}
+
+
+async def test_a_caller_that_hangs_up_within_its_body_fills_no_log() -> None:
+    async with api_with() as api:
+        _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        head = f"POST /v1/notes HTTP/1.1\r\nHost: {api.host}\r\nAuthorization: Bearer {USER_TOKEN}\r\n"
+        more = "Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        writer.write((head + more).encode())
+        await writer.drain()
+        assert (await api.ask("GET", "/v1/notes/7", token=USER_TOKEN)).status == 200
+        writer.transport.abort()
+        assert (await api.ask("GET", "/v1/notes/7", token=USER_TOKEN)).status == 200
+        assert (await api.ask("GET", "/v1/notes/7", token=USER_TOKEN)).status == 200
+    assert "outside the frame" not in api.log.getvalue()

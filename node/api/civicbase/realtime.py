@@ -1,0 +1,240 @@
+"""`/v1/realtime`: changes of documents over a WebSocket (seed S1, "Real-time Updates").
+
+Room: sockets, tasks and timers. What a client may hear, and when it has heard everything, is decided in
+`realtime_session`. The feed calls `Realtime` in the middle of answering writers, so entries that somebody
+watches only join a queue there and go out on later turns of the loop, a few at a time; one that nobody
+watches costs two look-ups. Whatever does not fit a queue is dropped from it and read from the record again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hmac import compare_digest
+
+from aiohttp import hdrs, web
+
+from node.api.civicbase.realtime_events import Event, Sources, Watchers
+from node.api.civicbase.realtime_session import Session
+from node.api.civicbase.realtime_socket import Connection, RealtimeParts
+from node.api.errors import ApiError, InvalidToken, Unavailable
+from node.api.requests import read_query
+from node.api.routes import CALLER, Auth, Caller, Route
+from node.feed import Position
+from storage.integrator import FeedEntry
+
+MESSAGE_MAX_BYTES = 64 << 10  # of a client
+PENDING_MAX = 4_096  # entries on their way to sessions; beyond it everybody reads them from the record
+TURN_EVENTS_MAX = 128  # events handed to sessions in one turn of the loop: one to two milliseconds
+READERS_MAX = 2  # threads that read the record at the same time, for all sockets together
+
+# Built-in models whose documents decide what a socket may hear; their ids begin so.
+_MODELS = "$model_"
+_ACCOUNTS = ("$account_", "$role_", "$signout_")
+_DECISIVE = (_MODELS, *_ACCOUNTS)
+
+TAGS = ("Realtime",)
+
+
+class Realtime:
+    """All realtime sockets of one node. Use it on one event loop; `start` and `stop` it once.
+
+    It must hear from the feed after those that empty caches by it: rendered documents and known tokens.
+    """
+
+    def __init__(self, parts: RealtimeParts) -> None:
+        self.parts = parts
+        self.sources = Sources(parts.documents, parts.feed, parts.permissions, parts.node_id)
+        self.watchers: Watchers[Session] = Watchers()
+        self.readers = asyncio.Semaphore(READERS_MAX)
+        self._connections: dict[Session, Connection] = {}
+        self._people: dict[tuple[str, str], dict[Connection, None]] = {}  # by user and by session
+        self._pending: deque[FeedEntry] = deque()
+        self._turn: asyncio.Handle | None = None
+        self._rechecks: asyncio.TimerHandle | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._is_stopping = False
+
+    def start(self) -> None:
+        self._unsubscribe = self.parts.feed.subscribe(self._on_entries)
+        self._recheck_later()
+
+    async def stop(self) -> None:
+        """Close every socket (1001) and wait a little for them; new ones are refused from now on."""
+        self._is_stopping = True
+        self._unsubscribe()
+        for handle in (self._turn, self._rechecks):
+            if handle is not None:
+                handle.cancel()
+        self._pending.clear()
+        connections = list(self._connections.values())
+        for connection in connections:
+            connection.session.end(1001, "the node is stopping")
+            connection.step()
+        if connections:
+            await asyncio.wait(
+                [connection.ended for connection in connections], timeout=self.parts.timing.linger_s
+            )
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One client, from its upgrade to its end."""
+        if request.headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
+            headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+            raise ApiError(426, "UPGRADE_REQUIRED", "This address speaks WebSocket", headers=headers)
+        if self._is_stopping:
+            raise Unavailable("The node is stopping")
+        caller = request[CALLER]
+        token = None if caller.user_id is None or caller.is_owner else _token_of(request)
+        timing = self.parts.timing
+        socket = web.WebSocketResponse(
+            heartbeat=timing.heartbeat_s,
+            timeout=timing.linger_s,
+            compress=False,  # it would cost each socket memory and each event work, for a loopback link
+            max_msg_size=MESSAGE_MAX_BYTES + 1,  # aiohttp refuses what reaches it
+        )
+        writer = await socket.prepare(request)
+        if writer is None:
+            raise ConnectionResetError("the client left")
+        await Connection(self, request, socket, writer, caller, token).run()
+        return socket
+
+    # -- who is there
+
+    def enter(self, connection: Connection) -> None:
+        self._connections[connection.session] = connection
+
+    def recognise(self, connection: Connection, caller: Caller) -> None:
+        """From now on news about this user and session concern the connection, and no others'."""
+        self._forget(connection)
+        connection.known_as = [(caller.application, name) for name in _names(caller)]
+        for key in connection.known_as:
+            self._people.setdefault(key, {})[connection] = None
+
+    def leave(self, connection: Connection) -> None:
+        connection.session.leave()
+        self._connections.pop(connection.session, None)
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        for key in connection.known_as:
+            others = self._people.get(key, {})
+            others.pop(connection, None)
+            if not others:
+                self._people.pop(key, None)
+        connection.known_as = []
+
+    async def authenticate(self, token: str, application: str | None = None) -> Caller:
+        """The caller of a token. Raises `ApiError`."""
+        owner = self.parts.owner_token
+        if not token.isascii():
+            raise InvalidToken
+        if owner is not None and compare_digest(token, owner):
+            caller = self.parts.owner
+            return caller if application is None else replace(caller, application=application)
+        return await self.parts.authenticator.authenticate(token, application)
+
+    def _recheck_later(self) -> None:
+        def recheck() -> None:
+            for connection in list(self._connections.values()):
+                connection.check()
+            self._recheck_later()
+
+        loop = asyncio.get_running_loop()
+        self._rechecks = loop.call_later(self.parts.timing.recheck_s, recheck)
+
+    # -- entries
+
+    def _on_entries(self, entries: Sequence[FeedEntry]) -> None:
+        """Called by the feed before the writers are answered: quick, and it must not raise."""
+        if not self._connections:
+            return
+        wants = self.watchers.wants
+        self._pending.extend(e for e in entries if wants(e) or e.model.startswith(_DECISIVE))
+        if self._pending and self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._hand_on)
+
+    def _hand_on(self) -> None:
+        """Hand entries to sessions, as many as one turn of the loop should take."""
+        self._turn = None
+        if len(self._pending) > PENDING_MAX:
+            self._give_up_on_pending()
+        checked: dict[Connection, bool] = {}
+        events = 0
+        while self._pending and events < TURN_EVENTS_MAX:
+            entry = self._pending.popleft()
+            events += 1
+            if entry.model.startswith(_DECISIVE):
+                self._on_decisive(entry, checked)
+                continue
+            event = Event(entry, self.sources)
+            for session in self.watchers.of(entry):
+                connection = self._connections[session]
+                if connection not in checked:
+                    checked[connection] = connection.is_welcome()
+                connection.deliver(event, is_welcome=checked[connection])
+                events += 1
+        for connection in checked:
+            connection.step()
+        if self._pending:
+            self._turn = asyncio.get_running_loop().call_soon(self._hand_on)
+
+    def _on_decisive(self, entry: FeedEntry, checked: dict[Connection, bool]) -> None:
+        """A model, an account, its roles or the end of its session: rights may have changed."""
+        if entry.model.startswith(_MODELS):
+            for session in self.watchers.of_model(entry.application, entry.id):
+                session.review(entry.id)
+                checked.setdefault(self._connections[session], self._connections[session].is_welcome())
+        else:
+            for connection in list(self._people.get((entry.application, entry.id), ())):
+                connection.check()
+                checked.pop(connection, None)
+
+    def _give_up_on_pending(self) -> None:
+        """More is written than sessions can be told: they read it from the record, each at its own pace."""
+        pending = list(self._pending)
+        self._pending.clear()
+        for session, entry in self.watchers.first_of_each(pending).items():
+            session.fall_behind(Position(entry.arrival, entry.index - 1))
+            self._connections[session].step()
+        self._pending.extend(entry for entry in pending if entry.model.startswith(_DECISIVE))
+
+
+def routes(realtime: Realtime) -> list[Route]:
+    """The realtime socket of surface S1."""
+    return [
+        Route(
+            "GET",
+            "/v1/realtime",
+            realtime.handle,
+            "Follow changes of documents over a WebSocket",
+            auth=Auth.OPTIONAL,  # a message may authenticate instead
+            token_in_query=True,
+            rate="",  # sockets have limits of their own, and a client that comes back must get in
+            responses={101: None},  # any other is an error
+            tags=TAGS,
+            description=_DESCRIPTION,
+        )
+    ]
+
+
+_DESCRIPTION = """Sign in by header, by `?token=`, or within 5 s by `{"type":"authenticate","token":…}`.
+
+Subscribe by `{"action":"subscribe","model":"Task","instance_id":…,"cursor":…}` or by
+`{"type":"subscribe","models":["Task"],"events":["created","updated","deleted"],"cursor":…}`; each is answered
+in its own shape. Every event carries `cursor` and `previous`; `subscribe` takes a cursor back and replays
+what came after it. `resync` says that a cursor is too old: read the documents again. Close codes: 4401 not
+signed in (any more), 1013 too slow, 1008 too many messages, 1001 the node is stopping."""
+
+
+def _names(caller: Caller) -> list[str]:
+    """What news about the caller are filed under: the documents of accounts and sessions have these ids."""
+    return [name for name in (caller.user_id, caller.session_id) if name is not None]
+
+
+def _token_of(request: web.Request) -> str | None:
+    """The token that the frame has recognised the caller by."""
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else read_query(request).get("token")

@@ -1,0 +1,172 @@
+"""What all realtime sockets share: an entry of the feed as an event, and who wants to hear of it.
+
+Room: one rendering of an entry for everybody, whether a reader may see it, and the index from models to
+sessions, so that an entry which nobody watches costs two look-ups. What a client has been sent is
+`realtime_session`'s, the shapes are `realtime_messages`'.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from node.api.civicbase.realtime_messages import Dialect, cursor_text, event_head
+from node.api.routes import Caller
+from node.feed import Position
+from node.services.permissions import Permissions
+from node.services.records import Rendered
+from protocol.ids import node_of
+from protocol.integrate import Change
+from protocol.schema import Model
+from storage.errors import StoreDamaged, UnknownModel
+from storage.integrator import FeedEntry
+
+Watcher = TypeVar("Watcher")
+
+
+class Documents(Protocol):
+    """What `node.services.records.Records` offers to readers of changes."""
+
+    def model(self, application: str, name_or_id: str) -> Model:
+        """Raises `UnknownModel`."""
+
+    def rendered(self, model: Model, id: str) -> Rendered | None:
+        """The instance as it stands, None if there is none to show."""
+
+    def creator(self, model: Model, id: str) -> str | None:
+        """Who created the instance, be it deleted since."""
+
+
+class Cursors(Protocol):
+    """What a session needs of `node.feed.Feed`."""
+
+    @property
+    def newest(self) -> Position: ...
+    def cursor(self, position: Position | None = None) -> str: ...
+    def cursor_of(self, entry: FeedEntry) -> str: ...
+    def position(self, cursor: str) -> Position: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What sessions read from. `node_id` is this node's: changes of other nodes carry their origin."""
+
+    documents: Documents
+    feed: Cursors
+    permissions: Permissions
+    node_id: bytes
+
+
+class _Gone(NamedTuple):
+    """All that is left of a deleted instance for the rules of permission."""
+
+    created_by: str | None
+
+
+class Event:
+    """One feed entry as clients see it, rendered at most once a dialect, for all who watch it."""
+
+    def __init__(self, entry: FeedEntry, sources: Sources) -> None:
+        self.entry = entry
+        self.position = Position(entry.arrival, entry.index)
+        self._sources = sources
+        self._heads: dict[tuple[Dialect, str], bytes] = {}
+
+    @property
+    def just_before(self) -> Position:
+        """Where someone stands who has seen everything but this entry and what follows."""
+        return Position(self.position.arrival, self.position.body - 1)
+
+    @cached_property
+    def model(self) -> Model | None:
+        try:
+            model = self._sources.documents.model(self.entry.application, self.entry.model)
+        except UnknownModel:
+            return None
+        return model if model.id == self.entry.model else None  # not one that took another's id for a name
+
+    @cached_property
+    def subject(self) -> Rendered | _Gone | None:
+        """What the reader needs the right to, as it stands now; None if there is nothing to show."""
+        if self.model is None:
+            return None
+        documents = self._sources.documents
+        try:
+            if self.entry.change is Change.DELETED:
+                return _Gone(documents.creator(self.model, self.entry.id))
+            return documents.rendered(self.model, self.entry.id)
+        except StoreDamaged:
+            return None  # reading it by id says so; the other events go on
+
+    @cached_property
+    def cursor(self) -> bytes:
+        return cursor_text(self._sources.feed.cursor_of(self.entry))
+
+    def may_be_read_by(self, caller: Caller) -> bool:
+        if self.model is None or self.subject is None:
+            return False
+        return self._sources.permissions.check(caller, self.model, "read", self.subject)
+
+    def head(self, dialect: Dialect, named: str) -> bytes:
+        """The event up to what differs from one subscription to another. Ask only if someone may read it."""
+        head = self._heads.get((dialect, named))
+        if head is None:
+            entry, subject = self.entry, self.subject
+            document = subject.json if isinstance(subject, Rendered) else None
+            node = node_of(entry.author)
+            origin = None if node == self._sources.node_id else node.hex()
+            head = event_head(dialect, entry.change, named, entry.id, document, entry.changed, origin)
+            self._heads[dialect, named] = head
+        return head
+
+
+Target = tuple[str, str]  # id of a model, and of an instance or "" for all
+
+
+class Watchers(Generic[Watcher]):
+    """Which sessions want to hear of an entry."""
+
+    def __init__(self) -> None:
+        self._by_model: dict[tuple[str, str], dict[str, dict[Watcher, None]]] = {}
+
+    def add(self, watcher: Watcher, application: str, target: Target) -> None:
+        model, instance = target
+        self._by_model.setdefault((application, model), {}).setdefault(instance, {})[watcher] = None
+
+    def discard(self, watcher: Watcher, application: str, target: Target) -> None:
+        model, instance = target
+        instances = self._by_model.get((application, model), {})
+        watchers = instances.get(instance, {})
+        watchers.pop(watcher, None)
+        if not watchers:
+            instances.pop(instance, None)
+        if not instances:
+            self._by_model.pop((application, model), None)
+
+    def wants(self, entry: FeedEntry) -> bool:
+        instances = self._by_model.get((entry.application, entry.model))
+        return instances is not None and ("" in instances or entry.id in instances)
+
+    def of(self, entry: FeedEntry) -> list[Watcher]:
+        """In the order of subscribing. A copy: whoever hears of an entry may end a subscription."""
+        instances = self._by_model.get((entry.application, entry.model), {})
+        return list({**instances.get("", {}), **instances.get(entry.id, {})})
+
+    def first_of_each(self, entries: Iterable[FeedEntry]) -> dict[Watcher, FeedEntry]:
+        """For everybody whom some of the entries concern, the first of those."""
+        first: dict[Watcher, FeedEntry] = {}
+        seen: set[tuple[str, str, str]] = set()
+        for entry in entries:
+            instances = self._by_model.get((entry.application, entry.model), {})
+            for instance in ("", entry.id):
+                key = (entry.application, entry.model, instance)
+                if key not in seen:
+                    seen.add(key)
+                    for watcher in instances.get(instance, ()):
+                        first.setdefault(watcher, entry)
+        return first
+
+    def of_model(self, application: str, model: str) -> list[Watcher]:
+        """Those that watch the model or any instance of it."""
+        instances = self._by_model.get((application, model), {})
+        return list({watcher: None for watchers in instances.values() for watcher in watchers})

@@ -1,0 +1,13 @@
+"""The models that the program itself defines, for every application.
+
+Room: the list. Each is defined beside the service that owns it.
+"""
+
+from node.services.account_models import account_models
+from protocol.schema import Model
+from storage.catalog import MODEL
+
+
+def builtin_models() -> tuple[Model, ...]:
+    """Templates, to be handed to `Catalog.add_builtin`; their ids and applications are filled in there."""
+    return Model(id=MODEL, application="", name=MODEL, fields={}), *account_models("")

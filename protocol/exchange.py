@@ -1,0 +1,251 @@
+"""What a sync session asks of storage, what storage answers, and what a session tells its owner.
+
+Room: values only. `session` gives effects among its events; whoever drives it has
+each carried out (`storage.exchange`) and hands the answer back as an input. Of
+each kind one at most is under way, of `IntegrateWindow` as many as there are
+credits, answered in order.
+"""
+
+from dataclasses import dataclass
+
+from protocol.ids import Author, SpaceId
+from protocol.messages import SpaceRoot, SpaceTips, Tip
+
+ChainKey = tuple[SpaceId, Author]
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Which spaces may cross a link. `None`: all."""
+
+    spaces: frozenset[str] | None = None
+
+    def __contains__(self, space: str) -> bool:
+        return self.spaces is None or space in self.spaces
+
+
+EVERYTHING = Shares()
+
+# -- effects, and the answer to each ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """Where do we stand? Asked anew whenever a root is to be told or compared."""
+
+    peer: Author
+    peer_epoch: str
+    shares: Shares
+
+
+@dataclass(frozen=True, slots=True)
+class StateLoaded:
+    """One consistent state. Spaces are those that are shared and not empty, in the order of their names."""
+
+    root: bytes  # over all of them
+    roots: tuple[SpaceRoot, ...]
+    position: int  # of the newest arrival
+    cursor: (
+        int  # up to which arrival of the peer, in this epoch of its store, all of it is here; 0 if unknown
+    )
+    theirs: tuple[SpaceTips, ...]  # the head of the peer's own chain in each space
+
+
+@dataclass(frozen=True, slots=True)
+class LoadHeads:
+    """The heads of a space, in the order of authors, after one, at most so many."""
+
+    space: str
+    after_author: bytes
+    count_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsLoaded:
+    position: int
+    tips: tuple[Tip, ...]
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadArrivals:
+    """What arrived here after a position: at most so many chains."""
+
+    after_position: int
+    shares: Shares
+    count_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A chain that has grown. `first_seq` is the first that arrived after the position asked about."""
+
+    space: str
+    first_seq: int
+    tip: Tip
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalsLoaded:
+    position: int  # up to which these tell all; the newest arrival unless there were too many
+    is_last: bool
+    fresh: tuple[Fresh, ...]  # in the order of spaces and authors, each chain once
+
+
+@dataclass(frozen=True, slots=True)
+class FindLacking:
+    """Which of these heads are not here?"""
+
+    spaces: tuple[SpaceTips, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LackingFound:
+    """By place of the head in the question: lacking after a seq that is here; or here with another hash.
+
+    What is here with another hash is a fork: `after_seq` then asks for the other header of that seq.
+    """
+
+    lacking: tuple[tuple[int, int], ...]
+    forked: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRuns:
+    """Runs of these chains after these seqs: as much as fits, in an order that has causes first."""
+
+    wants: tuple[tuple[ChainKey, int], ...]
+    size_max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunsLoaded:
+    """A window, or none if nothing is left. `sent_to` says how far, `exhausted` where that was all."""
+
+    window: bytes | None
+    sent_to: tuple[tuple[ChainKey, int], ...]
+    exhausted: frozenset[ChainKey]
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrateWindow:
+    """Verify and integrate a window from the peer, with runs of spaces of these names, and of ours."""
+
+    data: bytes
+    names: tuple[str, ...]
+    shares: Shares
+
+
+@dataclass(frozen=True, slots=True)
+class WindowIntegrated:
+    """`fault` is set if the window breaks a rule that no honest node breaks; then nothing of it was kept."""
+
+    position: int  # of the newest arrival
+    tips: tuple[tuple[ChainKey, int], ...] = ()  # what the peer holds, as the window shows
+    integrated: int = 0  # commits that were new
+    waiting: int = 0  # commits whose causes are not here yet
+    forks: tuple["ForkFound", ...] = ()
+    refused: tuple["ChainRefused", ...] = ()
+    fault: str | None = None
+
+
+Effect = LoadState | LoadHeads | LoadArrivals | FindLacking | LoadRuns | IntegrateWindow
+Answer = StateLoaded | HeadsLoaded | ArrivalsLoaded | LackingFound | RunsLoaded | WindowIntegrated
+
+# -- what else a session tells ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class InSync:
+    """Both sides hold the same. All that had arrived at the peer up to `position` is here: worth keeping."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStored:
+    """Commits from the peer are integrated, or wait for their causes."""
+
+    integrated: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFound:
+    """An author has signed two commits with one seq: data, no fault of the peer. `run` has the other."""
+
+    space: SpaceId
+    author: Author
+    seq: int
+    run: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRefused:
+    """A chain breaks a rule and is read no further; `rule` is `integrate`'s word for it."""
+
+    space: SpaceId
+    author: Author
+    seq: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """The peer holds commits of our own that we lack: our store is not the newest. The last event.
+
+    We must go on as a new author before we write or connect again.
+    """
+
+    space: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """Roots differ although each side has what the other offers: forks, refused chains, quotas."""
+
+    root: bytes
+    peer_root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMisbehaved:
+    """The peer broke the protocol. The last event."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The conversation is over: the link is cut, silent, or closed by either side. The last event."""
+
+    reason: str
+
+
+News = InSync | WindowStored | ForkFound | ChainRefused | RolledBack | Diverged | PeerMisbehaved | Ended
+Event = Effect | News
+
+# -- what its owner tells a session ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The link is up. The first input of every session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Our order of arrival has grown up to here."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the conversation."""
+
+    reason: str
+
+
+Input = Answer | Begin | Arrived | Close

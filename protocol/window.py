@@ -1,0 +1,160 @@
+"""How commits travel: consecutive ones of one author in a run, runs of several authors in a window.
+
+Room: layouts and limits of runs and windows, and the proof that a run is its
+author's. What its commits change is `integrate`'s. A chain hash costs 1/70 of a
+verification, so the last signature of a run vouches for the rest. Author, seq,
+previous hash and the hashes of bodies present are recomputed, not sent:
+
+    window    [run …], at most one of each author and space
+    run       [skeleton, body …], the bodies in the order of commits
+    skeleton  [space, author, first seq, previous hash, entries, signature of the last]
+    entry     [hlc minus the hlc before (of the first: its hlc), deps, parts]
+    part      0 for the next of the run's bodies, or the hash of one that was dropped
+
+Window and run are lists of byte strings, cut rather than decoded, and only the
+small skeleton becomes objects before the signature is checked: a hostile peer
+cannot make 4 MiB take 300, nor seconds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from protocol.body import body_hash
+from protocol.commit import VERSION, Commit, deps_to_lists, make_commit, verify_signature
+from protocol.encoding import decode_exact, decode_strings, encode
+from protocol.errors import BadSignature, LocalMisuse, Malformed, TooLarge
+from protocol.ids import AUTHOR_BYTES, NODE_ID_BYTES
+from protocol.keys import SIGNATURE_BYTES
+from protocol.limits import (
+    COMMIT_SIZE_MAX_BYTES,
+    RUN_BODIES_MAX,
+    RUN_COMMITS_MAX,
+    RUN_SKELETON_MAX_BYTES,
+    WINDOW_RUNS_MAX,
+    WINDOW_SIZE_MAX_BYTES,
+)
+
+# Of a window that carries one commit of the largest size: its heads take less than a skeleton may.
+_LONE_COMMIT_MAX_BYTES = COMMIT_SIZE_MAX_BYTES + 2 * RUN_SKELETON_MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive commits of one author in one space, the last of them signed."""
+
+    commits: tuple[Commit, ...]
+
+    def encode(self) -> bytes:
+        """Raises `TooLarge` if a node would not take it; `LocalMisuse` if it is not signed."""
+        if not self.commits or self.commits[-1].signature is None:
+            raise LocalMisuse("the last commit of a run carries its signature")
+        first = self.commits[0].header
+        bodies: list[bytes] = []
+        entries: list[Any] = []
+        hlc = 0
+        for commit in self.commits:
+            parts: list[Any] = []
+            for body, digest in zip(commit.bodies, commit.header.body_hashes, strict=True):
+                parts.append(digest if body is None else 0)
+                bodies += [] if body is None else [body]
+            entries.append([commit.header.hlc - hlc, deps_to_lists(commit.header.deps), parts])
+            hlc = commit.header.hlc
+        signature = self.commits[-1].signature
+        skeleton = encode([first.space, first.author, first.seq, first.previous, entries, signature])
+        _check_size("commits in a run", len(self.commits), RUN_COMMITS_MAX)
+        _check_size("bodies in a run", len(bodies), RUN_BODIES_MAX)
+        _check_size("skeleton of a run in bytes", len(skeleton), RUN_SKELETON_MAX_BYTES)
+        return encode([skeleton, *bodies])
+
+
+def decode_run(data: bytes) -> Run:
+    """The run in `data`, its last signature verified.
+
+    Raises `Malformed`, `TooLarge`, `BrokenChain` or `BadSignature`.
+    """
+    _check_size("run in bytes", len(data), _LONE_COMMIT_MAX_BYTES)
+    match decode_strings(data, count_max=1 + RUN_BODIES_MAX):
+        case [skeleton, *bodies]:
+            _check_size("skeleton of a run in bytes", len(skeleton), RUN_SKELETON_MAX_BYTES)
+        case _:
+            raise Malformed("a run is [skeleton, body …]")
+    match decode_exact(skeleton):
+        case [
+            bytes() as space,
+            bytes() as author,
+            int() as seq,
+            bytes() as previous,
+            [_, *_] as entries,
+            bytes() as signature,
+        ] if len(author) == AUTHOR_BYTES and len(signature) == SIGNATURE_BYTES and seq is not True:
+            _check_size("commits in a run", len(entries), RUN_COMMITS_MAX)
+        case _:
+            raise Malformed("a skeleton is [space, author, first seq, previous hash, entries, signature]")
+    commits: list[Commit] = []
+    rest = iter(bodies)
+    hlc = 0
+    for entry in entries:
+        match entry:
+            case [step, list() as deps, list() as parts] if type(step) is int and step > 0:
+                hlc += step
+            case _:
+                raise Malformed("an entry of a run is [hlc step, deps, parts]")
+        present, hashes = _bodies_of(parts, rest)
+        # Built as bytes and decoded again, so that exactly one piece of code decides what a header may hold.
+        node, incarnation = author[:NODE_ID_BYTES], author[NODE_ID_BYTES:]
+        header_bytes = encode([VERSION, space, node, incarnation, seq, previous, hlc, deps, hashes])
+        commit = make_commit(header_bytes, present, None)
+        commits.append(commit)
+        seq, previous = seq + 1, commit.hash
+    if next(rest, None) is not None:
+        raise Malformed("a run with a body that no commit names")
+    if not verify_signature(author, previous, signature):
+        raise BadSignature(f"run of {len(commits)} commits up to seq {seq - 1}")
+    commits[-1] = replace(commits[-1], signature=signature)
+    return Run(tuple(commits))
+
+
+def _bodies_of(parts: list[Any], rest: Iterator[bytes]) -> tuple[list[bytes | None], list[bytes]]:
+    bodies: list[bytes | None] = []
+    hashes: list[bytes] = []
+    for part in parts:
+        if type(part) is bytes:
+            bodies.append(None)
+            hashes.append(part)
+        elif type(part) is int and part == 0 and (body := next(rest, None)) is not None:
+            bodies.append(body)
+            hashes.append(body_hash(body))
+        else:
+            raise Malformed("a part is 0, for a body of the run, or the hash of a dropped one")
+    return bodies, hashes
+
+
+def encode_window(runs: Sequence[Run]) -> bytes:
+    """The bytes of a window. Raises `TooLarge` above 4 MiB unless it carries a single commit."""
+    _check_size("runs in a window", len(runs), WINDOW_RUNS_MAX)
+    data = encode([run.encode() for run in runs])
+    _check_window(data, runs)
+    return data
+
+
+def decode_window(data: bytes) -> list[Run]:
+    """The runs of a window, every signature verified. Raises as `decode_run` does."""
+    _check_size("window in bytes", len(data), _LONE_COMMIT_MAX_BYTES)
+    runs = [decode_run(item) for item in decode_strings(data, count_max=WINDOW_RUNS_MAX)]
+    if not runs:
+        raise Malformed("a window carries a run")
+    if len({(run.commits[0].header.space, run.commits[0].header.author) for run in runs}) != len(runs):
+        raise Malformed("a window has one run of each author and space")
+    _check_window(data, runs)
+    return runs
+
+
+def _check_window(data: bytes, runs: Sequence[Run]) -> None:
+    is_lone = len(runs) == 1 and len(runs[0].commits) == 1
+    _check_size("window in bytes", len(data), _LONE_COMMIT_MAX_BYTES if is_lone else WINDOW_SIZE_MAX_BYTES)
+
+
+def _check_size(what: str, size: int, size_max: int) -> None:
+    if size > size_max:
+        raise TooLarge(what, size=size, size_max=size_max)

@@ -1,0 +1,535 @@
+"""Many nodes in one process, in virtual time, over the real protocol objects and the real store in memory.
+
+Room: the clock, the links and the faults. What nodes say and keep is the
+program's own: `Handshake` and `SyncSession` on each end of a link, `Store`,
+`Integrator` and `Exchange` behind them. One seed gives one run, event for event:
+ties are broken by order of asking, and every purpose has its own stream of chance.
+
+Nodes here are lives (incarnations) of one node key, founded by the first, so that
+each of them counts as an author of the network.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import sha256
+from itertools import count
+from random import Random
+from typing import Any
+
+from protocol.changes import DocumentChange, Edit, EditKind
+from protocol.clock import HybridClock
+from protocol.document import Document
+from protocol.exchange import (
+    Arrived,
+    Begin,
+    Close,
+    Effect,
+    Ended,
+    Event,
+    InSync,
+    IntegrateWindow,
+    News,
+    PeerMisbehaved,
+    RolledBack,
+)
+from protocol.frames import HEADER_BYTES
+from protocol.handshake import Handshake, HandshakeFailed, Local, Peer, Side
+from protocol.ids import INCARNATION_BYTES, Author, author_of, builtin_model_id, sortable_id
+from protocol.keys import KeyPair
+from protocol.schema import Model, parse_definition
+from protocol.session import SyncSession
+from storage.catalog import Catalog
+from storage.exchange import Exchange, one_by_one
+from storage.integrator import Integrator
+from storage.kv import Table
+from storage.memory_kv import MemoryKeyValueStore
+from storage.opening import found_store, renew_identity
+from storage.store import Identity, Store
+
+START_MS = 1_700_000_000_000
+APPLICATION = "default"
+EVENTS_MAX = 2_000_000  # a run that does not come to rest has a bug
+TASK = {
+    "name": "Task",
+    "fields": [
+        {"name": "title", "type": "string"},
+        {"name": "status", "type": "enum", "options": ["TODO", "IN_PROGRESS", "DONE"]},
+        {"name": "votes", "type": "counter"},
+        {"name": "tags", "type": "set"},
+        {"name": "rank", "type": "integer"},
+    ],
+}
+
+
+def model_of(definition: dict[str, Any]) -> Model:
+    """A model that every node has from the start, as the program's own are: its definition need not cross."""
+    parsed = parse_definition(definition, application=APPLICATION)
+    name = "$" + parsed.name.lower()
+    return replace(parsed, id=builtin_model_id(APPLICATION, name), name=name)
+
+
+class World:
+    """Virtual time, and the chance of one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.now_ms = 0
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._tickets = count()
+        self.trace = sha256()
+        keys = self.chance("keys")
+        self.node_keys = KeyPair.from_seed(keys.randbytes(32))
+        self.network_keys = KeyPair.from_seed(keys.randbytes(32))
+        self.model = model_of(TASK)
+        self.nodes: list[Node] = []
+        self.links: list[Link] = []
+
+    def chance(self, *purpose: object) -> Random:
+        """A stream of its own for each purpose, so that one more draw here does not shift another there."""
+        return Random(repr((self.seed, *purpose)))
+
+    def after(self, delay_ms: int, happen: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (self.now_ms + delay_ms, next(self._tickets), happen))
+
+    def note(self, *what: object) -> None:
+        """Take an event down in the trace: equal traces, equal runs."""
+        self.trace.update(repr((self.now_ms, *what)).encode())
+
+    def run(self, until: Callable[[], bool] | None = None, *, for_ms: int = 600_000) -> bool:
+        """Let things happen until the time is over, or `until` holds. Returns whether it holds."""
+        end_ms = self.now_ms + for_ms
+        for _ in range(EVENTS_MAX):
+            if until is not None and until():
+                return True
+            if not self._queue or self._queue[0][0] > end_ms:
+                self.now_ms = end_ms
+                return until is not None and until()
+            self.now_ms, _, happen = heapq.heappop(self._queue)
+            happen()
+        raise AssertionError(f"seed {self.seed}: no rest after {EVENTS_MAX} events")
+
+    # -- making things -------------------------------------------------------------------------------------
+
+    def node(self, *, skew_ms: int = 0) -> "Node":
+        node = Node(self, len(self.nodes), skew_ms)
+        self.nodes.append(node)
+        return node
+
+    def link(self, caller: "Node", answerer: "Node", **options: Any) -> "Link":
+        link = Link(self, len(self.links), caller, answerer, **options)
+        self.links.append(link)
+        return link
+
+    # -- what must hold ------------------------------------------------------------------------------------
+
+    def is_in_sync(self) -> bool:
+        """Whether every node runs and all say the same root."""
+        return all(node.is_up for node in self.nodes) and len({node.root() for node in self.nodes}) == 1
+
+    def check(self) -> None:
+        """Same roots, same documents, nothing acknowledged is lost."""
+        roots = {node.root() for node in self.nodes}
+        assert len(roots) == 1, f"seed {self.seed}: roots differ"
+        documents = [node.documents() for node in self.nodes]
+        assert all(held == documents[0] for held in documents), (
+            f"seed {self.seed}: equal roots, other documents"
+        )
+        for node in self.nodes:
+            promised = node.acknowledged
+            lost = [key for key in promised if any(other.seq_of(key[0]) < key[1] for other in self.nodes)]
+            assert not lost, f"seed {self.seed}: acknowledged by node {node.number}, and lost: {lost[:3]}"
+
+
+class Node:
+    """One node: a store that outlives crashes, and what runs on it."""
+
+    def __init__(self, world: World, number: int, skew_ms: int) -> None:
+        self.world = world
+        self.number = number
+        self.skew_ms = skew_ms
+        self.random = world.chance("node", number)
+        self.keys = MemoryKeyValueStore()
+        self.endpoints: list[Endpoint] = []
+        self.news: list[News] = []
+        self.acknowledged: set[tuple[Author, int]] = set()
+        self.is_up = False
+        store = Store(self.keys)
+        if not world.nodes:
+            found_store(store, world.node_keys, world.network_keys, now_ms=self.clock_ms(),
+                        random_bytes=self.random.randbytes)  # fmt: skip
+        else:
+            founder = world.nodes[0].identity
+            author = author_of(world.node_keys.public, self.random.randbytes(INCARNATION_BYTES))
+            store.begin(
+                Identity(self.random.randbytes(16), self.random.randbytes(4).hex(), founder.network_id,
+                         founder.genesis, author),
+                founding=None,
+            )  # fmt: skip
+        self.start()
+
+    def clock_ms(self) -> int:
+        return START_MS + self.world.now_ms + self.skew_ms
+
+    @property
+    def identity(self) -> Identity:
+        assert self.store.identity is not None
+        return self.store.identity
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.store = Store(self.keys)
+        catalog = Catalog(self.store)
+        with self.store.read() as snapshot:
+            catalog.load(snapshot)
+        self.integrator = Integrator(self.store, None, catalog, self.world.node_keys, HybridClock(),
+                                     self.random.randbytes, lambda space, seq: None)  # fmt: skip
+        self.exchange = Exchange(self.store, one_by_one(self.integrator.receive), lambda entries: None)
+        self.is_up = True
+
+    def crash(self) -> None:
+        """Everything that was not stored is gone, links too."""
+        self.is_up = False
+        for endpoint in list(self.endpoints):
+            endpoint.connection.cut()
+        self.endpoints.clear()
+
+    def backup(self) -> MemoryKeyValueStore:
+        return _copy(self.keys)
+
+    def restore(self, backup: MemoryKeyValueStore, *, as_new_author: bool = True) -> None:
+        """Go back to a backup: the gate notices and starts a new life, unless it is told not to."""
+        self.crash()
+        self.keys = _copy(backup)
+        store = Store(self.keys)
+        if as_new_author:
+            renew_identity(store, self.random.randbytes)
+        self.start()
+        for node in self.world.nodes:  # what was nowhere else is gone, as the docs of backups say
+            promised = node.acknowledged
+            held = {key for key in promised if any(o.seq_of(key[0]) >= key[1] for o in self.world.nodes)}
+            node.acknowledged = held
+
+    def renew(self) -> None:
+        """Go on as a new author, as a node does when it learns that its record is not the newest."""
+        self.crash()
+        renew_identity(Store(self.keys), self.random.randbytes)
+        self.start()
+
+    # -- use -----------------------------------------------------------------------------------------------
+
+    def put(self, id: str, **values: Any) -> None:
+        """Create or update a document, durably."""
+        self.edit(Edit(EditKind.PUT, self.world.model, id, values))
+
+    def create(self, count: int = 1) -> None:
+        for _ in range(count):
+            id = sortable_id(self.clock_ms(), self.random.getrandbits(80))
+            title = f"task {self.random.randrange(1_000_000)}"
+            self.put(id, title=title, status="TODO", rank=self.random.randrange(1_000))
+
+    def edit(self, *edits: Edit) -> None:
+        written = self.integrator.write([DocumentChange(APPLICATION, f"user-{self.number}", list(edits))],
+                                        self.clock_ms())  # fmt: skip
+        for result in written.results:
+            if isinstance(result, Exception):
+                raise result
+        with self.store.read() as snapshot:
+            head = snapshot.head(self.store.space(APPLICATION), self.identity.author)
+        if head is not None:
+            self.acknowledged.add((self.identity.author, head.seq))
+        self.tell()
+
+    def tell(self) -> None:
+        """Every session hears that something has arrived."""
+        position = self.exchange.position
+        for endpoint in list(self.endpoints):
+            endpoint.give(Arrived(position))
+
+    # -- a look inside -------------------------------------------------------------------------------------
+
+    def root(self) -> bytes:
+        return self.exchange.root()
+
+    def seq_of(self, author: Author) -> int:
+        with self.store.read() as snapshot:
+            head = snapshot.head(self.store.space(APPLICATION), author)
+        return head.seq if head is not None else 0
+
+    def documents(self) -> dict[tuple[str, str], Document]:
+        with self.store.read() as snapshot:
+            return {(found.model, found.id): found for _, found in snapshot.documents.everything()}
+
+
+def _copy(keys: MemoryKeyValueStore) -> MemoryKeyValueStore:
+    copy = MemoryKeyValueStore()
+    with keys.read() as source, copy.write() as target:
+        for table in Table:
+            for key, value in source.scan(table, b"", None):
+                target.put(table, key, value)
+    return copy
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over a link in one direction, framing included."""
+
+    handshake_bytes: int = 0
+    session_bytes: int = 0
+    messages: int = 0
+
+
+@dataclass
+class Link:
+    """Where one node calls another. Connections come and go; `is_kept` calls again after a cut."""
+
+    world: World
+    number: int
+    caller: Node
+    answerer: Node
+    latency_ms: tuple[int, int] = (5, 20)
+    chunk_bytes: tuple[int, int] | None = None  # bytes arrive in pieces of these sizes; None: as sent
+    effect_ms: tuple[int, int] = (0, 3)
+    redial_ms: tuple[int, int] = (50, 500)
+    is_kept: bool = True
+    cut_after_messages: int | None = None  # on the first connection, of both directions
+    window_target_bytes: int = 1 << 20
+    connection: "Connection | None" = None
+    connections: int = 0
+    traffic: dict[Side, Traffic] = field(default_factory=lambda: {side: Traffic() for side in Side})
+
+    def open(self) -> None:
+        """Call now, if both nodes are up and no connection stands."""
+        if self.connection is not None or not (self.caller.is_up and self.answerer.is_up):
+            self.call_later()
+            return
+        self.connections += 1
+        self.world.note("open", self.number, self.connections)
+        self.connection = Connection(self)
+        self.connection.begin()
+
+    def call_later(self) -> None:
+        if self.is_kept and self.connection is None:
+            delay = self.world.chance("redial", self.number, self.connections, self.world.now_ms)
+            self.world.after(delay.randint(*self.redial_ms), self._call_again)
+
+    def _call_again(self) -> None:
+        if self.is_kept and self.connection is None:
+            self.open()
+
+    def cut(self) -> None:
+        if self.connection is not None:
+            self.connection.cut()
+
+    @property
+    def session_bytes(self) -> int:
+        return sum(traffic.session_bytes for traffic in self.traffic.values())
+
+
+class Connection:
+    """One connection: two ordered streams of bytes, until it is cut. What was under way is then lost."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.world = link.world
+        self.is_open = True
+        self.messages = 0
+        self.random = self.world.chance("connection", link.number, link.connections)
+        self._arrival_ms = dict.fromkeys(Side, 0)
+        fingerprint = self.random.randbytes(32)
+        self.ends = {
+            Side.CALLER: Endpoint(self, Side.CALLER, link.caller, fingerprint),
+            Side.ANSWERER: Endpoint(self, Side.ANSWERER, link.answerer, fingerprint),
+        }
+
+    def begin(self) -> None:
+        for end in self.ends.values():
+            end.node.endpoints.append(end)
+            end.flush()
+
+    def transmit(self, sender: Side, data: bytes) -> None:
+        """Bytes on their way to the other side, in order."""
+        end = self.ends[Side.ANSWERER if sender is Side.CALLER else Side.CALLER]
+        limit = self.link.cut_after_messages
+        for frame in _frames(data):
+            self.messages += 1
+            self.link.traffic[sender].messages += 1
+            self._carry(sender, end, frame)
+            if limit is not None and self.link.connections == 1 and self.messages >= limit:
+                due_ms = self._arrival_ms[sender] - self.world.now_ms
+                self.world.after(due_ms, self.cut)
+                return
+
+    def _carry(self, sender: Side, end: "Endpoint", data: bytes) -> None:
+        for piece in self._pieces(data):
+            due_ms = self.world.now_ms + self.random.randint(*self.link.latency_ms)
+            self._arrival_ms[sender] = due_ms = max(due_ms, self._arrival_ms[sender])
+            self.world.after(due_ms - self.world.now_ms, partial(end.hear, piece))
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        if self.link.chunk_bytes is None:
+            yield data
+            return
+        place = 0
+        while place < len(data):
+            size = self.random.randint(*self.link.chunk_bytes)
+            yield data[place : place + size]
+            place += size
+
+    def cut(self, *, is_silent: bool = False) -> None:
+        """Both sides see the end of the stream, unless the cut is silent: then each finds out by itself."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self.world.note("cut", self.link.number)
+        if self.link.connection is self:
+            self.link.connection = None
+        for end in self.ends.values():
+            if not is_silent:
+                end.hear_eof()
+        self.link.call_later()
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    place = 0
+    while place < len(data):
+        size = int.from_bytes(data[place : place + HEADER_BYTES], "big") & 0x7FFFFFFF
+        yield data[place : place + HEADER_BYTES + size]
+        place += HEADER_BYTES + size
+
+
+class Endpoint:
+    """The driver of one end: carries bytes, effects and deadlines, and decides nothing."""
+
+    def __init__(self, connection: Connection, side: Side, node: Node, fingerprint: bytes) -> None:
+        self.connection = connection
+        self.world = connection.world
+        self.side = side
+        self.node = node
+        self.random = self.world.chance("end", connection.link.number, connection.link.connections, side.name)
+        identity = node.identity
+        local = Local(self.world.node_keys, identity.author, identity.epoch, identity.network_id)
+        self.handshake: Handshake | None = Handshake(
+            side, local, nonce=self.random.randbytes(32), fingerprint=fingerprint, clock_ms=node.clock_ms(),
+            now_ms=self.world.now_ms,
+        )  # fmt: skip
+        self.session: SyncSession | None = None
+        self.peer: Peer | None = None
+        self._due_ms = {False: 0, True: 0}  # reading and integrating are queues of their own
+        self._armed_ms: int | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        return self not in self.node.endpoints
+
+    def hear(self, data: bytes) -> None:
+        if self.is_gone or not self.connection.is_open:
+            return
+        self.world.note("hear", self.node.number, self.connection.link.number, data)
+        if self.session is not None:
+            self.step(self.session.receive(data, self.world.now_ms))
+        elif self.handshake is not None:
+            self._on_handshake(self.handshake.receive(data))
+
+    def hear_eof(self) -> None:
+        if not self.is_gone and self.session is not None:
+            self.step(self.session.receive_eof())
+        self.leave()
+
+    def give(self, given: Any) -> None:
+        if self.session is not None and not self.is_gone:
+            self.step(self.session.send(given, self.world.now_ms))
+
+    def _on_handshake(self, events: list[Peer | HandshakeFailed]) -> None:
+        self.flush()
+        for event in events:
+            if isinstance(event, HandshakeFailed):
+                self.connection.cut()
+                return
+            assert self.handshake is not None
+            self.peer = event
+            rest, self.handshake = self.handshake.rest(), None
+            self.session = SyncSession(
+                is_caller=self.side is Side.CALLER, network_id=self.node.identity.network_id,
+                author=self.node.identity.author, peer=event.author, peer_epoch=event.epoch,
+                now_ms=self.world.now_ms, window_target_bytes=self.connection.link.window_target_bytes,
+            )  # fmt: skip
+            self.give(Begin())
+            if rest:
+                self.hear(rest)
+
+    def flush(self) -> None:
+        """Bytes out, deadline re-armed."""
+        machine = self.session or self.handshake
+        if machine is None:
+            return
+        data = machine.take_bytes()
+        if data and self.connection.is_open:
+            traffic = self.connection.link.traffic[self.side]
+            if self.session is not None:
+                traffic.session_bytes += len(data)
+            else:
+                traffic.handshake_bytes += len(data)
+            self.connection.transmit(self.side, data)
+        deadline_ms = machine.deadline_ms
+        if deadline_ms is not None and (self._armed_ms is None or deadline_ms < self._armed_ms):
+            self._armed_ms = deadline_ms
+            self.world.after(max(0, deadline_ms - self.world.now_ms), lambda: self._on_time(deadline_ms))
+
+    def _on_time(self, armed_ms: int) -> None:
+        if self._armed_ms != armed_ms or self.is_gone:
+            return
+        self._armed_ms = None
+        if self.session is not None:
+            self.step(self.session.on_deadline(self.world.now_ms))
+        elif self.handshake is not None:
+            self._on_handshake(self.handshake.on_deadline(self.world.now_ms))
+
+    def step(self, events: list[Event]) -> None:
+        """After any input: bytes out, timer re-armed, then events onwards."""
+        self.flush()
+        for event in events:
+            match event:
+                case InSync(position):
+                    assert self.peer is not None
+                    self.node.exchange.keep_cursor(self.peer.author, self.peer.epoch, position)
+                    self.node.news.append(event)
+                case RolledBack():
+                    self.node.news.append(event)
+                    self.node.renew()
+                    return
+                case Ended() | PeerMisbehaved():
+                    self.node.news.append(event)
+                    self.leave()
+                    self.connection.cut()
+                    return
+                case _ if isinstance(event, Effect):
+                    self._carry_out(event)
+                case _:
+                    self.node.news.append(event)
+
+    def leave(self) -> None:
+        if not self.is_gone:
+            self.node.endpoints.remove(self)
+
+    def _carry_out(self, effect: Effect) -> None:
+        """Storage takes its time, first to look and then to answer; answers of one kind keep their order."""
+        lane = isinstance(effect, IntegrateWindow)
+        low, high = self.connection.link.effect_ms
+        looks_ms = max(self.world.now_ms + self.random.randint(low, high), self._due_ms[lane])
+        answers_ms = self._due_ms[lane] = looks_ms + self.random.randint(low, high)
+        self.world.after(looks_ms - self.world.now_ms, lambda: self._look(effect, answers_ms))
+
+    def _look(self, effect: Effect, answers_ms: int) -> None:
+        if self.is_gone or not self.node.is_up:
+            return
+        before = self.node.exchange.position
+        answer = self.node.exchange.perform(effect, self.node.clock_ms())
+        self.world.after(answers_ms - self.world.now_ms, lambda: self.give(answer))
+        if self.node.exchange.position > before:
+            self.node.tell()
+
+    def close(self) -> None:
+        self.give(Close("closing"))

@@ -1,0 +1,146 @@
+"""The log replayed from zero into a scratch store, and what the record says that the replay does not.
+
+Room: everything that is derived from the log is compared with what the log makes
+of it: documents, history, verdicts, knowledge, heads, what each arrival did,
+the frontier of each space. Writes to the scratch store alone; `doctor` puts the
+differences right. What is in the log is `doctor_log`'s.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from protocol.document import Document
+from protocol.encoding import decode
+from protocol.errors import Malformed
+from protocol.ids import SPACE_ID_BYTES
+from protocol.integrate import Integrated, Refused, Waiting
+from storage.errors import StorageError
+from storage.kv import ReadTransaction, Table
+from storage.lmdb_kv import LmdbKeyValueStore, LmdbTransaction
+from storage.names import Names
+from storage.store import Identity, Snapshot, Store
+
+Difference = tuple[Table, bytes, bytes | None]  # what the replay has there; None if nothing
+_COMMITS_PER_WRITE = 256
+# META last: it is small, and what of it is derived stands between what is not.
+DERIVED = (Table.COLLECTIONS, Table.HEADS, Table.VERDICTS, Table.KNOWLEDGE, Table.ARRIVALS, Table.DOCUMENTS,
+           Table.HISTORY, Table.META)  # fmt: skip
+_ALTERED = b"\xff"  # equal to nothing that is stored, and no CBOR
+_DERIVED_META = (b"frontier ", b"named ")
+
+
+class ReplayFailed(StorageError):
+    """The log does not integrate in the order in which it says that it did."""
+
+
+def scratch_store(directory: str, identity: Identity, names: dict[Table, dict[bytes, bytes]]) -> Store:
+    """A store in an empty directory that gives the same numbers to the same names."""
+    keys = LmdbKeyValueStore(directory)
+    with keys.write() as batch:
+        for table, pairs in names.items():
+            for name, number in pairs.items():
+                batch.put(table, name, number)
+    store = Store(keys)
+    store.begin(identity, founding=None)
+    return store
+
+
+def replay(real: Snapshot, scratch: Store, step: Callable[[], None]) -> None:
+    """Integrate every commit of a record in the order of arrival. `step` is called once a commit.
+
+    Raises `ReplayFailed`, or `StoreDamaged` where the log cannot be read.
+    """
+    arrivals = real.log.arrivals()
+    while group := list(islice(arrivals, _COMMITS_PER_WRITE)):
+        with scratch.write() as batch:
+            for arrival in group:
+                commit = real.log.commit(arrival.chain, arrival.seq)
+                if commit is None:
+                    raise ReplayFailed(f"arrival {arrival.number} names a commit that is not there")
+                outcome = batch.integrate(commit)
+                if not isinstance(outcome, Integrated):
+                    raise ReplayFailed(f"arrival {arrival.number} does not integrate: {_reason(outcome)}")
+                batch.keep(outcome)
+                step()
+
+
+def _reason(outcome: object) -> str:
+    match outcome:
+        case Waiting(missing):
+            return f"{len(missing)} of its causes come later"
+        case Refused(rule):
+            return rule
+        case _:
+            return type(outcome).__name__.lower()
+
+
+def differences(
+    real: LmdbTransaction, scratch: ReadTransaction, names: Names, author: bytes
+) -> Iterator[Difference]:
+    """Where the derived tables of a record differ from those of the replay, in the order of `DERIVED`.
+
+    `names` are those of the record and `author` is who it writes as.
+    """
+    for table in DERIVED:
+        for key, held, expected in _side_by_side(real, scratch, table):
+            if table is Table.META and not key.startswith(_DERIVED_META):
+                continue
+            if held == expected or _means_the_same(table, held, expected, names, author):
+                continue
+            yield table, key, expected
+
+
+def _side_by_side(
+    real: LmdbTransaction, scratch: ReadTransaction, table: Table
+) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
+    """Key, what the record has and what the replay has."""
+    ours = ((key, _ALTERED if value is None else value) for key, value, _ in real.audit(table))
+    theirs = scratch.scan(table, b"", None)
+    left, right = next(ours, None), next(theirs, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and left[0] < right[0]):
+            assert left is not None
+            yield left[0], left[1], None
+            left = next(ours, None)
+        elif left is None or right[0] < left[0]:
+            yield right[0], None, right[1]
+            right = next(theirs, None)
+        else:
+            yield left[0], left[1], right[1]
+            left, right = next(ours, None), next(theirs, None)
+
+
+def _means_the_same(
+    table: Table, held: bytes | None, expected: bytes | None, names: Names, author: bytes
+) -> bool:
+    try:
+        if table is Table.META and expected is None and held is not None:
+            return bool(decode(held)[0] != author)  # named by a life that is over: of no use, and no harm
+        if table is Table.COLLECTIONS and expected is None and held is not None:
+            return held != _ALTERED  # a model of which nothing has come to be
+        if table is Table.DOCUMENTS and held is not None and expected is not None:
+            first, second = (Document.from_state("", "", decode(v), names.author) for v in (held, expected))
+            return first == second
+    except (Malformed, IndexError, TypeError):
+        return False
+    return False
+
+
+def describe(table: Table, key: bytes, names: Names) -> str:
+    """A derived record in words."""
+    if table in (Table.DOCUMENTS, Table.HISTORY):
+        try:
+            model = names.model(int.from_bytes(key[:4], "big"))[1]
+        except IndexError:
+            model = "?"
+        id = key[4:] if table is Table.DOCUMENTS else key[4:-11]
+        what = "document" if table is Table.DOCUMENTS else "history of document"
+        return f"{what} {model}/{id.decode(errors='replace')}"
+    if table is Table.META:
+        return key.decode(errors="replace")
+    if table is Table.COLLECTIONS:
+        return f"number of model {key[SPACE_ID_BYTES:].decode(errors='replace')}"
+    if table is Table.ARRIVALS:
+        return f"arrival {int.from_bytes(key, 'big')}"
+    numbers = "/".join(str(int.from_bytes(key[at : at + 8], "big")) for at in range(4, len(key), 8))
+    return f"{table.partition('-')[0]} of chain {int.from_bytes(key[:4], 'big')} {numbers}".strip()

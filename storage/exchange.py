@@ -1,0 +1,330 @@
+"""What a sync session needs of the record: roots, heads, runs to send, and a place for runs that came.
+
+Room: carries out the effects of `protocol.session` over `Snapshot` and
+`Integrator`, and keeps how far each peer has been followed. What goes out and
+what waits is chosen in `runs`; what crosses a link, and in which order of
+messages, is the session's.
+
+    local "sync cursor"  author of the peer, hex  -> {epoch, position}
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from protocol.causal import causal_order
+from protocol.commit import DEP_HASH_BYTES, Commit
+from protocol.errors import ProtocolError
+from protocol.exchange import (
+    EVERYTHING,
+    Answer,
+    ArrivalsLoaded,
+    ChainKey,
+    ChainRefused,
+    Effect,
+    FindLacking,
+    ForkFound,
+    Fresh,
+    HeadsLoaded,
+    IntegrateWindow,
+    LackingFound,
+    LoadArrivals,
+    LoadHeads,
+    LoadRuns,
+    LoadState,
+    Shares,
+    StateLoaded,
+    WindowIntegrated,
+)
+from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, application_space_name, space_id
+from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting
+from protocol.messages import SpaceRoot, SpaceTips, Tip
+from protocol.packing import unpack_window
+from protocol.roots import HeadTree, root_over
+from protocol.window import Run
+from storage.integrator import FeedEntry
+from storage.names import Chain
+from storage.runs import RunReader, WaitingRoom, ends_to_keep, key_of
+from storage.store import Snapshot, Store
+
+_ARRIVALS_READ_MAX = 100_000  # in one go: about 0.2 s of reading
+_CURSOR = "sync cursor"
+
+# Integrates commits in this order, each durable when it returns, and tells what became of each.
+ReceiveAll = Callable[[Sequence[Commit], int], Iterable[tuple[Outcome, list[FeedEntry]]]]
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What became of the commits of a window."""
+
+    integrated: int = 0
+    forks: list[ForkFound] = field(default_factory=list)
+    refused: list[ChainRefused] = field(default_factory=list)
+    left: set[ChainKey] = field(default_factory=set)  # chains of which nothing more can follow
+
+
+class Exchange:
+    """The record as sync sees it. Not thread-safe: it carries out one effect at a time."""
+
+    def __init__(
+        self, store: Store, receive_all: ReceiveAll, on_entries: Callable[[list[FeedEntry]], None]
+    ) -> None:
+        """`receive_all` is the integrator's; `on_entries` hears what its commits did, in their order."""
+        assert store.identity is not None
+        self._store = store
+        self._network_id = store.identity.network_id
+        self._receive_all = receive_all
+        self._on_entries = on_entries
+        self._trees: dict[SpaceId, HeadTree] = {}
+        self._position = 0  # of the last arrival that is in the trees
+        self._names: dict[SpaceId, str] = {}
+        self._suspects: set[ChainKey] = set()  # a commit came that continues another one than ours
+        self._forked: set[ChainKey] = set()  # two commits with one seq have been seen: nothing more is asked
+        with store.read() as snapshot:
+            self._waiting = WaitingRoom(snapshot)
+            self._follow(snapshot)
+
+    def perform(self, effect: Effect, now_ms: int) -> Answer:
+        """Carry out one effect. Blocks on the disk."""
+        match effect:
+            case LoadState():
+                return self._load_state(effect)
+            case LoadHeads():
+                return self._load_heads(effect)
+            case LoadArrivals():
+                return self._load_arrivals(effect)
+            case FindLacking():
+                return self._find_lacking(effect)
+            case LoadRuns():
+                with self._store.read() as snapshot:
+                    return RunReader(snapshot, self._store.names, self._waiting).load(effect)
+            case IntegrateWindow():
+                return self._integrate(effect, now_ms)
+
+    def keep_cursor(self, peer: Author, epoch: str, position: int) -> None:
+        """All that the peer's record held up to this arrival is here. Durable when it returns.
+
+        An older cursor costs an offer of what has arrived since, so a live link need not keep every one.
+        """
+        with self._store.write() as batch:
+            batch.local.put(_CURSOR, peer.hex(), {"epoch": epoch, "position": position})
+
+    @property
+    def position(self) -> int:
+        """The newest arrival."""
+        with self._store.read() as snapshot:
+            return snapshot.log.last_arrival()
+
+    def root(self, shares: Shares = EVERYTHING) -> bytes:
+        """The root over all shared spaces, as it stands."""
+        with self._store.read() as snapshot:
+            self._follow(snapshot)
+        return self._root(self._shared(shares))
+
+    # -- where we stand ------------------------------------------------------------------------------------
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        """Bring trees and names up to the snapshot."""
+        names = [SYSTEM_SPACE_NAME, *map(application_space_name, snapshot.applications())]
+        self._names = {space_id(self._network_id, name): name for name in names}
+        changed: set[Chain] = set()
+        last = self._position
+        for arrival in snapshot.log.arrivals(after_number=self._position):
+            changed.add(arrival.chain)
+            last = arrival.number
+        for chain in changed:
+            space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
+            head = snapshot.head(space, author)
+            if head is not None:
+                self._trees.setdefault(space, HeadTree()).update(author, head.seq, head.hash)
+        self._position = last
+
+    def _shared(self, shares: Shares) -> list[tuple[str, SpaceId]]:
+        return sorted((n, space) for space, n in self._names.items() if n in shares and space in self._trees)
+
+    def _root(self, shared: list[tuple[str, SpaceId]]) -> bytes:
+        return root_over({space: self._trees[space].root for _, space in shared})
+
+    def _load_state(self, effect: LoadState) -> StateLoaded:
+        with self._store.read() as snapshot:
+            self._follow(snapshot)
+            shared = self._shared(effect.shares)
+            theirs = [
+                SpaceTips(name, (_tip(effect.peer, head),))
+                for name, space in shared
+                if (head := snapshot.head(space, effect.peer)) is not None
+            ]
+            cursor = snapshot.local.get(_CURSOR, effect.peer.hex())
+        return StateLoaded(
+            root=self._root(shared),
+            roots=tuple(SpaceRoot(name, self._trees[space].root) for name, space in shared),
+            position=self._position,
+            cursor=cursor["position"] if cursor is not None and cursor["epoch"] == effect.peer_epoch else 0,
+            theirs=tuple(theirs),
+        )
+
+    # -- what we can offer ---------------------------------------------------------------------------------
+
+    def _load_heads(self, effect: LoadHeads) -> HeadsLoaded:
+        space = space_id(self._network_id, effect.space)
+        with self._store.read() as snapshot:
+            chains = sorted(author for _, author in self._store.names.chains_of(space))
+            tips = [
+                _tip(author, head)
+                for author in chains
+                if author > effect.after_author and (head := snapshot.head(space, author)) is not None
+            ]
+            position = snapshot.log.last_arrival()
+        chosen = tuple(tips[: effect.count_max])
+        return HeadsLoaded(position, chosen, len(chosen) == len(tips))
+
+    def _load_arrivals(self, effect: LoadArrivals) -> ArrivalsLoaded:
+        with self._store.read() as snapshot:
+            self._follow(snapshot)
+            first: dict[Chain, int] = {}
+            position, is_last = effect.after_position, True
+            for read, arrival in enumerate(snapshot.log.arrivals(after_number=effect.after_position)):
+                if arrival.chain not in first:
+                    if len(first) == effect.count_max or read >= _ARRIVALS_READ_MAX:
+                        is_last = False
+                        break
+                    first[arrival.chain] = arrival.seq
+                position = arrival.number
+            fresh: list[Fresh] = []
+            for chain, seq in first.items():
+                space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
+                name, head = self._names.get(space), snapshot.head(space, author)
+                if name is not None and name in effect.shares and head is not None:
+                    fresh.append(Fresh(name, seq, _tip(author, head)))
+        fresh.sort(key=lambda found: (found.space, found.tip.author))
+        return ArrivalsLoaded(position, is_last, tuple(fresh))
+
+    def _find_lacking(self, effect: FindLacking) -> LackingFound:
+        lacking: list[tuple[int, int]] = []
+        forked: list[tuple[int, int]] = []
+        told = [(space, tip) for space, tips in effect.spaces for tip in tips]
+        with self._store.read() as snapshot:
+            for index, (name, tip) in enumerate(told):
+                space = space_id(self._network_id, name)
+                key = space, tip.author
+                head = snapshot.head(space, tip.author)
+                seq = head.seq if head is not None else 0
+                if key in self._forked:
+                    continue
+                if key in self._suspects:
+                    forked.append((index, min(seq, tip.seq) - 1))
+                elif tip.seq > (held := self._waiting.held_seq(key, seq)):
+                    lacking.append((index, held))
+                elif tip.seq <= seq:
+                    ours = snapshot.header_hash(space, tip.author, tip.seq)
+                    if ours is None or ours[:DEP_HASH_BYTES] != tip.hash_prefix:
+                        forked.append((index, tip.seq - 1))
+        return LackingFound(tuple(lacking), tuple(forked))
+
+    # -- what we get ---------------------------------------------------------------------------------------
+
+    def _integrate(self, effect: IntegrateWindow, now_ms: int) -> WindowIntegrated:
+        try:
+            runs = unpack_window(effect.data)
+        except ProtocolError as error:
+            return WindowIntegrated(self._position, fault=str(error))
+        heard = {space_id(self._network_id, name): name for name in effect.names if name in effect.shares}
+        ours = {space: name for space, name in self._names.items() if name in effect.shares}
+        spaces = {run.commits[0].header.space for run in runs}
+        if spaces - heard.keys() - ours.keys():
+            return WindowIntegrated(self._position, fault="a run of a space that is not shared on this link")
+        self._meet(heard[space] for space in spaces - ours.keys())
+        tips = tuple((key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
+        ready, kept = self._plan([*self._waiting.runs.values(), *runs])
+        self._keep_waiting({**self._waiting.runs, **kept})  # before any beginning is integrated
+        taken = self._take(ready, runs, now_ms)
+        kept = {key: run for key, run in kept.items() if key not in taken.left}
+        self._keep_waiting(kept)
+        return WindowIntegrated(
+            self.position,
+            tips,
+            taken.integrated,
+            sum(len(run.commits) for run in kept.values()),
+            tuple(taken.forks),
+            tuple(taken.refused),
+        )
+
+    def _take(self, ready: list[Commit], runs: list[Run], now_ms: int) -> "_Taken":
+        """Integrate commits in this order, and say what became of them."""
+        taken = _Taken()
+        proofs = {commit.hash: run for run in runs for commit in run.commits}
+        for commit, (outcome, entries) in zip(ready, self._receive_all(ready, now_ms), strict=True):
+            key, seq = key_of(commit), commit.header.seq
+            if key in taken.left:
+                continue
+            if isinstance(outcome, Integrated):
+                taken.integrated += 1
+                self._on_entries(entries)
+                continue
+            if isinstance(outcome, Known):
+                continue
+            taken.left.add(key)
+            match outcome:
+                case Fork():
+                    self._suspects.add(key)
+                    if commit.hash in proofs and seq <= self._seq(key):
+                        self._forked.add(key)
+                        taken.forks.append(ForkFound(*key, seq, proofs[commit.hash].encode()))
+                case Refused(rule):
+                    taken.refused.append(ChainRefused(*key, seq, rule))
+                case Waiting():
+                    taken.refused.append(ChainRefused(*key, seq, "cause_refused"))
+        return taken
+
+    def _seq(self, key: ChainKey) -> int:
+        with self._store.read() as snapshot:
+            head = snapshot.head(*key)
+        return head.seq if head is not None else 0
+
+    def _meet(self, names: Iterable[str]) -> None:
+        """Remember the applications of spaces that come here for the first time."""
+        prefix = application_space_name("")
+        met = sorted(name[len(prefix) :] for name in names if name.startswith(prefix))
+        if met:
+            with self._store.write() as batch:
+                for application in met:
+                    batch.add_application(application)
+
+    def _plan(self, runs: list[Run]) -> tuple[list[Commit], dict[ChainKey, Run]]:
+        """What can be integrated, and the ends of runs that are kept until they can be."""
+        heads: dict[ChainKey, Head | None] = {}
+        with self._store.read() as snapshot:
+
+            def known_seq(key: ChainKey) -> int:
+                if key not in heads:
+                    heads[key] = snapshot.head(*key)
+                head = heads[key]
+                return head.seq if head is not None else 0
+
+            order = causal_order(runs, known_seq, system=self._store.system)
+        reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
+        for commit in order.ready:
+            reach[key_of(commit)] = max(reach[key_of(commit)], commit.header.seq)
+        return order.ready, ends_to_keep(order.tails, reach)
+
+    def _keep_waiting(self, runs: dict[ChainKey, Run]) -> None:
+        """Exactly these wait from now on. Durable when it returns."""
+        if runs != self._waiting.runs:
+            with self._store.write() as batch:
+                self._waiting.keep(batch, runs)
+            self._waiting.settle(runs)
+
+
+def one_by_one(
+    receive: Callable[[Commit, int], tuple[Outcome, list[FeedEntry]]],
+) -> ReceiveAll:
+    """A `ReceiveAll` with a transaction for each commit."""
+
+    def receive_all(commits: Sequence[Commit], now_ms: int) -> Iterator[tuple[Outcome, list[FeedEntry]]]:
+        return (receive(commit, now_ms) for commit in commits)
+
+    return receive_all
+
+
+def _tip(author: Author, head: Head) -> Tip:
+    return Tip(author, head.seq, head.hash[:DEP_HASH_BYTES])

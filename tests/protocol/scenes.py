@@ -1,0 +1,156 @@
+"""Random histories of a small network: who wrote what, having received which commits of whom.
+
+Room: one hypothesis strategy. Everything is made by `Peer`s of `world`, honest
+bodies by the builder, dishonest ones by hand; what comes of it is compared in
+`test_integrate`.
+"""
+
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+
+from protocol.body import Body, Dot, decode_body
+from protocol.commit import Commit
+from protocol.document import Document, Plan, plan_delete, plan_write
+from protocol.errors import NotPermitted, ProtocolError
+from protocol.ids import NodeId
+from protocol.integrate import CommitBuilder
+from protocol.membership import Role
+from tests.protocol import strategies
+from tests.protocol.world import MODEL, SYSTEM, Peer, World, author_number, keys_of
+
+ROLE_MODEL = "$role_0a1b2c3d"
+SETS, COUNTERS = ("tags", "labels"), ("count", "votes")
+
+# Node 1 has two lives. Node 3 may not write roles, node 4 nothing, node 5 is a stranger.
+LIVES = [(1, 1), (1, 2), (2, 1), (3, 1), (4, 1), (5, 1)]
+ROLES: dict[int, Role | None] = {3: Role.MEMBER, 4: Role.READER, 5: None}
+
+writes = st.fixed_dictionaries(
+    {},
+    optional={
+        "title": strategies.texts,
+        "done": strategies.values,
+        "tags": st.lists(strategies.elements, max_size=3),
+        "count": st.integers(-5, 5) | strategies.int64s,
+    },
+)
+
+
+def new_world(kind: type[World] = World) -> World:
+    """A world in which everybody has the role of `ROLES`."""
+    return kind(roles={NodeId(keys_of(node).public): role for node, role in ROLES.items()})
+
+
+@dataclass
+class Scene:
+    """A network that has written for a while. `commits` are in the order in which they were made."""
+
+    peers: list[Peer]
+    commits: list[Commit] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        names = {peer.author: f"{peer.number}.{peer.incarnation}" for peer in self.peers}
+        lines = []
+        for header, bodies in ((commit.header, commit.bodies) for commit in self.commits):
+            place = "system " if header.space == SYSTEM else ""
+            deps = " ".join(f"{names[dep.author]}:{dep.seq}" for dep in header.deps)
+            lines.append(f"{place}{names[header.author]}:{header.seq} at {header.hlc} after [{deps}]")
+            lines += [f"    {_shown(data, header.author)}" for data in bodies if data is not None]
+        return "Scene:\n" + "\n".join(lines)
+
+
+def _shown(data: bytes, author: bytes) -> str:
+    try:
+        body = decode_body(data, author)
+    except ProtocolError as error:
+        return f"{data!r}: {error}"
+    seen = [(dot.author[-1], dot.author[:2].hex(), dot.seq, dot.index) for dot in body.seen]
+    return f"{body.model}/{body.id} of {body.user!r}, seen {seen}: {body.operations}"
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> Scene:
+    lives = draw(st.sampled_from([LIVES, LIVES[:4], LIVES[1:4], LIVES[:3], LIVES[:2]]))
+    scene = Scene([Peer(node, life, new_world()) for node, life in lives])
+    # Small examples of a network are dull ones: nobody has seen anything yet.
+    for step in range(draw(st.integers(8, 24))):
+        peer = draw(st.sampled_from(scene.peers))
+        peer.now_ms = draw(st.integers(1, 4))
+        match draw(st.sampled_from(["write", "write", "write", "meet", "meet", "pull", "forge", "system"])):
+            case "write":
+                scene.commits += _write(draw, peer)
+            case "meet":
+                for other in scene.peers:
+                    _pull(peer, other, 99)
+            case "pull":
+                other = scene.peers[(scene.peers.index(peer) + 1 + step) % len(scene.peers)]
+                _pull(peer, other, draw(st.integers(1, 3)))
+            case "forge":
+                commit = peer.forge([_odd_body(draw, peer) for _ in range(draw(st.integers(0, 2)))])
+                peer.world.receive(commit)
+                scene.commits.append(commit)
+            case "system":
+                scene.commits.append(peer.finish(peer.builder(SYSTEM)))
+    return scene
+
+
+def _pull(peer: Peer, other: Peer, count: int) -> None:
+    """Receive the first commits that another has and this one lacks."""
+    lacking = [commit for commit in other.world.order if commit not in peer.world.order]
+    for commit in lacking[:count]:
+        peer.world.receive(commit)
+
+
+def _write(draw: st.DrawFn, peer: Peer) -> list[Commit]:
+    builder = peer.builder()
+    for _ in range(draw(st.integers(1, 3))):
+        mark = builder.mark()
+        try:
+            for _ in range(draw(st.integers(1, 2))):
+                _add(draw, peer, builder)
+        except NotPermitted:
+            builder.rollback(mark)
+        if draw(st.integers(0, 4)) == 0:
+            builder.rollback(mark)
+    return [peer.finish(builder)] if len(builder) else []
+
+
+def _add(draw: st.DrawFn, peer: Peer, builder: CommitBuilder) -> None:
+    model, id = draw(st.sampled_from([MODEL, MODEL, MODEL, ROLE_MODEL])), draw(strategies.ids)
+    current = builder.document(model, id)
+    plan: Plan
+    match draw(st.sampled_from(["planned", "planned", "delete", "raw"])):
+        case "planned":
+            plan = plan_write(current, draw(writes), sets=SETS, counters=COUNTERS)
+        case "delete" if current is not None:
+            plan = plan_delete(current)
+        case _:
+            plan = Plan(
+                _stale_context(draw, current), draw(st.lists(strategies.operations, min_size=1, max_size=3))
+            )
+    if plan.operations:
+        builder.add(draw(strategies.users), model, id, plan.seen, plan.operations, peer.salt())
+
+
+def _stale_context(draw: st.DrawFn, current: Document | None) -> tuple[Dot, ...]:
+    """Of some authors of a document what they wrote, up to an earlier commit or body."""
+    vector = current.vector if current else {}
+    dots = [Dot(author, draw(st.integers(1, seq)), index) for author, (seq, index) in vector.items() if seq]
+    return tuple(sorted(dot for dot in dots if draw(st.booleans())))
+
+
+def _odd_body(draw: st.DrawFn, peer: Peer) -> bytes:
+    """Bytes, a body of a newer release, or one that names what its author may or may not have seen."""
+    if draw(st.integers(0, 3)) == 0:
+        return draw(st.binary(max_size=40))
+    known = [author_number(*life) for life in LIVES]
+    named = draw(
+        st.dictionaries(st.sampled_from(known), st.tuples(st.integers(1, 4), st.integers(0, 2)), max_size=2)
+    )
+    seen = tuple(sorted(Dot(author, *last) for author, last in named.items()))
+    operations = draw(st.lists(strategies.operations, min_size=1, max_size=2))
+    if draw(st.integers(0, 3)) == 0:
+        operations.append(draw(strategies.unknown_operations))
+    body = Body(peer.salt(), draw(strategies.users), MODEL, draw(strategies.ids), seen, operations)
+    return body.encode(peer.author)
