@@ -61,7 +61,10 @@ class Judgement:
 
 
 class Members:
-    """The members that a set of statements adds up to. Immutable; safe to share between threads."""
+    """The members that a set of statements adds up to. Immutable.
+
+    Those made from one another share what they know. Any thread may ask; `with_commits` is for one at a time.
+    """
 
     def __init__(self, standings: Standings, seen: Items) -> None:
         """For `of_genesis`, `with_commits` and `at`; use those."""
@@ -136,7 +139,7 @@ class Members:
     @property
     def roles(self) -> dict[NodeId, Role]:
         """Every node that has a role, with it."""
-        nodes = {self.genesis.founder, *self._log.sources}
+        nodes = {self.genesis.founder, *list(self._log.sources)}
         found = {node: self.role_of(node) for node in sorted(nodes)}
         return {node: role for node, role in found.items() if role is not None}
 

@@ -126,7 +126,7 @@ class View:
 
     def _fork_points(self) -> dict[Author, int]:
         points: dict[Author, int] = {}
-        for author, forks in self._log.forks.items():
+        for author, forks in list(self._log.forks.items()):
             seqs = [seq for seq, commits in forks if (commits & self.mask).bit_count() > 1]
             if seqs:
                 points[author] = min(seqs)
@@ -168,7 +168,7 @@ class View:
     def _contested(self, stands: Items) -> Items:
         """Admissions by tickets that admitted others as well. Valid ones have not seen each other."""
         contested = 0
-        for admits in self._log.rival_tickets.values():
+        for admits in list(self._log.rival_tickets.values()):
             rivals = admits & stands
             if len({self._joiner(number) for number in bits(rivals)}) > 1:
                 contested |= rivals
@@ -185,7 +185,7 @@ class View:
         """Whether a grant that stands has seen this node and another use the same ticket."""
         log = self._log
         grants = stands & log.sources[node] & ~log.entries[node]
-        for rivals in log.rival_tickets.values():
+        for rivals in list(log.rival_tickets.values()):
             mine = rivals & contested & log.entries[node]
             others = rivals & contested & ~log.entries[node]
             if mine and any(log.items[g].past & mine and log.items[g].past & others for g in bits(grants)):
@@ -199,7 +199,10 @@ class View:
 
 
 class Standings:
-    """A log with the views of it that were asked for last. Append-only, so old answers stay right."""
+    """A log with the views of it that were asked for last. Append-only, so old answers stay right.
+
+    One thread may append while others ask: they see whole items or none of them.
+    """
 
     def __init__(self, genesis: Genesis) -> None:
         self.log = StatementLog(genesis)
