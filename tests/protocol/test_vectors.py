@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from protocol import body, clock, commit, document, ids, integrate, keys, limits, membership, window
+from protocol import body, clock, commit, document, ids, integrate, keys, limits, statements, tickets, window
 from protocol.body import Dot, Kind, body_hash, decode_body
 from protocol.commit import decode_header, header_hash, make_commit, verify_signature
 from protocol.document import Document
@@ -163,7 +163,7 @@ def test_every_limit_of_the_specification_is_that_of_the_code() -> None:
 
 def test_every_domain_of_the_specification_is_that_of_the_code() -> None:
     told = set(re.findall(r'"(civicnode [a-z]+ \d)\\0"', SPEC))
-    sources = [module.__file__ for module in (body, commit, document, ids, membership, window)]
+    sources = [module.__file__ for module in (body, commit, document, ids, statements, tickets, window)]
     used: set[str] = set()
     for source in sources:
         assert source is not None
@@ -175,8 +175,8 @@ def test_every_domain_of_the_specification_is_that_of_the_code() -> None:
 def test_kinds_verdicts_and_rules_of_the_specification_are_those_of_the_code() -> None:
     operations = {int(row[0]): row[1] for row in rows("6. Bodies")}
     assert operations == {kind.value: kind.name for kind in Kind}
-    statements = {int(row[0]): row[1].removesuffix(", reserved").upper() for row in rows("10. Networks")}
-    assert statements == {kind.value: kind.name for kind in StatementKind}
+    kinds = {int(row[0]): row[1].removesuffix(", reserved").upper() for row in rows("10. Networks")}
+    assert kinds == {kind.value: kind.name for kind in StatementKind}
     assert {row[0].strip("`") for row in rows("11. Integration")} == set(Verdict)
     assert set(re.findall(r"\*\*Refused\*\* `(\w+)`", SPEC)) == set(RULES)
     assert all(f"`{role}`" in SPEC for role in Role)
