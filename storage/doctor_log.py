@@ -36,6 +36,7 @@ class Chain:
     hlc: int = 0
     lost: list[tuple[int, int]] = field(default_factory=list)  # seqs, from and to
     signed: set[int] = field(default_factory=set)
+    unsigned: set[int] = field(default_factory=set)  # where a signature is that is none
     arrived: bytearray = field(default_factory=lambda: bytearray(1))  # by seq
 
     @property
@@ -169,18 +170,21 @@ class _Examination:
             self.found.fixes.append((table, key, value))
 
     def read_signatures(self) -> None:
-        for key, signature in self._whole(Table.SIGNATURES):
+        for key, signature, _ in self._transaction.audit(Table.SIGNATURES):
             chain = self.found.chains.get(int.from_bytes(key[:4], "big"))
             seq = int.from_bytes(key[4:], "big")
             data = self._header_bytes(key)
             if chain is None or data is None:
-                continue  # the loss of its header is told elsewhere
-            if verify_signature(chain.author, header_hash(data), signature):
+                if signature is None:  # else the loss of its header is told elsewhere
+                    self.found.faults.append("the signature of a commit was altered")
+                    self.found.fixes.append((Table.SIGNATURES, key, None))
+            elif signature is not None and verify_signature(chain.author, header_hash(data), signature):
                 chain.signed.add(seq)
                 self.found.signatures += 1
             else:
                 self.found.faults.append(f"the signature of commit {seq} of {_name(chain)} is wrong")
                 self.found.fixes.append((Table.SIGNATURES, key, None))
+                chain.unsigned.add(seq)
         for chain in self.found.chains.values():
             self._sign_again(chain)
 
@@ -200,7 +204,8 @@ class _Examination:
                 what = f"commits {proved + 1} to {chain.seq} of {_name(chain)}"
                 self.found.losses.append(f"{what} are proved by no signature")
             return
-        for seq in {*range(SIGNATURE_KEPT_EVERY, chain.seq + 1, SIGNATURE_KEPT_EVERY), chain.seq}:
+        kept = range(SIGNATURE_KEPT_EVERY, chain.seq + 1, SIGNATURE_KEPT_EVERY)
+        for seq in sorted({*kept, chain.seq, *chain.unsigned}):
             data = self._header_bytes(chain.key + seq.to_bytes(8, "big"))
             if seq not in chain.signed and data is not None:
                 signature = sign_commit(self._keys, decode_header(data), ()).signature

@@ -95,6 +95,7 @@ class _Group:
     salts: Iterator[bytes]  # one for each edit
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
     done: list[tuple[str, Integrated, Arrival]] = field(default_factory=list)
+    failure: Exception | None = None  # of storing a commit, whoever caught it
     claims: dict[_Claim, str] = field(default_factory=dict)
     claims_before: list[tuple[_Claim, str | None]] = field(
         default_factory=list
@@ -167,6 +168,8 @@ class Integrator:
                     written.results.append(error)
             for application in list(group.builders):
                 self._seal(application, group)
+            if group.failure is not None:
+                raise group.failure
         done = [(finished, arrival) for _, finished, arrival in group.done]
         for finished, _ in done:
             self._on_stored(finished.commit.header.space, finished.commit.header.seq)
@@ -245,10 +248,14 @@ class Integrator:
     def _seal(self, application: str, group: _Group) -> None:
         """Sign what has been planned for an application, and store it."""
         builder = group.builders.pop(application)
-        if len(builder):
-            group.batch.add_application(application)
-            finished = builder.sign(self._keys)
-            group.done.append((application, finished, group.batch.keep(finished)))
+        try:
+            if len(builder):
+                group.batch.add_application(application)
+                finished = builder.sign(self._keys)
+                group.done.append((application, finished, group.batch.keep(finished)))
+        except Exception as error:
+            group.failure = error  # half of a commit may be stored: no change of the group can stand
+            raise
 
     def _plan_all(
         self, edits: Sequence[Edit], change: DocumentChange, builder: CommitBuilder, group: _Group

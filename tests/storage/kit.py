@@ -235,6 +235,23 @@ def temporary_directory() -> "TemporaryDirectory[str]":
     return TemporaryDirectory(prefix="civicnode-test-", dir=place)
 
 
+class Refused(Exception):
+    """Raised by the guard `refuse`."""
+
+
+def refuse(_record: Record | None) -> None:
+    raise Refused
+
+
+def one(*edits: Edit, user: str = "ann") -> DocumentChange:
+    return DocumentChange(APPLICATION, user, list(edits))
+
+
+def documents_of(site: Site, model: Model) -> list[Document]:
+    """The model's documents that exist."""
+    return [d for (_, m, _), d in site.documents().items() if m == model.id and d.exists]
+
+
 def create(model: Model, id: str, guard: Guard | None = None, **values: Any) -> Edit:
     return Edit(EditKind.CREATE, model, id, values, None, guard)
 

@@ -1,63 +1,30 @@
 """Doctor: finds every damage there is, repairs what follows from the log, and never makes anything worse."""
 
 import json
-import os
-import random
 import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
-import lmdb
 import pytest
 
-from protocol.commit import decode_header
 from protocol.encoding import decode, encode
 from storage import doctor as module
-from storage.doctor import Report, examine
+from storage.doctor import examine
 from storage.errors import NewerFormat, StorageError, StoreLocked
-from storage.gate import ANCHOR_FILE, INDEX_FILE, read_anchor, structural_faults
+from storage.gate import ANCHOR_FILE, INDEX_FILE, read_anchor
 from storage.kv import Table
 from storage.lmdb_kv import CHECKSUM_BYTES, LmdbKeyValueStore
 from storage.store import FORMAT
-from tests.storage.child import opened
+from tests.storage.damage import TASKS, alter, check, flipped, flipped_key, gone, rewrite
 from tests.storage.kit import (
-    BUILTINS,
-    TASK,
     Site,
     copied,
-    create,
-    delete,
     filled_directory,
     record_file,
     stored,
-    update,
 )
-
-TASKS = 12
-
-
-@pytest.fixture(scope="module")
-def template(module_path: Path) -> Path:
-    """A node with two applications, updates, deletes, local records and a few groups, stopped cleanly."""
-    directory = module_path / "node"
-    with Site(directory) as site:
-        model = site.define(TASK)
-        other = site.define({**TASK, "name": "Other"}, "second")
-        for number in range(TASKS):
-            site.create(model, f"t{number}", title=f"task {number}", points=number, tags=["a"], votes=1)
-        site.change(*(create(other, f"o{number}", title="x") for number in range(TASKS)))
-        site.change(update(model, "t1", title="changed"), delete(model, "t2"), update(model, "t3", votes=5))
-        site.group(lambda local: local.put("session", "ann", {"until": 1}))
-    return directory
-
-
-@pytest.fixture(scope="module")
-def large(module_path: Path) -> Path:
-    """A node whose trees have branches, each commit of one new document."""
-    return filled_directory(module_path / "large", tasks=140)
 
 
 @pytest.fixture
@@ -70,57 +37,6 @@ def directory(template: Path, tmp_path: Path) -> Path:
 def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine itself did the damage: the pages are in order, and verifying them takes time."""
     monkeypatch.setattr(module, "structural_faults", lambda _directory: [])
-
-
-def check(directory: Path, *, repair: bool = False) -> Report:
-    return examine(directory, repair=repair, builtins=BUILTINS, random_bytes=random.Random(5).randbytes)
-
-
-def alter(directory: Path, table: Table, change: Callable[[bytes, bytes], tuple[bytes, bytes] | None],
-          *, nth: int = 0) -> bytes:  # fmt: skip
-    """Change the n-th stored pair of a table behind everyone's back, checksum and all; None deletes it."""
-    path = str(directory)
-    with lmdb.open(path, max_dbs=len(Table), map_size=1 << 28) as environment:
-        handle = environment.open_db(table.encode())
-        with environment.begin(write=True) as transaction:
-            pairs = list(transaction.cursor(handle))
-            key, stored = pairs[nth]
-            transaction.delete(key, db=handle)
-            changed = change(key, stored)
-            if changed is not None:
-                transaction.put(*changed, db=handle)
-    return key
-
-
-def flipped(key: bytes, stored: bytes) -> tuple[bytes, bytes]:
-    data = bytearray(stored)
-    data[-1] ^= 4
-    return key, bytes(data)
-
-
-def flipped_key(key: bytes, stored: bytes) -> tuple[bytes, bytes]:
-    data = bytearray(key)
-    data[-1] ^= 4
-    return bytes(data), stored
-
-
-def gone(_key: bytes, _stored: bytes) -> None:
-    return None
-
-
-def rewrite(directory: Path, table: Table, key: bytes, value: bytes | None) -> None:
-    """Change what is stored, with the right checksum: as a bug would."""
-    with closing(LmdbKeyValueStore(str(directory))) as keys, keys.write() as batch:
-        if value is None:
-            batch.delete(table, key)
-        else:
-            batch.put(table, key, value)
-
-
-def compact(directory: Path) -> None:
-    with closing(LmdbKeyValueStore(str(directory))) as keys, (directory / "compact").open("wb") as file:
-        keys.copy_to(file.fileno())
-    (directory / "compact").replace(record_file(directory))
 
 
 # -- nothing to find ---------------------------------------------------------------------------------------
@@ -450,23 +366,6 @@ def test_a_commit_that_was_exchanged_is_found(directory: Path) -> None:
     assert not check(directory, repair=True).ok
 
 
-def test_what_does_not_continue_its_chain_is_not_saved(directory: Path) -> None:
-    with closing(LmdbKeyValueStore(str(directory))) as keys, keys.read() as transaction:
-        key, data = list(transaction.scan(Table.HEADERS, b"", None))[6]
-    forged = replace(decode_header(data), previous=b"x" * 32)
-    rewrite(directory, Table.HEADERS, key, forged.encode())
-    compact(directory)  # else the true one is found on a page that is free by now
-    assert any("does not continue its chain" in problem for problem in check(directory).problems)
-    damaged = record_file(directory).read_bytes()
-    record_file(directory).write_bytes(bytes(4_096) + damaged[4_096:])
-    report = check(directory, repair=True)
-    assert any("lost from" in problem for problem in report.problems), report
-    assert check(directory).ok
-    saved = {id for id in stored(directory) if id.startswith("task_")}
-    seq = int.from_bytes(key[4:], "big")
-    assert len(saved) == seq - 2  # the first commit of the space defines the model
-
-
 def test_a_forged_signature_is_made_again(directory: Path) -> None:
     with closing(LmdbKeyValueStore(str(directory))) as keys, keys.read() as transaction:
         signatures = dict(transaction.scan(Table.SIGNATURES, b"", None))
@@ -511,132 +410,6 @@ def test_a_missing_or_foreign_key_is_told(directory: Path, tmp_path: Path) -> No
     assert "chmod 600" in check(directory).problems[0]
     key.chmod(0o600)
     assert check(directory).ok
-
-
-# -- a file that cannot be used ----------------------------------------------------------------------------
-
-
-def test_a_zeroed_meta_page_costs_nothing(directory: Path) -> None:
-    before = stored(directory)
-    damaged = record_file(directory).read_bytes()
-    damaged = bytes(4_096) + damaged[4_096:]
-    record_file(directory).write_bytes(damaged)
-    report = check(directory)
-    assert not report.ok and "structure" in report.problems[0]
-    assert record_file(directory).read_bytes() == damaged
-    report = check(directory, repair=True)
-    assert report.ok, report.problems
-    kept = directory / "data.mdb.damaged-1"
-    assert kept.read_bytes() == damaged
-    assert any(str(kept) in line for line in report.repaired)
-    assert stored(directory) == before
-    assert check(directory).ok
-    with Site(directory) as site:
-        site.catch_up()
-        model = site.catalog.find("default", "Task")
-        assert model is not None
-        site.create(model, "after", title="x")
-    assert check(directory).ok
-
-
-def test_both_meta_pages_zeroed_cost_nothing_either(directory: Path) -> None:
-    before = stored(directory)
-    data = record_file(directory).read_bytes()
-    record_file(directory).write_bytes(bytes(8_192) + data[8_192:])
-    assert check(directory, repair=True).ok
-    assert stored(directory) == before
-
-
-@pytest.mark.parametrize("share", [0.9, 0.7, 0.5])
-def test_of_a_truncated_file_the_proved_prefixes_are_saved(large: Path, tmp_path: Path, share: float) -> None:
-    directory = copied(large, tmp_path / "node")
-    before = stored(directory)
-    os.truncate(record_file(directory), int(record_file(directory).stat().st_size * share))
-    report = check(directory, repair=True)
-    if not (directory / "data.mdb.damaged-1").exists():
-        assert "nothing of it can be saved" in report.problems[0]
-        return
-    after = stored(directory)
-    assert all(
-        before[id] == values for id, values in after.items()
-    )  # every commit made one document of its own
-    if len(after) < len(before):
-        assert any("lost from" in problem for problem in report.problems), report.problems
-    assert check(directory).ok
-    with Site(directory) as site:
-        site.catch_up()
-        site.define({**TASK, "name": "After"})
-    assert check(directory).ok
-
-
-def test_a_page_that_was_overwritten_costs_what_stood_on_it(large: Path, tmp_path: Path) -> None:
-    before = stored(large)
-    pages = record_file(large).stat().st_size // 4_096
-    chance = random.Random(3)
-    for attempt in range(4):
-        directory = copied(large, tmp_path / f"copy-{attempt}")
-        with record_file(directory).open("r+b") as file:
-            file.seek(chance.randrange(2, pages) * 4_096)
-            file.write(chance.randbytes(4_096))
-        report = check(directory, repair=True)
-        if not report.ok:
-            assert all("civicnode" in problem or "not whole" in problem for problem in report.problems)
-        if "error" not in opened(directory):
-            assert all(before[id] == values for id, values in stored(directory).items())
-
-
-def test_of_noise_nothing_is_saved_and_it_is_kept(directory: Path) -> None:
-    noise = random.Random(1).randbytes(100_000)
-    record_file(directory).write_bytes(noise)
-    report = check(directory, repair=True)
-    assert len(report.problems) == 1
-    assert "nothing of it can be saved" in report.problems[0] and "civicnode restore" in report.problems[0]
-    assert record_file(directory).read_bytes() == noise
-
-
-def test_without_the_key_nothing_is_replaced(directory: Path) -> None:
-    data = record_file(directory).read_bytes()[: 8 * 4_096]
-    record_file(directory).write_bytes(data)
-    (directory / "node.key").unlink()
-    assert not check(directory, repair=True).ok
-    assert record_file(directory).read_bytes() == data
-
-
-def branch_keys(data: bytes) -> list[int]:
-    """Where the last byte of each key stands that leads to others."""
-    found = []
-    for start in range(2 * 4_096, len(data), 4_096):
-        if int.from_bytes(data[start + 10 : start + 12], "little") == 0x01:
-            lower = int.from_bytes(data[start + 12 : start + 14], "little")
-            for position in range(start + 16 + 2, start + lower, 2):  # the first key of a page is empty
-                node = start + int.from_bytes(data[position : position + 2], "little")
-                found.append(node + 8 + int.from_bytes(data[node + 6 : node + 8], "little") - 1)
-    return found
-
-
-def goes_astray(directory: Path) -> bool:
-    with closing(LmdbKeyValueStore(str(directory), read_only=True)) as keys, keys.read() as transaction:
-        return not all(is_found for table in Table for _, _, is_found in transaction.audit(table))
-
-
-def test_a_search_that_goes_astray_is_led_back(large: Path, tmp_path: Path) -> None:
-    """A bit in a key that leads to others, in an order that still is one: no verifier of pages sees that."""
-    directory = copied(large, tmp_path / "node")
-    before, data = stored(directory), bytearray(record_file(directory).read_bytes())
-    for place in branch_keys(bytes(data)):
-        data[place] ^= 1
-        record_file(directory).write_bytes(data)
-        if not structural_faults(directory) and goes_astray(directory):
-            break
-        data[place] ^= 1
-    assert goes_astray(directory)
-    found = opened(directory)
-    assert found.get("error") == "StoreDamaged" or found["documents"]
-    report = check(directory)
-    assert any("go astray" in problem for problem in report.problems), report
-    report = check(directory, repair=True)
-    assert report.ok, report.problems
-    assert stored(directory) == before
 
 
 def test_a_report_is_data(directory: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.query import parse_query
 from protocol.schema import Model
 from storage import indexer
 from storage.errors import IndexDamaged, StorageFull
@@ -329,6 +330,27 @@ def test_damage_that_a_reader_meets_has_the_index_filled_anew(site: Site, model:
     site.create(model, "b", title="x")
     site.catch_up()
     assert site.indexed(model) == {"a", "b"}
+    assert is_true_to_the_record(site)
+
+
+def test_pages_of_the_index_that_go_bad_under_a_running_node_are_made_up_for(
+    site: Site, model: Model
+) -> None:
+    site.change(*(create(model, f"t{n}", title="x" * 50, points=n) for n in range(600)))
+    assert site.index is not None and site.directory is not None
+    site.index.truncate_log()
+    file = site.directory / INDEX_FILE
+    with file.open("r+b") as pages:
+        for page in range(1, file.stat().st_size // 4_096):
+            pages.seek(page * 4_096)
+            pages.write(b"\xff" * 4_096)
+    asked = parse_query({"filter": "title:like:%y%"}, model)
+    with pytest.raises(IndexDamaged) as met:
+        site.index.query(model, asked)
+    site.integrator.indexer.distrust(met.value)
+    site.catch_up()
+    assert site.index.query(model, asked).total == 0
+    assert len(site.indexed(model)) == 600
     assert is_true_to_the_record(site)
 
 

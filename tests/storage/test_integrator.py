@@ -1,22 +1,16 @@
 """The one write path: what a group of changes leaves behind, and what it must not."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import hlc_of_ms
 from protocol.errors import TooLarge
-from protocol.integrate import Change, Integrated, Known, Waiting
+from protocol.integrate import Change
 from protocol.schema import Model
 from storage.errors import (
     DocumentExists,
-    IndexDamaged,
     IndexUnavailable,
     NotUnique,
     StorageFailed,
@@ -27,46 +21,22 @@ from storage.errors import (
     VersionMismatch,
 )
 from storage.kv import Table
-from storage.lmdb_kv import LmdbKeyValueStore
 from storage.local import LocalWriter
 from storage.memory_kv import MemoryKeyValueStore
-from storage.store import Store
 from tests.storage.kit import (
     APPLICATION,
     NOW_MS,
     TASK,
+    Refused,
     Site,
     create,
     delete,
     is_stale,
+    one,
+    refuse,
     tables,
-    temporary_directory,
     update,
 )
-
-
-class Refused(Exception):
-    """Raised by a guard."""
-
-
-def refuse(_record: Record | None) -> None:
-    raise Refused
-
-
-@pytest.fixture(params=["disk", "memory"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    with Site(tmp_path if request.param == "disk" else None) as site:
-        yield site
-
-
-@pytest.fixture
-def model(site: Site) -> Model:
-    return site.define(TASK)
-
-
-def one(*edits: Edit, user: str = "ann") -> DocumentChange:
-    return DocumentChange(APPLICATION, user, list(edits))
-
 
 # -- what a change answers ---------------------------------------------------------------------------------
 
@@ -252,18 +222,6 @@ def test_a_change_of_too_many_edits_is_refused(site: Site, model: Model) -> None
         site.change(*[create(model, "a", title="x")] * 10_001)
 
 
-def test_what_does_not_fit_into_the_commit_any_more_goes_into_another(site: Site, model: Model) -> None:
-    many = [create(model, f"t{number}", title="x") for number in range(6_000)]
-    more = [create(model, f"u{number}", title="x") for number in range(6_000)]
-    last = [update(model, "t0", title="y"), create(model, "a", title="x")]
-    written = site.group(one(*many), one(*more), one(*last))
-    assert [type(result) for result in written.results] == [list, list, list]
-    assert [len(commit.bodies) for commit in site.commits()[-2:]] == [6_000, 6_002]
-    assert site.values(model, "t0") == {"title": "y"}
-    assert len(site.indexed(model)) == 12_001
-    assert [entry.arrival for entry in written.entries] == [2 + 1] * 6_000 + [2 + 2] * 6_002
-
-
 def test_large_documents_are_spread_over_commits(site: Site, model: Model) -> None:
     """Each within its own limits: that others came first in the group is no reason to refuse it."""
     text = "x" * 1_000_000
@@ -296,6 +254,22 @@ def test_what_does_not_fit_into_the_commit_any_more_begins_another(site: Site, m
     assert site.indexed(model) == {f"t{number}" for number in range(40)} - {"t1"}
     found = site.values(model, "t0")
     assert found is not None and found["title"] == "y"
+
+
+def test_a_commit_that_cannot_be_stored_undoes_the_whole_group(
+    site: Site, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    before = tables(site.store.keys)
+    many = [[create(model, f"{name}{number}", title="x") for number in range(6_000)] for name in "ab"]
+    with monkeypatch.context() as patch:
+        patch.setattr("storage.documents.DocumentWriter.store", fail)  # the log has it by then
+        with pytest.raises(ZeroDivisionError):
+            site.group(*(one(*edits) for edits in many))
+    assert tables(site.store.keys) == before
+    site.create(model, "a0", title="x")
 
 
 def test_one_change_is_never_parted_over_two_commits(site: Site, model: Model) -> None:
@@ -339,151 +313,6 @@ def test_local_changes_share_the_transaction_and_fail_alone(site: Site, model: M
     with site.store.read() as snapshot:
         assert snapshot.local.get("counter", "a") == {"n": 2}
         assert list(snapshot.local.scan("counter")) == [("a", {"n": 2})]
-
-
-# -- unique values -----------------------------------------------------------------------------------------
-
-
-def test_a_unique_value_is_taken_once(site: Site, model: Model) -> None:
-    site.create(model, "a", title="x", email="ann@example.org")
-    with pytest.raises(NotUnique) as refused:
-        site.create(model, "b", title="x", email="ann@example.org")
-    assert refused.value.fields == {"email": "This value is already taken"}
-    site.create(model, "b", title="x", email="bob@example.org")
-    with pytest.raises(NotUnique):
-        site.update(model, "b", email="ann@example.org")
-    site.update(model, "a", email="ann@example.org", title="y")  # its own
-
-
-def test_a_unique_value_is_free_once_its_holder_has_let_go(site: Site, model: Model) -> None:
-    site.create(model, "a", title="x", email="1")
-    site.update(model, "a", email="2")
-    site.create(model, "b", title="x", email="1")
-    site.delete(model, "b")
-    site.create(model, "c", title="x", email="1")
-    site.update(model, "c", email=None)
-    site.create(model, "d", title="x", email="1")
-
-
-def test_a_value_that_changes_hands_within_a_group_is_taken_once(site: Site, model: Model) -> None:
-    results = site.group(
-        one(create(model, "a", title="x", email="1")),
-        one(update(model, "a", email="2")),
-        one(create(model, "b", title="x", email="1")),
-        one(create(model, "c", title="x", email="1")),
-    ).results
-    assert [type(result) for result in results] == [list, list, list, NotUnique]
-
-
-def test_what_a_failed_change_freed_and_took_is_as_it_was(site: Site, model: Model) -> None:
-    site.create(model, "a", title="x", email="1")
-    failing = [
-        update(model, "a", email=None),
-        create(model, "b", title="x", email="1"),
-        Edit(EditKind.CREATE, model, "c", {"title": "x"}, None, refuse),
-    ]
-    results = site.group(one(*failing), one(create(model, "d", title="x", email="1"))).results
-    assert [type(result) for result in results] == [Refused, NotUnique]
-
-
-Step = tuple[str, str, str | None]  # create, update or delete; id; email
-
-unique_steps = st.lists(
-    st.tuples(
-        st.sampled_from(["create", "update", "delete", "refused"]),
-        st.sampled_from("abcd"),
-        st.sampled_from(["1", "2", None]),
-    ),
-    max_size=14,
-)
-
-
-@settings(max_examples=2 * settings().max_examples)
-@given(steps=unique_steps, cuts=st.sets(st.integers(0, 14)))
-def test_unique_values_hold_within_groups_and_across_them(steps: list[Step], cuts: set[int]) -> None:
-    """A group must come out as if each change had been alone."""
-    site = Site()
-    model = site.define(TASK)
-    held: dict[str, str | None] = {}  # the model: id -> email
-    group: list[DocumentChange] = []
-    expected: list[bool] = []
-
-    def flush() -> None:
-        results = site.group(*group).results
-        assert [not isinstance(result, Exception) for result in results] == expected
-        group.clear()
-        expected.clear()
-
-    for number, (kind, id, email) in enumerate(steps):
-        if number in cuts:
-            flush()
-        is_free = email is None or all(held.get(other) != email for other in held if other != id)
-        if kind == "delete":
-            group.append(one(delete(model, id)))
-            expected.append(id in held)
-            held.pop(id, None)
-        elif kind == "refused":  # takes what it can and fails then
-            last = Edit(EditKind.PUT, model, "z", {"title": "x"}, None, refuse)
-            group.append(one(Edit(EditKind.PUT, model, id, {"title": "x", "email": email}), last))
-            expected.append(False)
-        else:
-            edit = create(model, id, title="x", email=email)
-            group.append(one(edit if kind == "create" else update(model, id, email=email)))
-            is_possible = is_free and (id in held) == (kind == "update")
-            expected.append(is_possible)
-            if is_possible:
-                held[id] = email
-    flush()
-    assert {d.id: d.values().get("email") for _, d in site_tasks(site, model)} == held
-
-
-def site_tasks(site: Site, model: Model) -> list[tuple[str, Any]]:
-    return [(d.id, d) for (_, m, _), d in site.documents().items() if m == model.id and d.exists]
-
-
-def test_several_fields_are_unique_together(site: Site) -> None:
-    indexes = [{"key": {"title": 1, "points": 1}, "unique": True}]
-    model = site.define({**TASK, "name": "Pair", "indexes": indexes})
-    site.create(model, "a", title="x", points=1)
-    site.create(model, "b", title="x", points=2)
-    site.create(model, "c", title="x")  # no value equals another
-    site.create(model, "d", title="x")
-    with pytest.raises(NotUnique) as refused:
-        site.update(model, "b", points=1)
-    assert refused.value.fields.keys() == {"title", "points"}
-    with pytest.raises(NotUnique):
-        site.update(model, "c", points=2)
-    site.delete(model, "a")
-    site.update(model, "b", points=1)
-
-
-def test_while_the_index_is_being_filled_unique_values_wait_and_others_do_not(
-    site: Site, model: Model
-) -> None:
-    site.create(model, "a", title="x", email="1")
-    site.integrator.indexer.distrust()
-    with pytest.raises(IndexUnavailable):
-        site.create(model, "b", title="x", email="2")
-    site.create(model, "c", title="x")
-    site.catch_up()
-    site.create(model, "b", title="x", email="2")
-    assert site.indexed(model) == {"a", "b", "c"}
-
-
-def test_an_index_that_turns_out_damaged_is_filled_anew(
-    site: Site, model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def damaged(*_: object, **__: object) -> None:
-        raise IndexDamaged("the file is damaged")
-
-    assert site.index is not None
-    with monkeypatch.context() as patch:
-        patch.setattr(site.index, "find_unique_together", damaged)
-        with pytest.raises(IndexUnavailable):
-            site.create(model, "a", title="x", email="1")
-    assert site.integrator.indexer.is_stale
-    site.catch_up()
-    site.create(model, "a", title="x", email="1")
 
 
 # -- when the disk does not take it ------------------------------------------------------------------------
@@ -632,140 +461,3 @@ def test_the_clock_of_others_is_observed_after_a_restart_too() -> None:
     first.start()
     first.create(model, "c", title="ours")
     assert first.commits()[-1].header.hlc < hlc_of_ms(NOW_MS + 3_600_000)  # it never drags us along
-
-
-# -- commits from elsewhere --------------------------------------------------------------------------------
-
-
-def test_what_another_wrote_is_integrated_once_and_in_causal_order() -> None:
-    first = Site(seed=1)
-    model = first.define(TASK)
-    first.create(model, "a", title="x")
-    second = Site(seed=2, founder=first)
-    founding, definition, task = first.commits()
-    outcomes = [second.integrator.receive(commit, NOW_MS)[0] for commit in (task, definition, founding)]
-    assert [type(outcome) for outcome in outcomes] == [Waiting, Waiting, Integrated]
-    for commit in (definition, task):
-        assert isinstance(second.integrator.receive(commit, NOW_MS)[0], Integrated)
-        assert isinstance(second.integrator.receive(commit, NOW_MS)[0], Known)
-    assert second.documents() == first.documents()
-
-
-def test_what_another_wrote_reaches_feed_and_index_where_its_application_is_known() -> None:
-    first = Site(seed=1)
-    model = first.define(TASK)
-    second = Site(seed=2, founder=first)
-    second.receive_from(first)
-    second.create(model, "own", title="x")
-    first.create(model, "a", title="x")
-    entries = second.receive_from(first)
-    assert [(e.id, e.change) for e in entries] == [("a", Change.CREATED)]
-    assert first.store.identity is not None and entries[0].author == first.store.identity.author
-    assert second.indexed(model) == {"a", "own"}
-
-
-# -- properties --------------------------------------------------------------------------------------------
-
-numbers = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-json_values = st.recursive(
-    st.none() | st.booleans() | numbers | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=5,
-)
-task_values = st.fixed_dictionaries(
-    {},
-    optional={
-        "title": st.text(max_size=5),
-        "points": st.integers(-5, 5) | st.none(),
-        "tags": st.lists(
-            st.sampled_from(["a", "b", 1, True, 1.5]), unique_by=lambda x: (type(x), x), max_size=3
-        ),
-        "votes": st.integers(-3, 3),
-        "extra": json_values,
-    },
-)
-edits = st.tuples(st.sampled_from(list(EditKind)), st.sampled_from("abc"), task_values)
-changes = st.lists(edits, min_size=1, max_size=3)
-groups = st.lists(st.lists(st.tuples(changes, st.booleans()), min_size=1, max_size=4), max_size=6)
-Groups = list[list[tuple[list[tuple[EditKind, str, dict[str, Any]]], bool]]]
-
-
-def carry_out(site: Site, model: Model, plan: Groups) -> list[list[object]]:
-    """What each change of each group came to, in a form that can be compared."""
-    outcomes: list[list[object]] = []
-    for group in plan:
-        made = []
-        for edits, is_refused in group:
-            listed = [Edit(kind, model, id, values) for kind, id, values in edits]
-            if is_refused:
-                listed.append(Edit(EditKind.PUT, model, "z", {"title": "z"}, None, refuse))
-            made.append(one(*listed))
-        written = site.group(*made)
-        outcomes.append([str(r) if isinstance(r, Exception) else r for r in written.results])
-        outcomes.append(list(written.entries))
-    return outcomes
-
-
-@settings(max_examples=settings().max_examples // 3)  # each flushes to the disk
-@given(plan=groups)
-def test_both_stores_agree_on_whatever_is_asked_of_them(plan: Groups) -> None:
-    with temporary_directory() as directory, ExitStack() as held:
-        on_disk, in_memory = (held.enter_context(Site(place)) for place in (Path(directory), None))
-        models = [site.define(TASK) for site in (on_disk, in_memory)]
-        outcomes = [carry_out(site, m, plan) for site, m in zip((on_disk, in_memory), models, strict=True)]
-        assert outcomes[0] == outcomes[1]
-        assert isinstance(on_disk.store.keys, LmdbKeyValueStore)
-        assert tables(on_disk.store.keys) == tables(in_memory.store.keys)
-        assert on_disk.indexed(models[0]) == in_memory.indexed(models[1])
-
-
-@given(plan=groups)
-def test_replaying_the_log_from_zero_gives_what_is_stored(plan: Groups) -> None:
-    site = Site()
-    model = site.define(TASK)
-    carry_out(site, model, plan)
-    assert site.store.identity is not None
-    replayed = Store(MemoryKeyValueStore())
-    replayed.begin(site.store.identity, founding=None)
-    for commit in site.commits():
-        with replayed.write() as batch:
-            outcome = batch.integrate(commit)
-            assert isinstance(outcome, Integrated)
-            batch.keep(outcome)
-    ours, theirs = tables(site.store.keys), tables(replayed.keys)
-    del ours[Table.META][b"applications"]
-    assert ours == theirs
-
-
-@given(plan=groups)
-def test_the_index_holds_the_rows_of_the_documents(plan: Groups) -> None:
-    site = Site()
-    model = site.define(TASK)
-    carry_out(site, model, plan)
-    expected = {d.id for _, d in site_tasks(site, model) if not model.check_record(d.values())}
-    assert site.indexed(model) == expected
-
-
-@given(plans=st.lists(st.tuples(st.integers(0, 2), groups), max_size=5), order=st.randoms())
-def test_authors_that_write_apart_end_alike_in_whatever_order_they_hear_of_it(
-    plans: list[tuple[int, Groups]], order: Any
-) -> None:
-    first = Site(seed=0)
-    model = first.define(TASK)
-    sites = [first, *(Site(seed=n, founder=first) for n in (1, 2))]
-    for site in sites[1:]:
-        site.receive_from(first)
-    for who, plan in plans:
-        carry_out(sites[who], model, plan)
-        sites[order.randrange(3)].receive_from(sites[order.randrange(3)])
-    commits = {commit.hash: commit for site in sites for commit in site.commits()}
-    for site in sites:
-        waiting = list(commits.values())
-        while waiting:
-            order.shuffle(waiting)
-            waiting = [c for c in waiting if isinstance(site.integrator.receive(c, NOW_MS)[0], Waiting)]
-    for site in sites[1:]:
-        assert site.documents() == first.documents()
-        with site.store.read() as theirs, first.store.read() as ours:
-            space = first.store.space(APPLICATION)
-            assert set(theirs.frontier(space)) == set(ours.frontier(space))
