@@ -57,11 +57,11 @@ from protocol.clock import HybridClock
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
+from storage.gate import INDEX_FILE
 from storage.index import Index
 from storage.integrator import FeedEntry, Integrator
 from storage.opening import OpenRecord, open_record
 
-INDEX_FILE = "index.sqlite"
 RUN_FILE = "run.json"
 # One busy Python thread makes every request wait for its turn: at the default of 5 ms a read took 5.2 ms
 # beside a busy writer, at 0.2 ms it takes 0.36 ms, and throughput stays the same (measured on two cores).
