@@ -13,7 +13,7 @@ the same updates in different orders come to different texts, for ever.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from protocol.errors import TooLarge
+from protocol.errors import TooLarge, UnknownPlace
 from protocol.limits import (
     CLIENTS_DELETED_FROM_MAX,
     RANGES_PER_UPDATE_MAX,
@@ -144,7 +144,7 @@ def write(
 def plan(weave: Weave, splices: Iterable[Anchored], writer: Writer) -> Update | None:
     """The update by which `writer`, who has seen all of a weave, makes splices. None if nothing changes.
 
-    Raises `TooLarge` if no update may do so much.
+    Raises `TooLarge` if no update may do so much, `UnknownPlace` for a splice of another state.
     """
     own = weave.clients.get((writer.author, writer.n))
     clock = own.clock if own is not None else 0
@@ -156,15 +156,22 @@ def plan(weave: Weave, splices: Iterable[Anchored], writer: Writer) -> Update | 
             after = None
             if splice.after is not None:
                 author, n, at = splice.after
-                after = weave.clients[author, n], at
+                after = _placed(weave, author, n, at), at
             before = weave.after(after)
             length = units(splice.insert) if isinstance(splice.insert, str) else len(splice.insert)
             structs.append(Struct(clock, length, _id(after), _id(before), splice.insert))
             clock += length
         for author, n, (start, size) in splice.deletes:
-            client = weave.clients[author, n]
+            client = _placed(weave, author, n, start + size - 1)
             deletes.setdefault(client, []).extend(weave.visible(client, start, size))
     return _bounded(writer.id, structs, {c: r for c, r in deletes.items() if r}, clock - first)
+
+
+def _placed(weave: Weave, author: bytes, n: int, clock: int) -> Client:
+    client = weave.clients.get((author, n))
+    if client is None or clock >= client.clock:
+        raise UnknownPlace("the text has changed in a way that this edit cannot follow")
+    return client
 
 
 def plan_emptying(weave: Weave, writer: Writer) -> Update | None:

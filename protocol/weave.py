@@ -277,6 +277,10 @@ class Weave:
             if first < last and not run.is_deleted:
                 yield first, last - first
 
+    def visible_units(self) -> int:
+        """How many units are not deleted."""
+        return sum([run.length for run in self if not run.is_deleted])
+
     # -- positions -------------------------------------------------------------------------------------------
 
     def anchor(self, splices: Sequence[Splice]) -> list[Anchored]:

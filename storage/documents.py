@@ -124,7 +124,7 @@ class DocumentWriter(DocumentReader):
         names, transaction = self._names, self._transaction
         collection = names.give_collection(transaction, space, document.model)
         key = _document_key(collection, document.id)
-        if not document.vector:
+        if document.is_blank:
             transaction.delete(Table.DOCUMENTS, key)
             return
 

@@ -14,13 +14,14 @@ from protocol.body import SALT_BYTES, Kind, body_hash
 from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import Hlc, HybridClock, is_due, ms_of_hlc
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
-from protocol.document import Document, plan_delete, plan_write
+from protocol.document import Document
 from protocol.errors import TooLarge
 from protocol.ids import Author, SpaceId, builtin_model_id
 from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
+from protocol.planning import plan_delete, plan_write
 from protocol.schema import FieldType, Model
 from protocol.window import Run
 from storage.catalog import MODEL, Catalog, is_builtin
@@ -80,6 +81,8 @@ class Said:
 AnyChange = DocumentChange | Received | Forked | Said | LocalChange
 
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
+_SHARED = {FieldType.TEXT: Kind.TEXT.value, FieldType.ARRAY: Kind.ARRAY.value}
+_TOUCHING = frozenset({Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.TEXT, Kind.ARRAY})
 _TAKEN = "This value is already taken"
 _TAKEN_TOGETHER = "These values are already taken together"
 
@@ -97,9 +100,7 @@ class FeedEntry:
     author: Author
     user: str
     hlc: int
-    changed: dict[
-        str, Any
-    ]  # fields that the body touched: what it set registers to, None for sets and counters
+    changed: dict[str, Any]  # fields that the body touched: what it set registers to, None for others
 
 
 @dataclass(slots=True)
@@ -116,6 +117,7 @@ class _Kinds:
 
     sets: tuple[str, ...]
     counters: tuple[str, ...]
+    shared: dict[str, int]  # collaborative fields, with the kind of operation
     unique: tuple[tuple[str, ...], ...]  # fields that are unique together
 
 
@@ -356,7 +358,7 @@ class Integrator:
             edit.guard(Record.of(model, current) if current is not None and exists else None)
         if edit.kind is EditKind.DELETE:
             assert current is not None
-            plan = plan_delete(current)
+            plan = plan_delete(current, self._author)
         else:
             self._check_model(change.application, edit)
             kinds = self._kinds_of(model)
@@ -364,7 +366,10 @@ class Integrator:
                 self._check_unique(
                     change.application, edit, current if exists else None, kinds, builder, group
                 )
-            plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
+            if current is None and kinds.shared:
+                current = Document(model.id, edit.id)
+            plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters,
+                              shared=kinds.shared, author=self._author)  # fmt: skip
             if not plan.operations:
                 return Record.of(model, current) if current is not None else None
         builder.add(change.user, model.id, edit.id, plan.seen, plan.operations, next(group.salts))
@@ -393,6 +398,7 @@ class Integrator:
         kinds = _Kinds(
             tuple(f.name for f in fields if f.type is FieldType.SET),
             tuple(f.name for f in fields if f.type is FieldType.COUNTER),
+            {f.name: _SHARED[f.type] for f in fields if f.type in _SHARED},
             tuple(dict.fromkeys(unique)),
         )
         if len(self._kinds) > 1_000:
@@ -547,7 +553,7 @@ def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc
         for operation in entry.body.operations:
             if operation[0] == Kind.SET:
                 changed |= operation[1]
-            elif operation[0] in (Kind.ADD, Kind.REMOVE, Kind.INCREMENT):
+            elif operation[0] in _TOUCHING:
                 changed.setdefault(operation[1])
     return FeedEntry(
         arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed

@@ -111,6 +111,11 @@ def changed_documents(batch: "Batch", before: Basis, after: Basis) -> dict[Docum
     return found
 
 
+def _weight(judgement: Judgement) -> tuple[object, bool]:
+    """All by which what a commit counts as makes a difference to documents."""
+    return judgement.role, judgement.keeps_places
+
+
 def documents_of(snapshot: "Snapshot", chain: Chain, seq: int) -> Iterator[DocumentKey]:
     """The documents that the bodies of a commit name."""
     space, author = snapshot.names.space_of_chain(chain), snapshot.names.author(chain)
@@ -145,7 +150,7 @@ class Rebuilder:
         document, verdicts = rebuild(batch, *key, placed)
         for at, verdict in zip(addresses, verdicts, strict=True):
             batch.log.settle_verdict(at.chain, at.seq, at.index, verdict)
-        if before == document or (before is None and not document.vector):
+        if before == document or (before is None and document.is_blank):
             return None
         batch.documents.put(key[0], document)
         return Rejudged(*key, _change(before, document), author, hlc)
@@ -157,8 +162,8 @@ class Rebuilder:
             header = self._headers[chain, seq] = log.header_fields(chain, seq)
         if chain not in self._spans:
             self._spans[chain] = spans(self._batch, chain, self._basis)
-        role = next(s.judgement.role for s in self._spans[chain] if s.first_seq <= seq <= s.last_seq)
-        return Placed(header, index, log.body(chain, seq, index), role, log.is_early(chain, seq))
+        judgement = next(s.judgement for s in self._spans[chain] if s.first_seq <= seq <= s.last_seq)
+        return Placed(header, index, log.body(chain, seq, index), judgement, log.is_early(chain, seq))
 
 
 def _change(before: Document | None, after: Document) -> Change:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from protocol.body import Body, Dot, decode_body
 from protocol.commit import Commit
-from protocol.document import Document, Plan, plan_delete, plan_write
+from protocol.document import Document
 from protocol.errors import NotPermitted, ProtocolError
 from protocol.ids import NodeId
 from protocol.integrate import CommitBuilder
 from protocol.membership import Role
+from protocol.planning import Plan, plan_delete, plan_write
 from tests.protocol import strategies
 from tests.protocol.world import MODEL, SYSTEM, Peer, World, author_number, keys_of
 

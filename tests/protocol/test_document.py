@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from protocol.body import Body, Dot, Kind, Operation
 from protocol.conflict import conflicts
-from protocol.document import Document, Plan, context_of, plan_delete, plan_write, wrapped
+from protocol.document import Document, wrapped
 from protocol.encoding import decode, encode
 from protocol.errors import Malformed
 from protocol.ids import Author
 from protocol.limits import SEEN_PER_BODY_MAX
+from protocol.planning import Plan, context_of, plan_delete, plan_write
 from tests.protocol import strategies
 from tests.protocol.strategies import AUTHORS, Told, histories, reordered
 from tests.protocol.world import MODEL, expected_document

@@ -10,7 +10,6 @@ from protocol.body import Body, Dot, Kind, Operation, body_hash, decode_body
 from protocol.clock import HLC_MAX
 from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, sign_commit
 from protocol.conflict import conflicts
-from protocol.document import plan_write
 from protocol.encoding import encode
 from protocol.errors import LocalMisuse, Malformed, NotPermitted, TooLarge
 from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, space_id
@@ -35,6 +34,7 @@ from protocol.limits import (
     DEPS_PER_COMMIT_MAX,
 )
 from protocol.membership import Role, found_network
+from protocol.planning import plan_write
 from protocol.window import Run, decode_window, encode_window
 from tests.protocol.scenes import ROLE_MODEL, Scene, new_world, scenes
 from tests.protocol.world import (

@@ -1,0 +1,237 @@
+"""One collaborative field of a document: a text, or a list that several may edit at once.
+
+Room: joins the order of units (`weave`), the verdict on updates (`walk`) and
+their contents (`merging`) into a value that documents hold. What operations of
+an application become updates is `text_edit`'s.
+
+A field is a value: applying an update gives another one, and the old one stays
+what it was, though both share the structures that the newest has grown. The old
+one builds its own again in the rare case that someone goes back to it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from protocol.encoding import decode, encode
+from protocol.errors import Malformed, Unmergeable
+from protocol.merging import YjsContents
+from protocol.walk import KnownOf, Writer, fault_of, write
+from protocol.weave import Weave
+from protocol.yjs_update import Update, encode_update, units
+
+TEXT, ARRAY = 8, 9  # the kinds of operation, `body.Kind`
+Edited = tuple[int, bytes, str]  # hlc, author and user of the newest update; compared in this order
+
+
+class _Step(NamedTuple):
+    """An update as it was applied."""
+
+    update: Update
+    data: bytes  # for the contents
+    writer: Writer
+    seq: int
+    known: dict[bytes, int] | None  # how much its author knew of others, where that is asked
+    is_ballast: bool
+
+
+class _Base(NamedTuple):
+    """A stored state, taken apart when it is needed."""
+
+    weave: bytes
+    contents: bytes
+    shown: Any
+    author_of: Callable[[int], bytes]
+
+
+class _Live:
+    """Structures that have been built and have grown with the steps of one line of fields."""
+
+    __slots__ = ("contents", "contents_steps", "weave", "weave_steps")
+
+    def __init__(self) -> None:
+        self.weave: Weave | None = None
+        self.weave_steps = 0
+        self.contents: YjsContents | None = None
+        self.contents_steps = 0
+
+
+def _no_author(number: int) -> bytes:
+    raise LookupError(number)
+
+
+class SharedField:
+    """A collaborative field as some updates have made it. Not for several threads at once."""
+
+    __slots__ = ("_base", "_count", "_live", "_shown", "_steps", "edited", "is_broken", "kind", "name")
+
+    def __init__(self, kind: int, name: str, *, is_broken: bool = False) -> None:
+        """An empty field. A broken one keeps order alone: its contents cannot be, or must not be, merged."""
+        self.kind = kind
+        self.name = name
+        self.edited: Edited = (0, b"", "")
+        self.is_broken = is_broken
+        self._base: _Base = _Base(b"", b"", "" if kind == TEXT else [], _no_author)
+        self._steps: list[_Step] = []
+        self._count = 0  # of the steps, how many are this field's
+        self._live = _Live()
+        self._shown: Any = self._base.shown
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same units in the same order, and show the same where both can."""
+        if not isinstance(other, SharedField):
+            return False
+        if (self.kind, self.name, self.edited) != (other.kind, other.name, other.edited):
+            return False
+        if self.weave.normal() != other.weave.normal():
+            return False
+        return self.is_broken or other.is_broken or encode(self.shown) == encode(other.shown)
+
+    __hash__ = None  # type: ignore[assignment]  # compared by what may yet be built
+
+    def __repr__(self) -> str:
+        return f"SharedField({self.name}: {self._shown!r})"
+
+    @property
+    def is_text(self) -> bool:
+        return self.kind == TEXT
+
+    @property
+    def weave(self) -> Weave:
+        """The order of its units, not to be changed."""
+        live = self._live
+        if live.weave is None or live.weave_steps > self._count:
+            if live.weave is not None:
+                live = self._live = _Live()
+            live.weave = (
+                Weave.from_state(self._base.weave, self._base.author_of) if self._base.weave else Weave()
+            )
+            live.weave_steps = 0
+        for step in self._steps[live.weave_steps : self._count]:
+            known = step.known
+            write(live.weave, step.update, step.writer, step.seq,
+                  known_of=None if known is None else lambda author, known=known: known.get(author, 0),
+                  is_ballast=step.is_ballast)  # fmt: skip
+        live.weave_steps = self._count
+        return live.weave
+
+    def _contents(self) -> YjsContents:
+        live = self._live
+        if live.contents is None or live.contents_steps > self._count:
+            if live.contents is not None:
+                live = self._live = _Live()
+            live.contents = YjsContents(self.name, self._base.contents, is_text=self.is_text)
+            live.contents_steps = 0
+        for step in self._steps[live.contents_steps : self._count]:
+            live.contents.merge(step.data)
+        live.contents_steps = self._count
+        return live.contents
+
+    @property
+    def shown(self) -> Any:
+        """The text, or the list of values; None if the field is broken. Found out when it is asked for."""
+        if self._shown is None and not self.is_broken:
+            try:
+                shown = self._contents().shown()
+                size = units(shown) if self.is_text else len(shown)
+                if size != self.weave.visible_units():
+                    raise Unmergeable("the contents of a field are not those of its updates")
+                self._shown = shown
+            except Unmergeable:
+                self.is_broken = True
+        return self._shown
+
+    @property
+    def has_visible(self) -> bool:
+        """Whether anything in it is not deleted."""
+        return bool(self.shown) if not self.is_broken else self.weave.visible_units() > 0
+
+    def fault_of(self, update: Update, writer: Writer, known_of: KnownOf) -> str | None:
+        """The rule that an update breaks, or None."""
+        return fault_of(self.weave, update, writer, known_of)
+
+    def applied(
+        self,
+        update: Update,
+        data: bytes,
+        writer: Writer,
+        seq: int,
+        edited: Edited,
+        *,
+        known_of: KnownOf | None = None,
+        is_ballast: bool = False,
+    ) -> "SharedField":
+        """The field with one more update, which has no fault and is encoded in `data`.
+
+        As ballast, its units take their places and are deleted at once; nothing else of it counts.
+        """
+        weave, known = self.weave, None
+        is_clash = any((c.author, c.n) != writer[:2] for c in weave.by_id.get(writer.id, ()))
+        if (is_clash or weave.has_clash) and known_of is not None:
+            known = {client.author: known_of(client.author) for client in weave.clients.values()}
+        if is_ballast:
+            data = encode_update(_covered(update), self.name)
+        step = _Step(update, data, writer, seq, known, is_ballast)
+        other = SharedField(self.kind, self.name, is_broken=self.is_broken or is_clash)
+        other._base, other._live, other._count = self._base, self._live, self._count + 1
+        other._steps = self._steps if len(self._steps) == self._count else self._steps[: self._count]
+        other._steps.append(step)
+        other.edited = self.edited if is_ballast else max(self.edited, edited)
+        other._shown = self._shown if is_ballast else None
+        return other
+
+    def broken(self) -> "SharedField":
+        """The same without contents."""
+        other = SharedField(self.kind, self.name, is_broken=True)
+        other._base, other._live, other._count, other._steps = (
+            self._base, self._live, self._count, self._steps[: self._count]
+        )  # fmt: skip
+        other.edited, other._shown = self.edited, None
+        return other
+
+    # -- stored form -----------------------------------------------------------------------------------------
+
+    def to_state(self, number_of: Callable[[bytes], int]) -> list[Any]:
+        """[kind, name, edited hlc, by author, by user, shown or null, contents or null, order]."""
+        shown = self.shown
+        contents: bytes | None = None
+        if not self.is_broken:
+            try:
+                contents = self._base.contents if not self._count else self._contents().encode()
+            except Unmergeable:
+                self.is_broken, shown = True, None
+        weave = self.weave.to_state(number_of)
+        hlc, author, user = self.edited
+        return [self.kind, self.name, hlc, number_of(author) if author else 0, user, shown, contents, weave]
+
+    @classmethod
+    def from_state(cls, state: list[Any], author_of: Callable[[int], bytes]) -> "SharedField":
+        """The field of a stored state. Raises `Malformed`; the order is looked at when it is needed."""
+        match state:
+            case [int(kind), str(name), int(hlc), int(author), str(user), shown, contents, bytes(weave)]:
+                field = cls(kind, name, is_broken=contents is None)
+                field.edited = hlc, author_of(author) if hlc else b"", user
+                field._base = _Base(weave, contents or b"", shown, author_of)
+                field._shown = shown
+                return field
+        raise Malformed("a stored field that is not of its form")
+
+
+def _covered(update: Update) -> Update:
+    """What is left of an update as ballast: its units, all of them deleted."""
+    clock = update.structs[0].clock if update.structs else 0
+    length = sum(struct.length for struct in update.structs)
+    return update._replace(deletes=((update.client, ((clock, length),)),) if length else ())
+
+
+def shown_size_bytes(shown: Any) -> int:
+    """About how much a field shows."""
+    return len(shown.encode()) if isinstance(shown, str) else len(encode(shown))
+
+
+def elements_of(values: list[Any]) -> list[bytes]:
+    """Values as the elements of a list's updates."""
+    return [encode(value) for value in values]
+
+
+def values_of(elements: list[bytes]) -> list[Any]:
+    return [decode(element) for element in elements]
