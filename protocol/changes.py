@@ -27,6 +27,7 @@ class Record:
     updated_at_ms: int
     created_by: str
     version: str
+    is_broken: bool = False  # see `Document.is_broken`
 
     @classmethod
     def of(cls, model: Model, document: Document) -> "Record":
@@ -38,6 +39,7 @@ class Record:
             ms_of_hlc(document.updated_hlc),
             document.created_user,
             document.version,
+            document.is_broken,
         )
 
 

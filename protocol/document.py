@@ -153,7 +153,8 @@ class Document:
         for name in sorted(self.counters):
             shown[name] = self.counters[name]
         for kind, name in sorted(self.shared):
-            shown[name] = self.shared[kind, name].shown
+            if value := self.shared[kind, name].shown:
+                shown[name] = value
         return shown
 
     def elements(self, name: str) -> list[Element]:

@@ -10,7 +10,7 @@ A node may lag, it may never skip: a commit whose causes are not here yet waits;
 one of a node without the right is void and counts as a cause all the same.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -398,11 +398,20 @@ def rebuild(
     What a commit is found to count as can change when more of `system` becomes known; what it has seen
     cannot.
     """
-    document = Document(model, id)
-    stored = view.document(space, model, id)
+    document = _empty(view, space, model, id)
+    return document, list(grow(view, space, document, bodies))
+
+
+def _empty(view: View, space: SpaceId, model: str, id: str) -> Document:
+    """A document without bodies; one that this node has quarantined stays so."""
+    document, stored = Document(model, id), view.document(space, model, id)
     if stored is not None and stored.is_quarantined:
         document.quarantine()
-    verdicts: list[Verdict] = []
+    return document
+
+
+def grow(view: View, space: SpaceId, document: Document, bodies: Iterable[Placed]) -> Iterator[Verdict]:
+    """Apply bodies to a document, causes first. The verdict on each, given when it has been applied."""
     for placed in bodies:
         header = placed.header
 
@@ -414,12 +423,11 @@ def rebuild(
         is_ballast = False
         if body is not None and body.is_shared:
             verdict, is_ballast = judge.place(body, verdict, placed.index, document)
-        verdicts.append(verdict)
         if body is not None and (is_ballast or verdict is Verdict.APPLIED):
             dot = Dot(header.author, header.seq, placed.index)
             document.apply(dot, header.hlc, body.user, body.seen, body.operations,
                            is_ballast=is_ballast, known_of=judge.known_of)  # fmt: skip
-    return document, verdicts
+        yield verdict
 
 
 class _Overlay:

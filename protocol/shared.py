@@ -141,6 +141,12 @@ class SharedField:
         return self._shown
 
     @property
+    def memory_bytes(self) -> int:
+        """About how much it takes in memory once its structures are built."""
+        written = sum([len(step.data) + 1_000 for step in self._steps[: self._count]])
+        return 64 * len(self._base.weave) + 3 * len(self._base.contents) + 3 * written
+
+    @property
     def has_visible(self) -> bool:
         """Whether anything in it is not deleted."""
         return bool(self.shown) if not self.is_broken else self.weave.visible_units() > 0

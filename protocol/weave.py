@@ -281,6 +281,10 @@ class Weave:
         """How many units are not deleted."""
         return sum([run.length for run in self if not run.is_deleted])
 
+    def visible_points(self) -> int:
+        """How many code points or elements are not deleted."""
+        return sum([run.points() for run in self if not run.is_deleted])
+
     # -- positions -------------------------------------------------------------------------------------------
 
     def anchor(self, splices: Sequence[Splice]) -> list[Anchored]:

@@ -18,6 +18,7 @@ from protocol.errors import ProtocolError
 from protocol.ids import INCARNATION_BYTES, Author, SpaceId, node_of
 from protocol.integrate import Change, Placed, rebuild
 from protocol.membership import Judgement, Link, Members, Standing
+from storage.documents import BodyAddress
 from storage.log import Rejudged
 from storage.names import Chain
 
@@ -129,14 +130,32 @@ def documents_of(snapshot: "Snapshot", chain: Chain, seq: int) -> Iterator[Docum
             yield space, body.model, body.id
 
 
+class Places:
+    """Where the bodies of documents stand, with what their commits count as."""
+
+    def __init__(self, snapshot: "Snapshot", basis: Basis) -> None:
+        self._snapshot = snapshot
+        self._basis = basis
+        self._spans: dict[Chain, list[Span]] = {}
+        self._headers: dict[tuple[Chain, int], Header] = {}
+
+    def place(self, at: BodyAddress) -> Placed:
+        log, chain, seq = self._snapshot.log, at.chain, at.seq
+        header = self._headers.get((chain, seq))
+        if header is None:
+            header = self._headers[chain, seq] = log.header_fields(chain, seq)
+        if chain not in self._spans:
+            self._spans[chain] = spans(self._snapshot, chain, self._basis)
+        judgement = next(s.judgement for s in self._spans[chain] if s.first_seq <= seq <= s.last_seq)
+        return Placed(header, at.index, log.body(chain, seq, at.index), judgement, log.is_early(chain, seq))
+
+
 class Rebuilder:
     """Makes documents anew from their bodies, with what their commits count as now."""
 
     def __init__(self, batch: "Batch", basis: Basis) -> None:
         self._batch = batch
-        self._basis = basis
-        self._spans: dict[Chain, list[Span]] = {}
-        self._headers: dict[tuple[Chain, int], Header] = {}
+        self._places = Places(batch, basis)
 
     def rebuild(self, key: DocumentKey, author: Author, hlc: int) -> Rejudged | None:
         """Make one document anew, verdicts included. What became of it; None if it is as it was.
@@ -146,24 +165,13 @@ class Rebuilder:
         batch = self._batch
         before = batch.documents.get(*key)
         addresses = list(batch.documents.history(*key))
-        placed = [self._place(at.chain, at.seq, at.index) for at in addresses]
-        document, verdicts = rebuild(batch, *key, placed)
+        document, verdicts = rebuild(batch, *key, map(self._places.place, addresses))
         for at, verdict in zip(addresses, verdicts, strict=True):
             batch.log.settle_verdict(at.chain, at.seq, at.index, verdict)
         if before == document or (before is None and document.is_blank):
             return None
         batch.documents.put(key[0], document)
         return Rejudged(*key, _change(before, document), author, hlc)
-
-    def _place(self, chain: Chain, seq: int, index: int) -> Placed:
-        log = self._batch.log
-        header = self._headers.get((chain, seq))
-        if header is None:
-            header = self._headers[chain, seq] = log.header_fields(chain, seq)
-        if chain not in self._spans:
-            self._spans[chain] = spans(self._batch, chain, self._basis)
-        judgement = next(s.judgement for s in self._spans[chain] if s.first_seq <= seq <= s.last_seq)
-        return Placed(header, index, log.body(chain, seq, index), judgement, log.is_early(chain, seq))
 
 
 def _change(before: Document | None, after: Document) -> Change:

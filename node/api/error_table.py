@@ -8,7 +8,7 @@ from node.api import errors
 from node.api.errors import ErrorTable
 from node.api.refusals import REFUSALS
 from node.writer import WriterOverloaded
-from protocol.errors import InvalidId, ModelFault, QueryFault, TooLarge
+from protocol.errors import EditFault, InvalidId, ModelFault, QueryFault, TooLarge, UnknownPlace, Unmergeable
 from protocol.limits import BODY_SIZE_MAX_BYTES
 from storage import errors as storage
 
@@ -18,6 +18,9 @@ _DAMAGED = "Part of the record cannot be read: run `civicnode doctor`"
 ERROR_TABLE: ErrorTable = {
     **REFUSALS,
     ModelFault: lambda error: errors.ValidationFailed(error.details),
+    EditFault: lambda error: errors.ValidationFailed(error.details),
+    UnknownPlace: lambda error: errors.Conflict(str(error)),
+    Unmergeable: lambda error: errors.Conflict(str(error)),
     QueryFault: lambda error: errors.ValidationFailed(error.details),
     TooLarge: lambda error: errors.PayloadTooLarge(size_max_bytes=BODY_SIZE_MAX_BYTES),
     InvalidId: lambda error: errors.BadRequest(str(error)),

@@ -28,5 +28,6 @@ REFUSALS: ErrorTable = {
     refusals.NotPermitted: lambda refusal: errors.Forbidden(str(refusal)),
     refusals.UnknownAccount: lambda refusal: errors.NotFound(str(refusal)),
     refusals.UnknownData: lambda refusal: errors.NotFound(str(refusal)),
+    refusals.BaseUnknown: lambda refusal: errors.Conflict(str(refusal)),
     refusals.ChangedMeanwhile: lambda refusal: errors.Conflict(str(refusal)),
 }
