@@ -108,7 +108,7 @@ class Incoming:
             raise LocalMisuse("a window that was not handed in")
         self._windows_storing -= 1
         if done.fault is not None:
-            return PeerMisbehaved(done.fault)
+            return PeerMisbehaved(done.fault, "window")
         self._windows_stored += 1
         talk = self._talk
         talk.arrived(done.position)

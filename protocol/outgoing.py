@@ -51,13 +51,17 @@ class Outgoing:
     @property
     def is_busy(self) -> bool:
         """Whether anything is under way or waits to be."""
+        return self.told_position < self._talk.our_position or self.is_sending
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether any of what is told of is under way."""
         return bool(
             self._spaces
             or self._loading is not None
             or self._offered is not None
             or self._wanted
             or self._asked is not None
-            or self.told_position < self._talk.our_position
             or self._wants_answered < self._wants_received
             or self._windows_acked < self._windows_sent
         )

@@ -68,6 +68,15 @@ class _Taken:
     left: set[ChainKey] = field(default_factory=set)  # chains of which nothing more can follow
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is `ready` to be integrated, in this order; what waits while that is `begun`, and what is `kept` after."""
+
+    ready: list[Commit]
+    begun: dict[ChainKey, Run]
+    kept: dict[ChainKey, Run]
+
+
 class Exchange:
     """The record as sync sees it. Not thread-safe: it carries out one effect at a time.
 
@@ -89,6 +98,9 @@ class Exchange:
         with store.read() as snapshot:
             self._waiting = WaitingRoom(snapshot)
             self._follow(snapshot)
+        self.is_unsettled = bool(
+            self._waiting.runs
+        )  # a window may not have been taken in to its end: `settle`
 
     def perform(self, effect: Effect) -> Answer:
         """Carry out one effect. Blocks on the disk."""
@@ -105,9 +117,10 @@ class Exchange:
                 with self._store.read() as snapshot:
                     return RunReader(snapshot, self._store.names, self._waiting).load(effect)
             case IntegrateWindow():
-                return self._perform(self.integrate(effect, unpacked(effect)))
+                return self.run(self.integrate(effect, unpacked(effect)))
 
-    def _perform(self, steps: Steps) -> WindowIntegrated:
+    def run(self, steps: Steps) -> WindowIntegrated:
+        """Take all steps, one after the other. Blocks."""
         try:
             change = next(steps)
             while True:
@@ -247,34 +260,48 @@ class Exchange:
             return WindowIntegrated(self._position, fault="a run of a space that is not shared on this link")
         met = self._applications([heard[space] for space in spaces - ours.keys()])
         tips = tuple((key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
-        ready, kept = self._plan([*self._waiting.runs.values(), *runs])
-        yield from self._keep_waiting({**self._waiting.runs, **kept})  # before any beginning is integrated
-        self._taking = {key_of(commit): commit.header.seq for commit in ready}
-        try:
-            taken = yield from self._take(ready, runs, met)
-        finally:
-            self._taking = {}
-        kept = {key: run for key, run in kept.items() if key not in taken.left}
-        yield from self._keep_waiting(kept)
+        taken = yield from self._take_in(runs, met)
         return WindowIntegrated(
             self.position,
             tips,
             taken.integrated,
-            sum(len(run.commits) for run in kept.values()),
+            sum(len(run.commits) for run in self._waiting.runs.values()),
             tuple(taken.forks),
             tuple(taken.refused),
         )
 
-    def _take(
-        self, ready: list[Commit], runs: list[Run], met: list[str]
-    ) -> Generator[AnyChange, Any, _Taken]:
-        """Integrate commits in this order, slice by slice, and say what became of them."""
+    def settle(self) -> Steps:
+        """Take in what waits without need, as after the node or the disk failed in the middle of a window."""
+        taken = yield from self._take_in([], [])
+        return WindowIntegrated(self.position, (), taken.integrated)
+
+    def _take_in(self, runs: list[Run], met: list[str]) -> Generator[AnyChange, Any, _Taken]:
+        """Integrate these runs and what has waited, as far as causes go, and keep the rest.
+
+        The signature at the end of a run vouches for all of it, so a run that is integrated in several slices
+        is kept whole until the last of them: whatever happens in between, each commit here can be proved.
+        """
+        self.is_unsettled = True
+        plan = self._plan([*self._waiting.runs.values(), *runs])
+        slices = list(_slices(plan.ready))
+        if len(slices) != 1:
+            yield from self._keep_waiting(plan.begun if slices else plan.kept)
+        self._taking = {key_of(commit): commit.header.seq for commit in plan.ready}
         taken = _Taken()
         proofs = {commit.hash: run for run in runs for commit in run.commits}
-        for some in _slices(ready):
-            outcomes: list[Outcome] = yield Received(some, met)
-            for commit, outcome in zip(some, outcomes, strict=True):
-                self._note(commit, outcome, proofs, taken)
+        try:
+            for number, some in enumerate(slices, 1):
+                is_last = number == len(slices)
+                keep = self._keeping(plan.kept) if is_last else None
+                outcomes: list[Outcome] = yield Received(some, met, keep)
+                if is_last:
+                    self._waiting.settle(plan.kept)
+                for commit, outcome in zip(some, outcomes, strict=True):
+                    self._note(commit, outcome, proofs, taken)
+        finally:
+            self._taking = {}
+        yield from self._keep_waiting({key: run for key, run in plan.kept.items() if key not in taken.left})
+        self.is_unsettled = False
         return taken
 
     def _note(self, commit: Commit, outcome: Outcome, proofs: dict[bytes, Run], taken: _Taken) -> None:
@@ -309,8 +336,7 @@ class Exchange:
         prefix = application_space_name("")
         return sorted(name[len(prefix) :] for name in names if name.startswith(prefix))
 
-    def _plan(self, runs: list[Run]) -> tuple[list[Commit], dict[ChainKey, Run]]:
-        """What can be integrated, and the ends of runs that are kept until they can be."""
+    def _plan(self, runs: list[Run]) -> _Plan:
         heads: dict[ChainKey, Head | None] = {}
         with self._store.read() as snapshot:
 
@@ -322,19 +348,27 @@ class Exchange:
 
             order = causal_order(runs, known_seq, system=self._store.system)
         reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
+        begun = ends_to_keep([run.commits for run in runs], reach)
         for commit in order.ready:
             reach[key_of(commit)] = max(reach[key_of(commit)], commit.header.seq)
-        return order.ready, ends_to_keep(order.tails, reach)
+        return _Plan(order.ready, begun, ends_to_keep(order.tails, reach))
 
     def _keep_waiting(self, runs: dict[ChainKey, Run]) -> Generator[AnyChange, Any, None]:
         """Exactly these wait from now on."""
-        if runs != self._waiting.runs:
-
-            def keep(local: LocalWriter) -> None:
-                self._waiting.keep(local, runs)
-
+        keep = self._keeping(runs)
+        if keep is not None:
             yield keep
             self._waiting.settle(runs)
+
+    def _keeping(self, runs: dict[ChainKey, Run]) -> LocalChange | None:
+        """What keeps these and no others; None if nothing changes. Call `settle` once it is durable."""
+        if runs == self._waiting.runs:
+            return None
+
+        def keep(local: LocalWriter) -> None:
+            self._waiting.keep(local, runs)
+
+        return keep
 
 
 def unpacked(effect: IntegrateWindow) -> list[Run] | ProtocolError:
