@@ -36,9 +36,10 @@ from node.api.error_table import ERROR_TABLE
 from node.api.middleware import FrameParts
 from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
-from node.api.runner import ApiServer, CannotListen, tls_context
+from node.api.runner import ApiServer, tls_context
 from node.api.system import System
 from node.feed import Feed
+from node.listening import CannotListen
 from node.logs import make_logger
 from node.metrics import Metrics
 from node.randomness import RandomPool

@@ -7,8 +7,6 @@ displaces its own oldest.
 """
 
 import asyncio
-import errno
-import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,10 +24,10 @@ from aiohttp.streams import StreamReader
 from node.api.errors import ApiError, BadRequest, s1_form
 from node.api.loopback import served_at
 from node.api.middleware import Frame
-from node.api.ports import holder_of
 from node.api.replies import json_response
 from node.api.requests import ApiRequest
 from node.api.routes import BODY_MAX_BYTES
+from node.listening import BACKLOG, CannotListen, bind
 from node.origins import Address
 
 # A machine's own apps keep a handful each; a descriptor and about 20 KB go with a connection.
@@ -38,23 +36,8 @@ SILENT_MAX = 64  # of them, those that have not sent one whole request yet
 SILENT_MAX_S = 5.0  # research on slow-loris: a head comes within one round trip, or it is not meant to come
 IDLE_MAX_S = 75.0  # between two requests on one connection
 LINGER_S = 1.0  # for the rest of a body that was refused
-BACKLOG = 512
 GRACE_S = 5.0  # for requests under way when the node stops
 GOING_AWAY_S = 1.0  # for the other side to answer the close of a WebSocket
-
-
-class CannotListen(Exception):
-    """The API's address cannot be taken. The message is one line that says why and what to do."""
-
-
-class PortTaken(CannotListen):
-    """Something else listens there. `holder` describes the process, where the system tells."""
-
-    def __init__(self, address: Address, holder: str | None) -> None:
-        by = f" by {holder}" if holder else " by another program"
-        super().__init__(f"{address} is taken{by}: stop it, or choose another address with --api HOST:PORT")
-        self.address = address
-        self.holder = holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +165,7 @@ class ApiServer:
 
     async def start(self) -> Listening:
         """Listen. Raises `CannotListen`; nothing is left behind then."""
-        sockets = _bind(self._address)
+        sockets = bind(self._address, "--api")
         port = sockets[0].getsockname()[1]
         bound = Address(self._address.host, port)
         self._server = _Server(self._frame, self._log, connections_max=self._connections_max)
@@ -257,45 +240,3 @@ def _reachable(bound: Address) -> Address:
     if not bound.is_wildcard:
         return bound
     return Address("::1" if ":" in bound.host else "127.0.0.1", bound.port)
-
-
-def _bind(address: Address) -> list[socket.socket]:
-    """Bound sockets for every address the host name stands for, all with one port. Blocks for a look-up."""
-    try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror as error:
-        raise CannotListen(f"{address}: no such host ({error.strerror})") from error
-    sockets: list[socket.socket] = []
-    port = address.port
-    for family, kind, protocol, _, place in dict.fromkeys(found):  # a hosts file may name one address twice
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((place[0], port, *place[2:]))
-            sock.listen(BACKLOG)  # now, since two programs may bind one port and only listening tells
-            sock.setblocking(False)
-        except OSError as error:
-            sock.close()
-            if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                continue  # localhost without IPv6: what is bound already suffices
-            for bound in sockets:
-                bound.close()
-            raise _reason(address, error) from error
-        port = sock.getsockname()[1]
-        sockets.append(sock)
-    return sockets
-
-
-def _reason(address: Address, error: OSError) -> CannotListen:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return PortTaken(address, holder_of(address.port))
-        case errno.EACCES:
-            return CannotListen(f"{address}: the system reserves ports below 1024: choose another with --api")
-        case errno.EADDRNOTAVAIL:
-            return CannotListen(f"{address} is no address of this machine: choose another with --api")
-    return CannotListen(f"{address}: {error.strerror}")

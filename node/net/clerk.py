@@ -17,10 +17,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from protocol.errors import ProtocolError
-from protocol.exchange import Answer, Effect, IntegrateWindow
+from protocol.exchange import Answer, Effect, IntegrateWindow, LoadState
 from protocol.window import Run
 from storage.errors import StorageError
 from storage.exchange import Exchange, Steps, unpacked
@@ -41,7 +42,6 @@ class _Window:
     is_wanted: Callable[[], bool]
     runs: list[Run] | ProtocolError | None = None
     is_unpacking: bool = False
-    steps: Steps | None = None
 
 
 class _Thread:
@@ -83,10 +83,11 @@ class Clerk:
         self._record = _Thread("sync", log)
         self._unpacker = _Thread("sync windows", log)
         self._exchange: Exchange | None = None
+        self.queued_bytes = 0  # of windows that are not in the record yet
         # Of the first thread alone:
         self._windows: deque[_Window] = deque()
-        self._current: _Window | None = None
-        self.queued_bytes = 0  # of windows that are not in the record yet; of the loop alone
+        self._steps: Steps | None = None  # of what is being taken in
+        self._reply: Reply | None = None
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -114,9 +115,9 @@ class Clerk:
                 if is_wanted():
                     reply(answer)
 
-            self._record.put(lambda: self._accept(_Window(effect, settle, is_wanted)))
+            self._record.put(partial(self._accept, _Window(effect, settle, is_wanted)))
         else:
-            self._record.put(lambda: self._carry_out(effect, reply, is_wanted))
+            self._record.put(partial(self._carry_out, effect, reply, is_wanted))
 
     # -- on the thread of the record ------------------------------------------------------------------------
 
@@ -134,18 +135,18 @@ class Clerk:
             return
         answer: Answer | Exception
         try:
-            answer = self._own_exchange.perform(effect)
+            exchange = self._own_exchange
+            if exchange.is_unsettled and self._steps is None and isinstance(effect, LoadState):
+                self._begin(exchange.settle(), None)
+            answer = exchange.perform(effect)
         except Exception as error:
             answer = self._failed(error)
-        self._answer(reply, answer)
+        self._on_loop(reply, answer)
 
     def _failed(self, error: Exception) -> Exception:
         if not isinstance(error, StorageError):
             self._log.error("an effect of sync failed", exc_info=error)
         return error
-
-    def _answer(self, reply: Reply, answer: Answer | Exception) -> None:
-        self._on_loop(reply, answer)
 
     def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
@@ -162,23 +163,26 @@ class Clerk:
 
     def _go_on(self) -> None:
         """Begin with the next window, or have it taken apart first."""
-        while self._current is None and self._windows:
+        while self._steps is None and self._windows:
             window = self._windows[0]
             if not window.is_wanted():
                 self._windows.popleft()
-                self._answer(window.reply, StorageError("not wanted any more"))
+                self._on_loop(window.reply, StorageError("not wanted any more"))
                 continue
             if window.runs is None:
                 if window.is_unpacking or len(window.effect.data) > SMALL_WINDOW_BYTES:
                     break
                 window.runs = unpacked(window.effect)
             self._windows.popleft()
-            self._begin(window, window.runs)
+            try:
+                self._begin(self._own_exchange.integrate(window.effect, window.runs), window.reply)
+            except Exception as error:
+                self._on_loop(window.reply, self._failed(error))
         for window in self._windows:  # while one is written, the next is taken apart
             if window.runs is None:
                 if not window.is_unpacking:
                     window.is_unpacking = True
-                    self._unpacker.put(lambda: self._unpack(window))
+                    self._unpacker.put(partial(self._unpack, window))
                 break
 
     def _unpack(self, window: _Window) -> None:
@@ -188,58 +192,49 @@ class Clerk:
             if window.is_wanted():
                 runs = unpacked(window.effect)
         finally:
-            self._record.put(lambda: self._unpacked(window, runs))
+            self._record.put(partial(self._unpacked, window, runs))
 
     def _unpacked(self, window: _Window, runs: list[Run] | ProtocolError) -> None:
         window.runs = runs
         self._go_on()
 
-    def _begin(self, window: _Window, runs: list[Run] | ProtocolError) -> None:
-        self._current = window
-        try:
-            window.steps = self._own_exchange.integrate(window.effect, runs)
-        except Exception as error:
-            self._end(window, self._failed(error))
-            return
-        self._step(window, None)
+    def _begin(self, steps: Steps, reply: Reply | None) -> None:
+        self._steps, self._reply = steps, reply
+        self._step(None)
 
-    def _step(self, window: _Window, outcome: Any) -> None:
-        """Go on with a window, whose last change has come to this."""
-        assert window.steps is not None
+    def _step(self, outcome: Any) -> None:
+        """Go on with what is being taken in: its last change has come to this. Once begun, it goes to the end."""
+        steps = self._steps
+        assert steps is not None
         try:
-            if isinstance(outcome, Exception):
-                change = window.steps.throw(outcome)
-            elif window.is_wanted():
-                change = window.steps.send(outcome)
-            else:
-                window.steps.close()
-                self._end(window, StorageError("not wanted any more"))
-                return
+            change = steps.throw(outcome) if isinstance(outcome, Exception) else steps.send(outcome)
         except StopIteration as end:
-            self._end(window, end.value)
+            self._end(end.value)
         except Exception as error:
-            self._end(window, self._failed(error))
+            self._end(self._failed(error))
         else:
-            self._on_loop(self._write, window, change)
+            self._on_loop(self._write, change)
 
-    def _end(self, window: _Window, answer: Answer | Exception) -> None:
-        self._current = None
-        self._answer(window.reply, answer)
-        self._record.put(self._go_on)
+    def _end(self, answer: Answer | Exception) -> None:
+        reply, self._steps, self._reply = self._reply, None, None
+        if reply is not None:
+            self._on_loop(reply, answer)
+        if self._windows:
+            self._record.put(self._go_on)
 
     # -- on the loop
 
-    def _write(self, window: _Window, change: AnyChange) -> None:
+    def _write(self, change: AnyChange) -> None:
         try:
             written = self._submit(change)
         except Exception as error:
-            self._record.put(lambda caught=error: self._step(window, caught))  # type: ignore[misc]
+            self._record.put(partial(self._step, error))
             return
-        written.add_done_callback(lambda done: self._written(window, done))
+        written.add_done_callback(self._written)
 
-    def _written(self, window: _Window, done: "asyncio.Future[Any]") -> None:
+    def _written(self, done: "asyncio.Future[Any]") -> None:
         if done.cancelled():
             outcome: Any = StorageError("the node is stopping")
         else:
             outcome = done.exception() or done.result()
-        self._record.put(lambda: self._step(window, outcome))
+        self._record.put(partial(self._step, outcome))
