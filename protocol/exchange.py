@@ -143,6 +143,7 @@ class RunsLoaded:
     window: bytes | None
     sent_to: tuple[tuple[ChainKey, int], ...]
     exhausted: frozenset[ChainKey]
+    bodies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ class WindowIntegrated:
     forks: tuple["ForkFound", ...] = ()
     refused: tuple["ChainRefused", ...] = ()
     fault: str | None = None
+    bodies: int = 0  # of the new commits
 
 
 Effect = LoadState | LoadHeads | LoadArrivals | FindLacking | LoadRuns | IntegrateWindow
@@ -186,6 +188,7 @@ class WindowStored:
 
     integrated: int
     waiting: int
+    bodies: int = 0  # of the former
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class Outgoing:
         self._talk = talk
         self._window_target_bytes = window_target_bytes
         self.told_position = 0  # of our arrivals, all up to this one is offered or known to be there
+        self.sent_bodies = 0
         self.pushes = False  # our own new commits go out unasked
         self._spaces: deque[tuple[str, bytes]] = deque()  # to offer: name, and the author after whom to go on
         self._offered: list[tuple[ChainKey, Tip]] | None = None  # not answered yet
@@ -146,6 +147,7 @@ class Outgoing:
             return False
         self._talk.send(Window(loaded.window))
         self._windows_sent += 1
+        self.sent_bodies += loaded.bodies
         return True
 
     # -- what is next --------------------------------------------------------------------------------------

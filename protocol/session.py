@@ -154,6 +154,11 @@ class SyncSession:
         return self._settled_position
 
     @property
+    def sent_bodies(self) -> int:
+        """How many changes of documents this session has sent."""
+        return self._outgoing.sent_bodies
+
+    @property
     def held_bytes(self) -> int:
         """What is buffered: for those who bound memory."""
         return self._frames.held_bytes + len(self._talk.outbox)

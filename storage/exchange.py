@@ -63,6 +63,7 @@ class _Taken:
     """What became of the commits of a window."""
 
     integrated: int = 0
+    bodies: int = 0  # of those
     forks: list[ForkFound] = field(default_factory=list)
     refused: list[ChainRefused] = field(default_factory=list)
     left: set[ChainKey] = field(default_factory=set)  # chains of which nothing more can follow
@@ -268,6 +269,7 @@ class Exchange:
             sum(len(run.commits) for run in self._waiting.runs.values()),
             tuple(taken.forks),
             tuple(taken.refused),
+            bodies=taken.bodies,
         )
 
     def settle(self) -> Steps:
@@ -311,6 +313,7 @@ class Exchange:
         match outcome:
             case Integrated():
                 taken.integrated += 1
+                taken.bodies += len(commit.bodies)
             case Known():
                 pass
             case Fork():

@@ -86,6 +86,7 @@ class Written:
 
     results: list[Any]
     entries: list[FeedEntry] = field(default_factory=list)
+    arrival: int = 0  # the newest of what was stored; 0 if no commit was
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,7 @@ class Integrator:
         done = group.received + done
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
+            written.arrival = max(written.arrival, arrival.number)
         self._after_commit(done, group.records)
         return written
 

@@ -209,7 +209,8 @@ class RunReader:
             return RunsLoaded(None, (), frozenset(exhausted))
         sent_to = tuple((key, run.commits[-1].header.seq) for key, run in runs.items())
         window = pack_window([Run(tuple(run.commits)) for run in runs.values()])
-        return RunsLoaded(window, sent_to, frozenset(exhausted))
+        bodies = sum(run.bodies for run in runs.values())
+        return RunsLoaded(window, sent_to, frozenset(exhausted), bodies)
 
     def _hlc_after(self, key: ChainKey, seq: int) -> int | None:
         """The timestamp of the commit after `seq`, if it is integrated here."""

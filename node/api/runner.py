@@ -7,8 +7,9 @@ displaces its own oldest.
 """
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -151,7 +152,9 @@ class ApiServer:
         names: Iterable[str] = (),
         origins: Iterable[str] = (),
         connections_max: int = CONNECTIONS_MAX,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
+        """`sockets` are those of a server before this one on the same address, as `keep_sockets` gave them."""
         self._frame = frame
         self._address = address
         self._log = log
@@ -161,11 +164,12 @@ class ApiServer:
         self._connections_max = connections_max
         self._server: _Server | None = None
         self._listeners: list[asyncio.Server] = []
+        self._sockets: Sequence[socket.socket] = sockets
         self.listening: Listening | None = None
 
     async def start(self) -> Listening:
         """Listen. Raises `CannotListen`; nothing is left behind then."""
-        sockets = bind(self._address, "--api")
+        self._sockets = sockets = self._sockets or bind(self._address, "--api")
         port = sockets[0].getsockname()[1]
         bound = Address(self._address.host, port)
         self._server = _Server(self._frame, self._log, connections_max=self._connections_max)
@@ -194,6 +198,10 @@ class ApiServer:
             bound, tls = self.listening.address, self._tls is not None
             self._frame.serve_as(served_at(bound, tls=tls, names=self._names, allowed=origins))
 
+    def keep_sockets(self) -> list[socket.socket]:
+        """Second handles of what this listens on: who connects after `stop` waits for the server that gets them."""
+        return [sock.dup() for sock in self._sockets]
+
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Take no more connections, close WebSockets (1001), let requests under way end, close the rest."""
         for listener in self._listeners:
@@ -203,15 +211,15 @@ class ApiServer:
             return
         self._frame.stopping.set()
         self._server.pre_shutdown()  # idle connections end, busy ones after their reply
-        await asyncio.gather(*(_say_goodbye(socket) for socket in list(self._frame.sockets)))
+        await asyncio.gather(*(_say_goodbye(held) for held in list(self._frame.sockets)))
         await self._server.shutdown(grace_s)
         self._server = None
 
 
-async def _say_goodbye(socket: web.WebSocketResponse) -> None:
+async def _say_goodbye(held: web.WebSocketResponse) -> None:
     try:
         async with asyncio.timeout(GOING_AWAY_S):
-            await socket.close(code=1001, message=b"the node is stopping")
+            await held.close(code=1001, message=b"the node is stopping")
     except (TimeoutError, ConnectionError, RuntimeError):
         pass  # it has gone by itself, or never answers: the connection is cut next
 

@@ -31,7 +31,7 @@ class Source(IntEnum):
     CONFIGURED = 2
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Contact:
     """One address. `due_ms` is when to dial it next; None while it is being dialed."""
 
@@ -133,11 +133,11 @@ class Contacts:
         delay_ms = min(longest_ms, RETRY_FIRST_MS << min(max(contact.failures - 1, 0), 20))
         contact.due_ms = self._steady_ms() + round(delay_ms * (0.5 + self._chance() / 2))
 
-    def on_link_lost(self, author: Author) -> None:
+    def on_link_lost(self, author: Author, *, except_for: Contact | None = None) -> None:
         """A link has ended: whatever led to this node is worth trying, soon, but not on both sides at once."""
         now_ms = self._steady_ms()
         for contact in self._contacts.values():
-            if contact.author == author and contact.due_ms is not None:
+            if contact.author == author and contact.due_ms is not None and contact is not except_for:
                 contact.failures = 0
                 contact.due_ms = now_ms + round(self._chance() * RETRY_FIRST_MS / 2)
 
