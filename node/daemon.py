@@ -481,8 +481,9 @@ async def _serve(settings: Settings) -> int:
         assert node.record is not None and node.rolled_back is not None
         if node.record.new_life:
             node.log.warning("going on as a new author: %s", node.record.new_life)
-        stopped = loop.create_task(stopping.wait())
-        await asyncio.wait([stopped, node.rolled_back], return_when=asyncio.FIRST_COMPLETED)
+        stopped: asyncio.Future[Any] = loop.create_task(stopping.wait())
+        either: list[asyncio.Future[Any]] = [stopped, node.rolled_back]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if stopping.is_set():
             node.log.info("stopping")
