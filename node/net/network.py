@@ -25,13 +25,13 @@ from node.net.report import report, warnings
 from node.net.tls import answering_context, calling_context
 from node.origins import Address
 from node.writer import Writer
-from protocol.exchange import RolledBack
+from protocol.exchange import Arrived, Fresh, RolledBack
 from protocol.handshake import Local, Peer
 from protocol.ids import NodeId, node_of
 from protocol.keys import KeyPair
 from storage.errors import StorageError
 from storage.exchange import cursor_change
-from storage.integrator import AnyChange, FeedEntry
+from storage.integrator import AnyChange, FeedEntry, Written
 from storage.store import Store
 
 TOUCHED_MAX = 1_000  # documents that one sync names conflicts of
@@ -194,11 +194,17 @@ class Network:
 
     # -- what the daemon tells -----------------------------------------------------------------------------
 
-    def on_arrived(self, position: int) -> None:
-        """Commits have been stored, ours or others', up to this arrival."""
-        self._position = max(self._position, position)
+    def on_stored(self, written: Written) -> None:
+        """Commits have been stored, ours or others'."""
+        fresh: tuple[Fresh, ...] = ()
+        since = -1
+        if written.own:
+            fresh, since = self._clerk.recent.put(written.own), written.own[0][2] - 1
+        else:
+            self._clerk.recent.forget()
+        self._position = max(self._position, written.arrival)
         if self._peers is not None:
-            self._peers.on_arrived(position)
+            self._peers.on_arrived(Arrived(written.arrival, since, fresh))
 
     def on_entries(self, entries: Sequence[FeedEntry]) -> None:
         """Documents have changed."""

@@ -26,6 +26,7 @@ from node.net.link import LINGER_S, Link, Speaker, State, Timer, Timers
 from node.net.talk import Desk, SyncTalk
 from node.origins import Address
 from protocol.exchange import (
+    Arrived,
     ChainRefused,
     Diverged,
     ForkFound,
@@ -134,11 +135,11 @@ class Peers:
 
     # -- what others tell ----------------------------------------------------------------------------------
 
-    def on_arrived(self, position: int) -> None:
+    def on_arrived(self, arrived: Arrived) -> None:
         """Our order of arrival has grown."""
-        self.position = max(self.position, position)
+        self.position = max(self.position, arrived.position)
         for talk in list(self.talks.values()):
-            talk.arrived(position)
+            talk.arrived(arrived)
         self._changed()
 
     def on_members_changed(self) -> None:
