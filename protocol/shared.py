@@ -17,9 +17,11 @@ from protocol.errors import Malformed, Unmergeable
 from protocol.merging import YjsContents
 from protocol.walk import KnownOf, Writer, fault_of, write
 from protocol.weave import Weave
-from protocol.yjs_update import Update, encode_update, units
+from protocol.yjs_update import Update, decode_update, encode_update, units
 
 TEXT, ARRAY = 8, 9  # the kinds of operation, `body.Kind`
+STEPS_STORED_MAX = 64  # each is applied again when a field is read from the disk to be edited, 0.1 ms
+STEPS_STORED_MAX_BYTES = 64 << 10
 Edited = tuple[int, bytes, str]  # hlc, author and user of the newest update; compared in this order
 
 
@@ -39,8 +41,7 @@ class _Base(NamedTuple):
 
     weave: bytes
     contents: bytes
-    shown: Any
-    author_of: Callable[[int], bytes]
+    authors: tuple[bytes, ...]  # whom the order names, by their place
 
 
 class _Live:
@@ -55,10 +56,6 @@ class _Live:
         self.contents_steps = 0
 
 
-def _no_author(number: int) -> bytes:
-    raise LookupError(number)
-
-
 class SharedField:
     """A collaborative field as some updates have made it. Not for several threads at once."""
 
@@ -70,11 +67,11 @@ class SharedField:
         self.name = name
         self.edited: Edited = (0, b"", "")
         self.is_broken = is_broken
-        self._base: _Base = _Base(b"", b"", "" if kind == TEXT else [], _no_author)
+        self._base = _Base(b"", b"", ())
         self._steps: list[_Step] = []
         self._count = 0  # of the steps, how many are this field's
         self._live = _Live()
-        self._shown: Any = self._base.shown
+        self._shown: Any = "" if kind == TEXT else []
 
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same units in the same order, and show the same where both can."""
@@ -103,7 +100,9 @@ class SharedField:
             if live.weave is not None:
                 live = self._live = _Live()
             live.weave = (
-                Weave.from_state(self._base.weave, self._base.author_of) if self._base.weave else Weave()
+                Weave.from_state(self._base.weave, self._base.authors.__getitem__)
+                if self._base.weave
+                else Weave()
             )
             live.weave_steps = 0
         for step in self._steps[live.weave_steps : self._count]:
@@ -197,29 +196,79 @@ class SharedField:
     # -- stored form -----------------------------------------------------------------------------------------
 
     def to_state(self, number_of: Callable[[bytes], int]) -> list[Any]:
-        """[kind, name, edited hlc, by author, by user, shown or null, contents or null, order]."""
+        """[kind, name, edited hlc, by author, by user, shown or null, contents, order, authors, step …].
+
+        `authors` are the store's numbers of those that order and steps name by their place in it. Contents and
+        order are as they were some steps ago, so that a small edit of a large text costs little. A step is
+        [update, author, n, seq, 1 if ballast, [author, seq, …] as far as that was asked].
+        """
         shown = self.shown
-        contents: bytes | None = None
+        steps = self._steps[: self._count]
+        if len(steps) > STEPS_STORED_MAX or sum([len(s.data) for s in steps]) > STEPS_STORED_MAX_BYTES:
+            self._rebase()
+            shown, steps = self.shown, []
+        base = self._base
+        numbers = {author: number for number, author in enumerate(base.authors)}
+
+        def number(author: bytes) -> int:
+            return numbers.setdefault(author, len(numbers))
+
+        told = [_step_to_state(step, number) for step in steps]
+        hlc, author, user = self.edited
+        edited = [hlc, number_of(author) if author else 0, user]
+        authors = list(map(number_of, numbers))
+        return [
+            self.kind,
+            self.name,
+            *edited,
+            None if self.is_broken else shown,
+            base.contents,
+            base.weave,
+            authors,
+            *told,
+        ]
+
+    def _rebase(self) -> None:
+        """Begin anew with what has come of the steps so far."""
+        weave, contents = self.weave, b""
         if not self.is_broken:
             try:
-                contents = self._base.contents if not self._count else self._contents().encode()
+                contents = self._contents().encode()
             except Unmergeable:
-                self.is_broken, shown = True, None
-        weave = self.weave.to_state(number_of)
-        hlc, author, user = self.edited
-        return [self.kind, self.name, hlc, number_of(author) if author else 0, user, shown, contents, weave]
+                self.is_broken, self._shown = True, None
+        numbers: dict[bytes, int] = {}
+        order = weave.to_state(lambda author: numbers.setdefault(author, len(numbers)))
+        old, self._live = self._live, _Live()
+        self._base, self._steps, self._count = _Base(order, contents, tuple(numbers)), [], 0
+        self._live.weave, self._live.contents = old.weave, old.contents
+        old.weave = old.contents = None  # they are as far as this field is: others make their own
 
     @classmethod
     def from_state(cls, state: list[Any], author_of: Callable[[int], bytes]) -> "SharedField":
         """The field of a stored state. Raises `Malformed`; the order is looked at when it is needed."""
-        match state:
-            case [int(kind), str(name), int(hlc), int(author), str(user), shown, contents, bytes(weave)]:
-                field = cls(kind, name, is_broken=contents is None)
-                field.edited = hlc, author_of(author) if hlc else b"", user
-                field._base = _Base(weave, contents or b"", shown, author_of)
-                field._shown = shown
-                return field
-        raise Malformed("a stored field that is not of its form")
+        try:
+            kind, name, hlc, author, user, shown, contents, weave, authors, *steps = state
+            field = cls(kind, name, is_broken=shown is None)
+            field.edited = hlc, author_of(author) if hlc else b"", user
+            field._base = _Base(weave, contents, tuple(map(author_of, authors)))
+            field._steps = [_step_of_state(step, field) for step in steps]
+            field._count, field._shown = len(steps), shown
+        except (TypeError, ValueError, LookupError) as error:
+            raise Malformed("a stored field that is not of its form") from error
+        return field
+
+
+def _step_to_state(step: _Step, number: Callable[[bytes], int]) -> list[Any]:
+    known = [part for author, seq in (step.known or {}).items() for part in (number(author), seq)]
+    return [step.data, number(step.writer.author), step.writer.n, step.seq, int(step.is_ballast), known]
+
+
+def _step_of_state(state: list[Any], field: SharedField) -> _Step:
+    data, place, n, seq, is_ballast, told = state
+    authors = field._base.authors
+    update = decode_update(data, field.name, is_text=field.is_text)
+    known = {authors[other]: told[at + 1] for at, other in enumerate(told) if not at % 2}
+    return _Step(update, data, Writer(authors[place], n, update.client), seq, known or None, bool(is_ballast))
 
 
 def _covered(update: Update) -> Update:

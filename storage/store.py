@@ -28,7 +28,7 @@ from protocol.membership import (
     read_system_commit,
 )
 from protocol.window import Run, decode_run
-from storage.documents import DocumentReader, DocumentWriter
+from storage.documents import DocumentReader, DocumentWriter, LiveDocuments
 from storage.errors import NewerFormat, StoreDamaged
 from storage.judging import Basis, DocumentKey, Rebuilder, changed_documents, documents_of, judge
 from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
@@ -137,6 +137,7 @@ class Batch(Snapshot):
         basis: Basis | None,
         author: Author | None,
         system: SpaceId | None,
+        live: LiveDocuments,
     ) -> None:
         """`author` is who this store writes as and `system` the space of its statements; None before it has begun."""
         super().__init__(transaction, names, basis)
@@ -146,7 +147,7 @@ class Batch(Snapshot):
         self._last_asked: tuple[str, str, SpaceId] | None = None
         self._last_found: Document | None = None
         self.log: LogWriter = LogWriter(transaction, names)
-        self.documents: DocumentWriter = DocumentWriter(transaction, names)
+        self.documents: DocumentWriter = DocumentWriter(transaction, names, live)
         self.local: LocalWriter = LocalWriter(transaction)
 
     def document(self, space: SpaceId, model: str, id: str) -> Document | None:
@@ -268,6 +269,7 @@ class Store:
         self._basis: Basis | None = None
         self._damage: Exception | None = None  # why the statements of the network could not be read
         self._system: SpaceId | None = None
+        self._live = LiveDocuments()
         with keys.read() as transaction:
             format = transaction.get(Table.META, b"format")
             if format is not None and (found := decode(format)) > FORMAT:
@@ -347,10 +349,11 @@ class Store:
         try:
             with self._keys.write() as transaction:
                 author = self.identity.author if self.identity else None
-                batch = Batch(transaction, self.names, self._basis, author, self._system)
+                batch = Batch(transaction, self.names, self._basis, author, self._system, self._live)
                 yield batch
         except BaseException:
             self.names.settle(kept=False)
+            self._live.clear()
             raise
         self.names.settle(kept=True)
         self._basis = batch.basis
