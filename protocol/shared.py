@@ -59,14 +59,14 @@ class _Live:
 class SharedField:
     """A collaborative field as some updates have made it. Not for several threads at once."""
 
-    __slots__ = ("_base", "_count", "_live", "_shown", "_steps", "edited", "is_broken", "kind", "name")
+    __slots__ = ("_base", "_broken", "_count", "_live", "_shown", "_steps", "edited", "kind", "name")
 
     def __init__(self, kind: int, name: str, *, is_broken: bool = False) -> None:
         """An empty field. A broken one keeps order alone: its contents cannot be, or must not be, merged."""
         self.kind = kind
         self.name = name
         self.edited: Edited = (0, b"", "")
-        self.is_broken = is_broken
+        self._broken = is_broken
         self._base = _Base(b"", b"", ())
         self._steps: list[_Step] = []
         self._count = 0  # of the steps, how many are this field's
@@ -128,7 +128,7 @@ class SharedField:
     @property
     def shown(self) -> Any:
         """The text, or the list of values; None if the field is broken. Found out when it is asked for."""
-        if self._shown is None and not self.is_broken:
+        if self._shown is None and not self._broken:
             try:
                 shown = self._contents().shown()
                 size = units(shown) if self.is_text else len(shown)
@@ -136,8 +136,13 @@ class SharedField:
                     raise Unmergeable("the contents of a field are not those of its updates")
                 self._shown = shown
             except Unmergeable:
-                self.is_broken = True
+                self._broken = True
         return self._shown
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether its contents are not to be had, as far as this node can tell."""
+        return self.shown is None
 
     @property
     def memory_bytes(self) -> int:
@@ -176,9 +181,12 @@ class SharedField:
         if is_ballast:
             data = encode_update(_covered(update), self.name)
         step = _Step(update, data, writer, seq, known, is_ballast)
-        other = SharedField(self.kind, self.name, is_broken=self.is_broken or is_clash)
-        other._base, other._live, other._count = self._base, self._live, self._count + 1
-        other._steps = self._steps if len(self._steps) == self._count else self._steps[: self._count]
+        other = SharedField(self.kind, self.name, is_broken=self._broken or is_clash)
+        other._base, other._count = self._base, self._count + 1
+        if len(self._steps) == self._count:
+            other._steps, other._live = self._steps, self._live
+        else:  # another way on than that which was taken before
+            other._steps = self._steps[: self._count]
         other._steps.append(step)
         other.edited = self.edited if is_ballast else max(self.edited, edited)
         other._shown = self._shown if is_ballast else None
@@ -187,9 +195,7 @@ class SharedField:
     def broken(self) -> "SharedField":
         """The same without contents."""
         other = SharedField(self.kind, self.name, is_broken=True)
-        other._base, other._live, other._count, other._steps = (
-            self._base, self._live, self._count, self._steps[: self._count]
-        )  # fmt: skip
+        other._base, other._steps, other._count = self._base, self._steps[: self._count], self._count
         other.edited, other._shown = self.edited, None
         return other
 
@@ -235,7 +241,7 @@ class SharedField:
             try:
                 contents = self._contents().encode()
             except Unmergeable:
-                self.is_broken, self._shown = True, None
+                self._broken, self._shown = True, None
         numbers: dict[bytes, int] = {}
         order = weave.to_state(lambda author: numbers.setdefault(author, len(numbers)))
         old, self._live = self._live, _Live()
