@@ -31,6 +31,7 @@ from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
+from node.api.civicbase.realtime_edits import RealtimeEdits
 from node.api.civicbase.realtime_socket import RealtimeParts
 from node.api.civicbase.sync import SyncRoutes
 from node.api.civicbase.users import routes as user_routes
@@ -246,6 +247,7 @@ class Node:
                 node_id=node_id,
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 log=self.log,
+                edit=RealtimeEdits(self.records, self.identity.permissions, ERROR_TABLE).make,
                 owner_token=token,
                 owner=owner,
             )

@@ -106,10 +106,10 @@ class SharedField:
             )
             live.weave_steps = 0
         for step in self._steps[live.weave_steps : self._count]:
-            known = step.known
-            write(live.weave, step.update, step.writer, step.seq,
-                  known_of=None if known is None else lambda author, known=known: known.get(author, 0),
-                  is_ballast=step.is_ballast)  # fmt: skip
+            known_of = None if step.known is None else _known_of(step.known)
+            write(
+                live.weave, step.update, step.writer, step.seq, known_of=known_of, is_ballast=step.is_ballast
+            )
         live.weave_steps = self._count
         return live.weave
 
@@ -275,6 +275,10 @@ def _step_of_state(state: list[Any], field: SharedField) -> _Step:
     update = decode_update(data, field.name, is_text=field.is_text)
     known = {authors[other]: told[at + 1] for at, other in enumerate(told) if not at % 2}
     return _Step(update, data, Writer(authors[place], n, update.client), seq, known or None, bool(is_ballast))
+
+
+def _known_of(known: dict[bytes, int]) -> KnownOf:
+    return lambda author: known.get(author, 0)
 
 
 def _covered(update: Update) -> Update:

@@ -91,7 +91,7 @@ def read_edit(given: Mapping[str, Any], *, is_text: bool) -> TextEdit:
 def _read_insert(content: object, is_text: bool) -> Content | Fault:
     if is_text:
         checked = check_string(content)
-        return Fault("Must not be empty") if checked == "" else checked  # type: ignore[no-any-return]
+        return Fault("Must not be empty") if checked == "" else checked
     if not isinstance(content, list) or not content:
         return Fault("Must be a list of elements, not empty")
     checked = check_json(content)

@@ -369,7 +369,8 @@ class Weave:
         for c in self.clients.values():
             steps = [number for step in zip(c.step_seqs, c.step_clocks, strict=True) for number in step]
             clients += (number_of(c.author), c.n, c.id, _deltas(steps, 2), _deltas(c.halves, 1))
-        runs, flat = self.runs(), []
+        runs = self.runs()
+        flat: list[int] = []
         end: Unit | None = None
         for place, run in enumerate(runs):
             next_run = runs[place + 1] if place + 1 < len(runs) else None
@@ -400,19 +401,20 @@ class Weave:
                 client.clock = steps[-1] if steps else 0
                 client.halves = _sums(halves, 1)
                 known.append(client)
-            at, last, waits = 0, None, None
+            at = 0
+            last: Run | None = None
+            waits: Run | None = None
             while at < len(flat):
                 place, clock, length, kind = flat[at : at + 4]
                 at += 4
                 run = Run(known[place], clock, length, None, None, bool(kind & 1))
-                if kind & 6:
-                    written = kind & 2
-                    run.origin = (
-                        (known[flat[at]], flat[at + 1])
-                        if written
-                        else (last.client, last.clock + last.length - 1)  # type: ignore[union-attr]
-                    )
-                    at += 2 if written else 0
+                if kind & 2:
+                    run.origin = known[flat[at]], flat[at + 1]
+                    at += 2
+                elif kind & 4:
+                    if last is None:
+                        raise ValueError("the first run has none before it")
+                    run.origin = last.client, last.clock + last.length - 1
                 if kind & 8:
                     run.right = known[flat[at]], flat[at + 1]
                     at += 2

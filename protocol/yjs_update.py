@@ -188,7 +188,7 @@ def _read_element(reader: _Reader) -> bytes:
 
 
 def _read_deletes(reader: _Reader) -> tuple[tuple[int, tuple[Range, ...]], ...]:
-    deletes = []
+    deletes: list[tuple[int, tuple[Range, ...]]] = []
     left = RANGES_PER_UPDATE_MAX
     for _ in range(reader.count("clients that an update deletes from", CLIENTS_DELETED_FROM_MAX)):
         client = reader.number()

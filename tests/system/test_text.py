@@ -1,7 +1,10 @@
 """Texts and lists that several edit, over HTTP on a whole node."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
+
+from aiohttp import ClientSession, ClientWebSocketResponse
 
 from tests.system.process import Answer, NodeProcess, civicnode
 
@@ -134,3 +137,60 @@ def test_edits_in_a_batch_stand_together_or_each_alone(tmp_path: Path) -> None:
         apart = node.ask("POST", "/v1/batch", {"operations": operations(bad, one), "atomic": False}).json
         assert [result["status"] for result in apart["results"]] == [409, 200]
         assert sorted(shown(node)["body"]) == sorted("11abc2")
+
+
+async def test_texts_are_edited_over_the_socket_in_both_dialects(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path / "node") as node:
+        version = start(node, body="abc")
+        headers = {"Authorization": f"Bearer {node.token}"}
+        async with (
+            ClientSession(headers=headers) as client,
+            client.ws_connect(f"{node.url}/v1/realtime") as writer,
+            client.ws_connect(f"{node.url}/v1/realtime") as watcher,
+        ):
+
+            async def hear(ws: ClientWebSocketResponse) -> Any:
+                async with asyncio.timeout(30):
+                    return await ws.receive_json()
+
+            await watcher.send_json({"type": "subscribe", "models": ["Page"]})
+            await hear(watcher)
+            edit = {"model": "Page", "field": "body"}
+            ops = [{"retain": 3}, {"insert": "d"}]
+            await writer.send_json(
+                {
+                    "action": "edit",
+                    **edit,
+                    "instance_id": "one",
+                    "ops": ops,
+                    "base_version": version,
+                    "ref": "1",
+                }
+            )
+            first = await hear(writer)
+            assert (first["event"], first["ref"]) == ("edited", "1")
+            heard = await hear(watcher)
+            assert (heard["type"], heard["changes"]) == ("update", {"body": "abcd"})
+            await writer.send_json(
+                {"type": "edit", **edit, "instanceId": "one", "ops": [{"delete": 1}], "baseVersion": version}
+            )
+            second = await hear(writer)
+            assert second == {"type": "edited", **edit, "instanceId": "one", "version": second["version"]}
+            assert (await hear(watcher))["changes"] == {"body": "bcd"}
+            await writer.send_json(
+                {"type": "edit", **edit, "instanceId": "one", "ops": [{"cut": 1}], "baseVersion": version}
+            )
+            refused = await hear(writer)
+            assert set(refused["details"]) == {"body.ops[0]"}
+            await writer.send_json(
+                {
+                    "type": "edit",
+                    **edit,
+                    "instanceId": "one",
+                    "ops": [{"delete": 1}],
+                    "baseVersion": "unknown",
+                }
+            )
+            assert (await hear(writer))["error_code"] == "CONFLICT"
+        shown_now = await asyncio.to_thread(shown, node)
+        assert (shown_now["body"], shown_now["version"]) == ("bcd", second["version"])

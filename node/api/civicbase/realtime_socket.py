@@ -6,7 +6,7 @@ one that takes less than is written falls behind and is served from the record, 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from logging import Logger
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
 from node.api.civicbase.realtime_events import Cursors, Documents, Event, Sources, Watchers
-from node.api.civicbase.realtime_messages import Authenticate
+from node.api.civicbase.realtime_messages import Authenticate, EditText
 from node.api.civicbase.realtime_outbox import Frame, Limits
 from node.api.civicbase.realtime_session import Part, Session
 from node.api.errors import ApiError
@@ -38,6 +38,10 @@ class Timing:
     recheck_s: float = 5.0  # how late an expired token is noticed on a quiet socket
 
 
+# Makes an edit of a text in the name of a caller; the version that it made. Raises `ApiError`.
+Edit = Callable[[Caller, EditText], Awaitable[str]]
+
+
 class RealtimeFeed(Cursors, Protocol):
     """What of `node.feed.Feed` is used here."""
 
@@ -58,6 +62,7 @@ class RealtimeParts:
     node_id: bytes
     steady_ms: Callable[[], int]
     log: Logger
+    edit: Edit
     owner_token: str | None = None
     owner: Caller = field(default_factory=lambda: Caller("owner", "default", is_admin=True, is_owner=True))
     limits: Limits = field(default_factory=Limits)
@@ -205,7 +210,9 @@ class Connection:
             message = await self._socket.receive()
             if message.type is WSMsgType.TEXT:
                 asked = session.receive(message.data, self._steady_ms())
-                if asked is not None:
+                if isinstance(asked, EditText):
+                    await self._edit(asked)
+                elif asked is not None:
                     await self._authenticate(asked)
             elif message.type is WSMsgType.BINARY:
                 session.receive_binary(self._steady_ms())
@@ -224,6 +231,19 @@ class Connection:
         if self.session.authenticated(caller, asked):
             self._token = None if caller.is_owner else asked.token
             self._realtime.recognise(self, caller)
+
+    async def _edit(self, asked: EditText) -> None:
+        """The next message waits for it, so that a client's edits are made in its order."""
+        await self._ask()  # whether its token counts still
+        caller, edit = self.session.caller, self._realtime.parts.edit
+        if caller is None or self.session.close is not None:
+            return
+        try:
+            version = await edit(caller, asked)
+        except ApiError as error:
+            self.session.not_edited(asked, error)
+        else:
+            self.session.edited(asked, version)
 
     # -- to the client
 
