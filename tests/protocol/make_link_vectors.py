@@ -259,7 +259,7 @@ def _roots() -> list[Case]:
         {"heads": [list(head) for head in heads(count)], "root": HeadTree(heads(count)).root}
         for count in (0, 1, 2, 16, 17, 40)
     ]
-    spaces = {
+    spaces: dict[bytes, bytes] = {
         space_id(NETWORK, name): HeadTree(heads(count)).root
         for name, count in (("system", 1), ("app/default", 17), ("app/empty", 0))
     }

@@ -82,9 +82,8 @@ def test_handshakes(case: Case) -> None:
         name = side.value.decode()
         told = case[name]
         keys = KeyPair.from_seed(raw(told["seed"]))
-        local = Local(
-            keys, author_of(keys.public, raw(told["incarnation"])), told["epoch"], raw(case["network_id"])
-        )  # type: ignore[arg-type]
+        author = author_of(keys.public, raw(told["incarnation"]))
+        local = Local(keys, author, told["epoch"], NetworkId(raw(case["network_id"])))
         machines[name] = Handshake(
             side,
             local,
