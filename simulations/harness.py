@@ -47,9 +47,11 @@ from protocol.schema import Model, parse_definition
 from protocol.session import SyncSession
 from protocol.statements import EXPIRES_MS_MAX, Invite, Revoke, ask_admission, encode_statement
 from storage.catalog import Catalog
+from storage.doctor_replay import replayed_differences
 from storage.exchange import Exchange
-from storage.integrator import Integrator, Said
-from storage.kv import Table
+from storage.index import Index
+from storage.integrator import AnyChange, FeedEntry, Integrator, Said
+from storage.kv import KeyValueStore, Table
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import found_store, join_store, renew_identity
 from storage.store import Identity, Store
@@ -76,11 +78,21 @@ def model_of(definition: dict[str, Any]) -> Model:
     return replace(parsed, id=builtin_model_id(APPLICATION, name), name=name)
 
 
+def in_memory(number: int) -> KeyValueStore:
+    """Where the node of this number keeps its record: nowhere but in this process."""
+    return MemoryKeyValueStore()
+
+
 class World:
     """Virtual time, and the chance of one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self, seed: int, *, keys: Callable[[int], KeyValueStore] = in_memory, has_index: bool = False
+    ) -> None:
+        """`keys` makes the store of the node with a number; with an index, every node has one of its own."""
         self.seed = seed
+        self.make_keys = keys
+        self.has_index = has_index
         self.now_ms = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._tickets = count()
@@ -139,6 +151,8 @@ class World:
         for node in self.nodes:
             while node.integrator.next_due_ms() is not None:
                 node.come_due()
+            found = replayed_differences(node.store, MemoryKeyValueStore())
+            assert not found, f"seed {self.seed}: node {node.number} replayed: {found[:5]}"
         roots = {node.root() for node in self.nodes}
         assert len(roots) == 1, f"seed {self.seed}: roots differ"
         documents = [node.documents() for node in self.nodes]
@@ -159,10 +173,12 @@ class Node:
         self.number = number
         self.skew_ms = skew_ms
         self.random = world.chance("node", number)
-        self.keys = MemoryKeyValueStore()
+        self.keys = world.make_keys(number)
         self.endpoints: list[Endpoint] = []
         self.news: list[News] = []
         self.acknowledged: set[tuple[Author, int]] = set()
+        self.entries: list[FeedEntry] = []  # of the feed, since this node began
+        self.index = Index(None) if world.has_index else None
         self.is_up = False
         self.node_keys = KeyPair.from_seed(self.random.randbytes(32))
         store = Store(self.keys)
@@ -187,15 +203,26 @@ class Node:
     def start(self) -> None:
         self.store = Store(self.keys)
         catalog = Catalog(self.store)
+        catalog.add_builtin(self.world.model)
         with self.store.read() as snapshot:
             catalog.load(snapshot)
-        self.integrator = Integrator(self.store, None, catalog, self.node_keys, HybridClock(),
+        self.integrator = Integrator(self.store, self.index, catalog, self.node_keys, HybridClock(),
                                      self.random.randbytes, lambda space, seq: None)  # fmt: skip
-        self.exchange = Exchange(
-            self.store, lambda change: self.integrator.write_one(change, self.clock_ms())
-        )
+        self.integrator.indexer.open()
+        while self.integrator.indexer.refill():
+            pass
+        self.exchange = Exchange(self.store, self.write)
         self.exchange.run(self.exchange.settle())
         self.is_up = True
+
+    def write(self, change: AnyChange, now_ms: int | None = None) -> Any:
+        """Hand a change to the writer: its result, or what it failed with is raised."""
+        written = self.integrator.write([change], self.clock_ms() if now_ms is None else now_ms)
+        self.entries += written.entries
+        (result,) = written.results
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def crash(self) -> None:
         """Everything that was not stored is gone, links too."""
@@ -204,10 +231,10 @@ class Node:
             endpoint.connection.cut()
         self.endpoints.clear()
 
-    def backup(self) -> MemoryKeyValueStore:
+    def backup(self) -> KeyValueStore:
         return _copy(self.keys)
 
-    def restore(self, backup: MemoryKeyValueStore, *, as_new_author: bool = True) -> None:
+    def restore(self, backup: KeyValueStore, *, as_new_author: bool = True) -> None:
         """Go back to a backup: the gate notices and starts a new life, unless it is told not to."""
         self.crash()
         self.keys = _copy(backup)
@@ -230,7 +257,7 @@ class Node:
 
     def say(self, make: Callable[[Members, Header], bytes]) -> None:
         """Say something in `system`, durably."""
-        self.integrator.write_one(Said(make), self.clock_ms())
+        self.write(Said(make))
         self.tell()
 
     def admit(self, joiner: KeyPair, role: Role) -> list[Commit]:
@@ -270,7 +297,7 @@ class Node:
         """Let this node's clock reach whatever came too early."""
         due_ms = self.integrator.next_due_ms()
         if due_ms is not None:
-            self.integrator.write([], due_ms)
+            self.write(lambda local: None, max(due_ms, self.clock_ms()))
 
     # -- use -----------------------------------------------------------------------------------------------
 
@@ -285,11 +312,7 @@ class Node:
             self.put(id, title=title, status="TODO", rank=self.random.randrange(1_000))
 
     def edit(self, *edits: Edit) -> None:
-        written = self.integrator.write([DocumentChange(APPLICATION, f"user-{self.number}", list(edits))],
-                                        self.clock_ms())  # fmt: skip
-        for result in written.results:
-            if isinstance(result, Exception):
-                raise result
+        self.write(DocumentChange(APPLICATION, f"user-{self.number}", list(edits)))
         with self.store.read() as snapshot:
             head = snapshot.head(self.store.space(APPLICATION), self.identity.author)
         if head is not None:
@@ -317,7 +340,7 @@ class Node:
             return {(found.model, found.id): found for _, found in snapshot.documents.everything()}
 
 
-def _copy(keys: MemoryKeyValueStore) -> MemoryKeyValueStore:
+def _copy(keys: KeyValueStore) -> MemoryKeyValueStore:
     copy = MemoryKeyValueStore()
     with keys.read() as source, copy.write() as target:
         for table in Table:
