@@ -33,17 +33,11 @@ Records = dict[tuple[str, str], Record | None]  # by model id and id, which no t
 _Touched = dict[tuple[SpaceId, str, str], None]  # space, model, id of documents, in order
 
 
-def row_of(model: Model, document: Document) -> Row | None:
+def row_of(model: Model, document: Document, past_of: PastOf) -> Row | None:
     """The document's row; None if it is deleted, or quarantined because its model does not allow it."""
     if not document.exists:
         return None
-    values = document.values()
-    if not is_builtin(model) and model.check_record(values):
-        return None
-    return Row(
-        document.id, ms_of_hlc(document.created_hlc), ms_of_hlc(document.updated_hlc), document.created_user,
-        document.version, values,
-    )  # fmt: skip
+    return _row_of_record(model, Record.of(model, document, past_of))
 
 
 def _row_of_record(model: Model, record: Record) -> Row | None:
