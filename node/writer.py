@@ -22,7 +22,7 @@ from typing import Any
 
 from protocol.changes import DocumentChange
 from storage.errors import StorageError
-from storage.integrator import AnyChange, FeedEntry, Integrator, Written
+from storage.integrator import AnyChange, FeedEntry, Integrator, Received, Written
 
 GROUP_EDITS_MAX = 256  # so that an import lets interactive writes in between
 PENDING_MAX = 20_000  # changes waiting; above it the API answers 503
@@ -95,7 +95,7 @@ class Writer:
         future = self._loop.create_future()
         if not self._pending:
             self._oldest_at = self._loop.time()
-        self._pending.append((change, len(change.edits) if isinstance(change, DocumentChange) else 1, future))
+        self._pending.append((change, _size(change), future))
         if self._writing is None and self._timer is None:
             if self._writers < ALONE:
                 self._hand_over()
@@ -187,3 +187,12 @@ class Writer:
                     future.set_exception(outcome)
         if self._pending and self._timer is None and self._loop is not None:
             self._timer = self._loop.call_soon(self._consider)
+
+
+def _size(change: AnyChange) -> int:
+    """How many edits of documents a change asks for, or brings."""
+    if isinstance(change, DocumentChange):
+        return len(change.edits)
+    if isinstance(change, Received):
+        return max(1, sum(len(commit.bodies) for commit in change.commits))
+    return 1

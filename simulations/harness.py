@@ -41,7 +41,7 @@ from protocol.keys import KeyPair
 from protocol.schema import Model, parse_definition
 from protocol.session import SyncSession
 from storage.catalog import Catalog
-from storage.exchange import Exchange, one_by_one
+from storage.exchange import Exchange
 from storage.integrator import Integrator
 from storage.kv import Table
 from storage.memory_kv import MemoryKeyValueStore
@@ -186,7 +186,9 @@ class Node:
             catalog.load(snapshot)
         self.integrator = Integrator(self.store, None, catalog, self.world.node_keys, HybridClock(),
                                      self.random.randbytes, lambda space, seq: None)  # fmt: skip
-        self.exchange = Exchange(self.store, one_by_one(self.integrator.receive), lambda entries: None)
+        self.exchange = Exchange(
+            self.store, lambda change: self.integrator.write_one(change, self.clock_ms())
+        )
         self.is_up = True
 
     def crash(self) -> None:
@@ -526,7 +528,7 @@ class Endpoint:
         if self.is_gone or not self.node.is_up:
             return
         before = self.node.exchange.position
-        answer = self.node.exchange.perform(effect, self.node.clock_ms())
+        answer = self.node.exchange.perform(effect)
         self.world.after(answers_ms - self.world.now_ms, lambda: self.give(answer))
         if self.node.exchange.position > before:
             self.node.tell()

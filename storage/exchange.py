@@ -8,8 +8,9 @@ messages, is the session's.
     local "sync cursor"  author of the peer, hex  -> {epoch, position}
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from protocol.causal import causal_order
 from protocol.commit import DEP_HASH_BYTES, Commit
@@ -36,12 +37,13 @@ from protocol.exchange import (
     WindowIntegrated,
 )
 from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, application_space_name, space_id
-from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting
+from protocol.integrate import Fork, Head, Integrated, Known, Refused, Waiting
 from protocol.messages import SpaceRoot, SpaceTips, Tip
 from protocol.packing import unpack_window
 from protocol.roots import HeadTree, root_over
 from protocol.window import Run
-from storage.integrator import FeedEntry
+from storage.integrator import AnyChange, Received
+from storage.local import LocalWriter
 from storage.names import Chain
 from storage.runs import RunReader, WaitingRoom, ends_to_keep, key_of
 from storage.store import Snapshot, Store
@@ -49,8 +51,9 @@ from storage.store import Snapshot, Store
 _ARRIVALS_READ_MAX = 100_000  # in one go: about 0.2 s of reading
 _CURSOR = "sync cursor"
 
-# Integrates commits in this order, each durable when it returns, and tells what became of each.
-ReceiveAll = Callable[[Sequence[Commit], int], Iterable[tuple[Outcome, list[FeedEntry]]]]
+SLICE_BODIES_MAX = 256  # integrated at a time, so that what is asked for here gets in between
+# Hands a change to the one writer: its result, once it is durable. Blocks.
+Write = Callable[[AnyChange], Any]
 
 
 @dataclass(slots=True)
@@ -66,15 +69,11 @@ class _Taken:
 class Exchange:
     """The record as sync sees it. Not thread-safe: it carries out one effect at a time."""
 
-    def __init__(
-        self, store: Store, receive_all: ReceiveAll, on_entries: Callable[[list[FeedEntry]], None]
-    ) -> None:
-        """`receive_all` is the integrator's; `on_entries` hears what its commits did, in their order."""
+    def __init__(self, store: Store, write: Write) -> None:
         assert store.identity is not None
         self._store = store
         self._network_id = store.identity.network_id
-        self._receive_all = receive_all
-        self._on_entries = on_entries
+        self._write = write
         self._trees: dict[SpaceId, HeadTree] = {}
         self._position = 0  # of the last arrival that is in the trees
         self._names: dict[SpaceId, str] = {}
@@ -84,7 +83,7 @@ class Exchange:
             self._waiting = WaitingRoom(snapshot)
             self._follow(snapshot)
 
-    def perform(self, effect: Effect, now_ms: int) -> Answer:
+    def perform(self, effect: Effect) -> Answer:
         """Carry out one effect. Blocks on the disk."""
         match effect:
             case LoadState():
@@ -99,15 +98,14 @@ class Exchange:
                 with self._store.read() as snapshot:
                     return RunReader(snapshot, self._store.names, self._waiting).load(effect)
             case IntegrateWindow():
-                return self._integrate(effect, now_ms)
+                return self._integrate(effect)
 
     def keep_cursor(self, peer: Author, epoch: str, position: int) -> None:
         """All that the peer's record held up to this arrival is here. Durable when it returns.
 
         An older cursor costs an offer of what has arrived since, so a live link need not keep every one.
         """
-        with self._store.write() as batch:
-            batch.local.put(_CURSOR, peer.hex(), {"epoch": epoch, "position": position})
+        self._write(lambda local: local.put(_CURSOR, peer.hex(), {"epoch": epoch, "position": position}))
 
     @property
     def position(self) -> int:
@@ -223,7 +221,7 @@ class Exchange:
 
     # -- what we get ---------------------------------------------------------------------------------------
 
-    def _integrate(self, effect: IntegrateWindow, now_ms: int) -> WindowIntegrated:
+    def _integrate(self, effect: IntegrateWindow) -> WindowIntegrated:
         try:
             runs = unpack_window(effect.data)
         except ProtocolError as error:
@@ -233,11 +231,11 @@ class Exchange:
         spaces = {run.commits[0].header.space for run in runs}
         if spaces - heard.keys() - ours.keys():
             return WindowIntegrated(self._position, fault="a run of a space that is not shared on this link")
-        self._meet(heard[space] for space in spaces - ours.keys())
+        met = self._applications([heard[space] for space in spaces - ours.keys()])
         tips = tuple((key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
         ready, kept = self._plan([*self._waiting.runs.values(), *runs])
         self._keep_waiting({**self._waiting.runs, **kept})  # before any beginning is integrated
-        taken = self._take(ready, runs, now_ms)
+        taken = self._take(ready, runs, met)
         kept = {key: run for key, run in kept.items() if key not in taken.left}
         self._keep_waiting(kept)
         return WindowIntegrated(
@@ -249,17 +247,21 @@ class Exchange:
             tuple(taken.refused),
         )
 
-    def _take(self, ready: list[Commit], runs: list[Run], now_ms: int) -> "_Taken":
-        """Integrate commits in this order, and say what became of them."""
+    def _take(self, ready: list[Commit], runs: list[Run], met: list[str]) -> "_Taken":
+        """Integrate commits in this order, slice by slice, and say what became of them."""
         taken = _Taken()
         proofs = {commit.hash: run for run in runs for commit in run.commits}
-        for commit, (outcome, entries) in zip(ready, self._receive_all(ready, now_ms), strict=True):
+        outcomes = (
+            pair
+            for some in _slices(ready)
+            for pair in zip(some, self._write(Received(some, met)), strict=True)
+        )
+        for commit, outcome in outcomes:
             key, seq = key_of(commit), commit.header.seq
             if key in taken.left:
                 continue
             if isinstance(outcome, Integrated):
                 taken.integrated += 1
-                self._on_entries(entries)
                 continue
             if isinstance(outcome, Known):
                 continue
@@ -281,14 +283,10 @@ class Exchange:
             head = snapshot.head(*key)
         return head.seq if head is not None else 0
 
-    def _meet(self, names: Iterable[str]) -> None:
-        """Remember the applications of spaces that come here for the first time."""
+    def _applications(self, names: list[str]) -> list[str]:
+        """The applications of spaces that come here for the first time."""
         prefix = application_space_name("")
-        met = sorted(name[len(prefix) :] for name in names if name.startswith(prefix))
-        if met:
-            with self._store.write() as batch:
-                for application in met:
-                    batch.add_application(application)
+        return sorted(name[len(prefix) :] for name in names if name.startswith(prefix))
 
     def _plan(self, runs: list[Run]) -> tuple[list[Commit], dict[ChainKey, Run]]:
         """What can be integrated, and the ends of runs that are kept until they can be."""
@@ -310,20 +308,25 @@ class Exchange:
     def _keep_waiting(self, runs: dict[ChainKey, Run]) -> None:
         """Exactly these wait from now on. Durable when it returns."""
         if runs != self._waiting.runs:
-            with self._store.write() as batch:
-                self._waiting.keep(batch, runs)
+
+            def keep(local: LocalWriter) -> None:
+                self._waiting.keep(local, runs)
+
+            self._write(keep)
             self._waiting.settle(runs)
 
 
-def one_by_one(
-    receive: Callable[[Commit, int], tuple[Outcome, list[FeedEntry]]],
-) -> ReceiveAll:
-    """A `ReceiveAll` with a transaction for each commit."""
-
-    def receive_all(commits: Sequence[Commit], now_ms: int) -> Iterator[tuple[Outcome, list[FeedEntry]]]:
-        return (receive(commit, now_ms) for commit in commits)
-
-    return receive_all
+def _slices(commits: Sequence[Commit]) -> Iterator[Sequence[Commit]]:
+    """The commits in their order, as many at a time as `SLICE_BODIES_MAX` bodies allow; one at least."""
+    start, bodies = 0, 0
+    for number, commit in enumerate(commits):
+        size = max(1, len(commit.bodies))
+        if number > start and bodies + size > SLICE_BODIES_MAX:
+            yield commits[start:number]
+            start, bodies = number, 0
+        bodies += size
+    if start < len(commits):
+        yield commits[start:]
 
 
 def _tip(author: Author, head: Head) -> Tip:

@@ -46,7 +46,22 @@ from storage.store import Batch, Store
 
 # A local change reads and writes records of this node alone; if it raises, nothing of it is kept.
 LocalChange = Callable[[LocalWriter], Any]
-AnyChange = DocumentChange | LocalChange
+
+
+@dataclass(slots=True)
+class Received:
+    """Commits from a peer, verified, causes first. They are integrated before what the group asks for here.
+
+    `applications` are those whose spaces are met here for the first time; `local` is kept with the commits.
+    The result is an `Outcome` for each commit.
+    """
+
+    commits: Sequence[Commit]
+    applications: Sequence[str] = ()
+    local: LocalChange | None = None
+
+
+AnyChange = DocumentChange | Received | LocalChange
 
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
 _TAKEN = "This value is already taken"
@@ -101,6 +116,8 @@ class _Group:
     salts: Iterator[bytes]  # one for each edit
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
     done: list[tuple[str, Integrated, Arrival]] = field(default_factory=list)
+    received: list[tuple[Integrated, Arrival]] = field(default_factory=list)
+    met: list[str] = field(default_factory=list)  # applications of spaces that came from peers
     failure: Exception | None = None  # of storing a commit, whoever caught it
     claims: dict[_Claim, str] = field(default_factory=dict)
     claims_before: list[tuple[_Claim, str | None]] = field(
@@ -165,10 +182,14 @@ class Integrator:
         written = Written([])
         with self._store.write() as batch:
             group = _Group(batch, now_ms, self._salts(changes))
+            received = [self._take_in(change, group) for change in changes if isinstance(change, Received)]
+            outcomes = iter(received)
             for change in changes:
                 try:
                     if isinstance(change, DocumentChange):
                         written.results.append(self._plan(change, group))
+                    elif isinstance(change, Received):
+                        written.results.append(next(outcomes))
                     else:
                         written.results.append(_run_local(change, batch.local))
                 except Exception as error:  # of a guard, of a plan: it belongs to this change alone
@@ -180,12 +201,22 @@ class Integrator:
         done = [(finished, arrival) for _, finished, arrival in group.done]
         for finished, _ in done:
             self._on_stored(finished.commit.header.space, finished.commit.header.seq)
-        for application in dict.fromkeys(application for application, _, _ in group.done):
+        for application in dict.fromkeys([*group.met, *(application for application, _, _ in group.done)]):
             self._meet(application)
+        for finished, _ in group.received:
+            self._clock.observe(finished.commit.header.hlc, now_ms)
+        done = group.received + done
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
         self._after_commit(done, group.records)
         return written
+
+    def write_one(self, change: AnyChange, now_ms: int) -> Any:
+        """The result of a change that goes alone. Raises what it failed with."""
+        (result,) = self.write([change], now_ms).results
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def _salts(self, changes: Sequence[AnyChange]) -> Iterator[bytes]:
         """A salt for each edit, drawn all at once: asking the system for each costs a microsecond more.
@@ -394,16 +425,24 @@ class Integrator:
 
     def receive(self, commit: Commit, now_ms: int) -> tuple[Outcome, list[FeedEntry]]:
         """Integrate one verified commit of another author. Durable when it returns. Blocks."""
-        self._observe_others(now_ms)
-        with self._store.write() as batch:
+        written = self.write([Received([commit])], now_ms)
+        return written.results[0][0], written.entries
+
+    def _take_in(self, change: Received, group: _Group) -> list[Outcome]:
+        """Integrate commits from a peer into the transaction. Whatever fails, fails the whole group."""
+        batch = group.batch
+        for application in change.applications:
+            batch.add_application(application)
+            group.met.append(application)
+        outcomes: list[Outcome] = []
+        for commit in change.commits:
             outcome = batch.integrate(commit)
-            arrival = batch.keep(outcome) if isinstance(outcome, Integrated) else None
-        if not isinstance(outcome, Integrated) or arrival is None:
-            return outcome, []
-        self._clock.observe(commit.header.hlc, now_ms)
-        entries = self._feed_entries(outcome, arrival)
-        self._after_commit([(outcome, arrival)], {})
-        return outcome, entries
+            if isinstance(outcome, Integrated):
+                group.received.append((outcome, batch.keep(outcome)))
+            outcomes.append(outcome)
+        if change.local is not None:
+            change.local(batch.local)
+        return outcomes
 
     # -- after a commit ------------------------------------------------------------------------------------
 

@@ -21,8 +21,9 @@ from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
 from protocol.limits import RUN_BODIES_MAX, RUN_COMMITS_MAX, RUN_SKELETON_MAX_BYTES, WINDOW_SIZE_MAX_BYTES
 from protocol.packing import pack_window
 from protocol.window import Run, decode_run
+from storage.local import LocalWriter
 from storage.names import Names
-from storage.store import Batch, Snapshot
+from storage.store import Snapshot
 
 WAITING_SIZE_MAX_BYTES = 16 << 20  # four windows; what does not fit is asked for again
 _RUN_FRAME_BYTES = 256  # of a run and its skeleton, beside commits
@@ -87,13 +88,13 @@ class WaitingRoom:
             chain = SpaceId(name[:SPACE_ID_BYTES]), Author(name[SPACE_ID_BYTES:])
             self.runs[chain] = decode_run(value["run"])
 
-    def keep(self, batch: Batch, runs: dict[ChainKey, Run]) -> None:
-        """Exactly these wait from now on. Once the batch is stored, call `settle`."""
+    def keep(self, local: LocalWriter, runs: dict[ChainKey, Run]) -> None:
+        """Exactly these wait from now on. Once that is durable, call `settle`."""
         for key in self.runs.keys() - runs.keys():
-            batch.local.delete(_WAITING, (key[0] + key[1]).hex())
+            local.delete(_WAITING, (key[0] + key[1]).hex())
         for key, run in runs.items():
             if self.runs.get(key) != run:
-                batch.local.put(_WAITING, (key[0] + key[1]).hex(), {"run": run.encode()})
+                local.put(_WAITING, (key[0] + key[1]).hex(), {"run": run.encode()})
 
     def settle(self, runs: dict[ChainKey, Run]) -> None:
         self.runs = runs

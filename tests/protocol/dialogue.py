@@ -19,7 +19,7 @@ from protocol.messages import Message, decode_message, message_size_max
 from protocol.session import SyncSession
 from simulations.harness import model_of
 from storage.catalog import Catalog
-from storage.exchange import Exchange, one_by_one
+from storage.exchange import Exchange
 from storage.integrator import Integrator
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import found_store
@@ -56,7 +56,7 @@ class Record:
         self.integrator = Integrator(
             self.store, None, catalog, KEYS, clock, self.random.randbytes, lambda space, seq: None
         )
-        self.exchange = Exchange(self.store, one_by_one(self.integrator.receive), lambda entries: None)
+        self.exchange = Exchange(self.store, lambda change: self.integrator.write_one(change, NOW_MS))
 
     @property
     def identity(self) -> Identity:
@@ -104,7 +104,7 @@ class Side:
             event = waiting.pop(0)
             self.events.append(event)
             if isinstance(event, Effect):
-                waiting += self.give(self.record.exchange.perform(event, NOW_MS))
+                waiting += self.give(self.record.exchange.perform(event))
         data = self.session.take_bytes()
         while data:
             size = 4 + (int.from_bytes(data[:4], "big") & 0x7FFFFFFF)

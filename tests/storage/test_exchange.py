@@ -23,31 +23,31 @@ from protocol.messages import SpaceTips, Tip
 from protocol.packing import pack_window, unpack_window
 from protocol.roots import root_over
 from protocol.window import Run
-from tests.protocol.dialogue import NOW_MS, Dialogue, Record, pair
+from tests.protocol.dialogue import Dialogue, Record, pair
 
 DEFAULT = "app/default"
 
 
 def state(record: Record, peer: Record, shares: Shares = EVERYTHING) -> StateLoaded:
-    answer = record.exchange.perform(LoadState(peer.author, peer.identity.epoch, shares), NOW_MS)
+    answer = record.exchange.perform(LoadState(peer.author, peer.identity.epoch, shares))
     assert isinstance(answer, StateLoaded)
     return answer
 
 
 def heads(record: Record, after: bytes = b"", count_max: int = 10) -> HeadsLoaded:
-    answer = record.exchange.perform(LoadHeads(DEFAULT, after, count_max), NOW_MS)
+    answer = record.exchange.perform(LoadHeads(DEFAULT, after, count_max))
     assert isinstance(answer, HeadsLoaded)
     return answer
 
 
 def arrivals(record: Record, after: int, count_max: int = 10) -> ArrivalsLoaded:
-    answer = record.exchange.perform(LoadArrivals(after, EVERYTHING, count_max), NOW_MS)
+    answer = record.exchange.perform(LoadArrivals(after, EVERYTHING, count_max))
     assert isinstance(answer, ArrivalsLoaded)
     return answer
 
 
 def lacking(record: Record, *tips: Tip) -> LackingFound:
-    answer = record.exchange.perform(FindLacking((SpaceTips(DEFAULT, tips),)), NOW_MS)
+    answer = record.exchange.perform(FindLacking((SpaceTips(DEFAULT, tips),)))
     assert isinstance(answer, LackingFound)
     return answer
 
@@ -57,14 +57,14 @@ def key(record: Record, author: Record) -> ChainKey:
 
 
 def runs(record: Record, *wants: tuple[ChainKey, int], size: int = 1 << 20) -> RunsLoaded:
-    answer = record.exchange.perform(LoadRuns(wants, size), NOW_MS)
+    answer = record.exchange.perform(LoadRuns(wants, size))
     assert isinstance(answer, RunsLoaded)
     return answer
 
 
 def integrate(record: Record, *sent: Run, shares: Shares = EVERYTHING) -> WindowIntegrated:
     names = ("system", DEFAULT)
-    answer = record.exchange.perform(IntegrateWindow(pack_window(sent), names, shares), NOW_MS)
+    answer = record.exchange.perform(IntegrateWindow(pack_window(sent), names, shares))
     assert isinstance(answer, WindowIntegrated)
     return answer
 
@@ -224,7 +224,7 @@ def test_a_run_of_a_space_that_is_not_shared_is_a_fault() -> None:
     first, second = pair()
     answer = integrate(second, Run(tuple(commits(first, first))), shares=Shares(frozenset({"system"})))
     assert answer.fault is not None and answer.integrated == 0
-    junk = second.exchange.perform(IntegrateWindow(b"junk", (), EVERYTHING), NOW_MS)
+    junk = second.exchange.perform(IntegrateWindow(b"junk", (), EVERYTHING))
     assert isinstance(junk, WindowIntegrated) and junk.fault is not None
 
 
