@@ -39,6 +39,7 @@ from storage.errors import (
     VersionMismatch,
 )
 from storage.index import Index
+from storage.index_conflicts import ConflictNews
 from storage.indexer import Indexer, Records
 from storage.local import LocalWriter
 from storage.log import Arrival
@@ -92,6 +93,7 @@ class Written:
 
     results: list[Any]
     entries: list[FeedEntry] = field(default_factory=list)
+    conflicts: list[ConflictNews] = field(default_factory=list)  # that have appeared or ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,7 @@ class Integrator:
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
         self._after_commit(done, group.records)
+        written.conflicts = self.indexer.take_news()
         return written
 
     def write_one(self, change: AnyChange, now_ms: int) -> Any:
@@ -384,10 +387,15 @@ class Integrator:
         if self._index is None:
             return
         taken: dict[str, str] = {}
+        past_of = group.pasts[application]
         for names in kinds.unique:
             if not any(name in edit.values for name in names):
                 continue
-            shown = self._shown(edit.model, current, group) if current is not None and len(names) > 1 else {}
+            shown = (
+                judge(current, edit.model.rules, past_of).values
+                if current is not None and len(names) > 1
+                else {}
+            )
             values = tuple(edit.values[name] if name in edit.values else shown.get(name) for name in names)
             if any(value is None for value in values):
                 continue  # no value equals another
@@ -395,17 +403,16 @@ class Integrator:
             holder = group.claims.get(claim) or self._indexed_holder(application, edit, names, values)
             if holder is not None and holder != edit.id:
                 held = builder.document(edit.model.id, holder)  # this group may have freed the value
-                if held is not None and held.exists and _holds(
-                    self._shown(edit.model, held, group), names, values
+                if (
+                    held is not None
+                    and held.exists
+                    and _holds(judge(held, edit.model.rules, past_of).values, names, values)
                 ):
                     taken |= dict.fromkeys(names, _TAKEN if len(names) == 1 else _TAKEN_TOGETHER)
                     continue
             group.claim(claim, edit.id)
         if taken:
             raise NotUnique(taken)
-
-    def _shown(self, model: Model, document: Document, group: _Group) -> dict[str, Any]:
-        return judge(document, model.rules, group.pasts[model.application]).values
 
     def _indexed_holder(self, application: str, edit: Edit, names: tuple[str, ...],
                         values: tuple[Any, ...]) -> str | None:  # fmt: skip

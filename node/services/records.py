@@ -20,6 +20,7 @@ from protocol.ids import check_instance_id, sortable_id
 from protocol.query import Aggregation, Query
 from protocol.schema import FieldType, Model
 from protocol.times import datetime_from_ms
+from storage.ancestry import past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexUnavailable, UnknownModel
 from storage.index import Index, Page
@@ -64,7 +65,8 @@ class Found(NamedTuple):
 
 def record_to_json(record: Record) -> dict[str, Any]:
     """The JSON form of a record: id, the model's fields in their order (null where there is no value,
-    for sets and counters what nothing adds up to), then meta."""
+    for sets and counters what nothing adds up to), then meta. `strategy_missing` is there where a value
+    is shown for want of the plugin that should have chosen it."""
     document: dict[str, Any] = {"id": record.id}
     values = record.values
     for name, field in record.model.fields.items():
@@ -76,6 +78,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
     document["updated_at"] = datetime_from_ms(record.updated_at_ms)
     document["created_by"] = record.created_by
     document["version"] = record.version
+    if record.is_strategy_missing:
+        document["strategy_missing"] = True
     return document
 
 
@@ -133,10 +137,11 @@ class Records:
             return self._read(snapshot, model, id)
 
     def _read(self, snapshot: Snapshot, model: Model, id: str) -> Record | None:
-        document = snapshot.documents.get(self._store.space(model.application), model.id, id)
+        space = self._store.space(model.application)
+        document = snapshot.documents.get(space, model.id, id)
         if document is None or not document.exists:
             return None
-        record = Record.of(model, document)
+        record = Record.of(model, document, past_in(snapshot, space))
         return record if is_builtin(model) or not model.check_record(record.values) else None
 
     async def holds_others(self, application: str, model_id: str, user: str) -> bool:
