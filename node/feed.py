@@ -14,7 +14,8 @@ from typing import NamedTuple
 from protocol.body import decode_body
 from protocol.errors import ProtocolError
 from protocol.integrate import Change, Entry, Verdict
-from storage.integrator import FeedEntry, feed_entry
+from storage.integrator import FeedEntry, feed_entry, rejudged_entry
+from storage.log import Rejudgement
 from storage.store import Store
 
 ARRIVALS_KEPT_MAX = 1_000_000  # how far back a cursor may lie (CONTRACT, "One cursor")
@@ -84,7 +85,15 @@ class Feed:
     def _entries(self, position: Position) -> Generator[FeedEntry, None, None]:
         with self._store.read() as snapshot:
             applications = {self._store.space(name): name for name in snapshot.applications()}
-            for arrival in snapshot.log.arrivals(after_number=max(position.arrival - 1, 0)):
+            for arrival in snapshot.log.happenings(after_number=max(position.arrival - 1, 0)):
+                if isinstance(arrival, Rejudgement):
+                    for index, told in enumerate(arrival.documents):
+                        application = applications.get(told.space)
+                        if application is not None and (arrival.number, index) > position:
+                            rejudged = rejudged_entry(told, arrival.number, index, application)
+                            if rejudged is not None:
+                                yield rejudged
+                    continue
                 space = self._store.names.space_of_chain(arrival.chain)
                 application = applications.get(space)
                 if application is None:

@@ -103,11 +103,13 @@ class FindLacking:
 class LackingFound:
     """By place of the head in the question: lacking after a seq that is here; or here with another hash.
 
-    What is here with another hash is a fork: `after_seq` then asks for the other header of that seq.
+    What is here with another hash is a fork: `after_seq` then asks for the other header of that seq. `proofs`
+    are windows, each with a commit that the peer needs to see that a chain of which it told has forked.
     """
 
     lacking: tuple[tuple[int, int], ...]
     forked: tuple[tuple[int, int], ...]
+    proofs: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

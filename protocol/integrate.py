@@ -10,7 +10,7 @@ A node may lag, it may never skip: a commit whose causes are not here yet waits;
 one of a node without the right is void and counts as a cause all the same.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -20,10 +20,21 @@ from protocol.clock import HLC_MAX
 from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, check_deps, sign_commit
 from protocol.document import Document
 from protocol.errors import LocalMisuse, NotPermitted, ProtocolError, TooLarge
-from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, node_of, space_id
+from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, space_id
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, COMMIT_SIZE_MAX_BYTES
-from protocol.membership import Role, StatementKind, decode_genesis, statement_kind
+from protocol.membership import (
+    Fault,
+    Judgement,
+    Link,
+    Members,
+    Role,
+    Standing,
+    StatementKind,
+    decode_genesis,
+    read_system_commit,
+    statement_kind,
+)
 
 # Documents that count from `admin` nodes only: the roles of users.
 _ADMIN_MODEL_PREFIXES = ("$role_",)
@@ -52,7 +63,23 @@ class View(Protocol):
     def known_by(self, space: SpaceId, author: Author, seq: int) -> Iterable[tuple[Author, int]]:
         """All of `knows`, for authors of whom anything is known."""
 
-    def role_of(self, node: bytes) -> Role | None: ...
+    def forked_at(self, space: SpaceId, author: Author) -> int | None:
+        """The first seq that the author is known to have signed twice."""
+
+    @property
+    def members(self) -> Members | None:
+        """Those of all statements that are here; None before the network is founded."""
+
+    def system_past(self, space: SpaceId, author: Author, seq: int) -> frozenset[Link]:
+        """Heads of what a commit's whole causal past holds of `system`; none if it is not here."""
+
+    def system_heads(self, links: frozenset[Link]) -> frozenset[Link]:
+        """Those of the links that no other of them has seen."""
+
+    def judge(
+        self, space: SpaceId, author: Author, seq: int, digest: bytes, past: frozenset[Link]
+    ) -> Judgement:
+        """Whether a commit with this past in `system` counts, by all that is known here."""
 
     def document(self, space: SpaceId, model: str, id: str) -> Document | None:
         """The stored document. The caller may not change it: copy first."""
@@ -62,6 +89,7 @@ class Verdict(StrEnum):
     """What became of a body. Only `APPLIED` ones change documents."""
 
     APPLIED = "applied"
+    EARLY = "early"  # its timestamp is too far ahead of this node's clock: applied when it is due
     WITHHELD = "withheld"  # of a kind that a newer release knows: kept, forwarded, not shown
     VOID = "void"  # its author had not the right, or it names what its author cannot have seen
     MALFORMED = "malformed"
@@ -96,6 +124,9 @@ class Integrated:
     documents: dict[tuple[str, str], Document]
     entries: list[Entry]
     knowledge: dict[Author, int] = field(default_factory=dict)  # what `knows` now answers, where it grew
+    system_past: frozenset[Link] | None = None  # what `system_past` now answers, where it grew
+    standing: Standing = Standing.STANDS
+    members: Members | None = None  # with the statements of this commit, if it is of `system`
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +164,11 @@ Outcome = Integrated | Waiting | Known | Fork | Refused
 RULES = ("clock_not_increasing", "dep_hash_mismatch", "system_dep_in_system")
 
 
-def integrate(commit: Commit, view: View, *, system: SpaceId) -> Outcome:
-    """The verdict on a commit whose signature and bodies have been verified, and what it changes."""
+def integrate(commit: Commit, view: View, *, system: SpaceId, is_early: bool = False) -> Outcome:
+    """The verdict on a commit whose signature and bodies have been verified, and what it changes.
+
+    `is_early`: its timestamp is too far ahead of this node's clock, so its bodies wait (SPEC, "Clocks").
+    """
     header = commit.header
     space, author = header.space, header.author
     head = view.head(space, author)
@@ -153,22 +187,28 @@ def integrate(commit: Commit, view: View, *, system: SpaceId) -> Outcome:
     for dep in header.deps:
         place = system if dep.in_system else space
         known = view.header_hash(place, dep.author, dep.seq)
-        if known is None:
-            missing.append((place, dep.author, dep.seq))
-        elif known[:DEP_HASH_BYTES] != dep.hash_prefix:
+        if known is not None and known[:DEP_HASH_BYTES] == dep.hash_prefix:
+            continue
+        forked_at = view.forked_at(place, dep.author)
+        if forked_at is not None and forked_at <= dep.seq:
+            continue  # on a branch of which nothing counts
+        if known is not None:
             return Refused("dep_hash_mismatch")
+        missing.append((place, dep.author, dep.seq))
     if missing:
         return Waiting(tuple(missing))
     knowledge = _knowledge(view, header)
     if space == system:
-        statements = [_integrate_statement(index, data, header) for index, data in enumerate(commit.bodies)]
-        return Integrated(commit, {}, statements, knowledge)
+        return _integrate_statements(commit, view, knowledge)
+    past, grown = _system_past(view, header)
+    judgement = view.judge(space, author, header.seq, commit.hash, past)
     overlay = _Overlay(view, space)
-    judge = _Judge(view, space, author, header.seq, knowledge)
+    judge = _Judge(header, judgement.role, _known_of(view, header, knowledge))
     entries = [
-        _integrate_body(index, data, header, judge, overlay) for index, data in enumerate(commit.bodies)
+        _integrate_body(index, data, header, judge, overlay, is_early)
+        for index, data in enumerate(commit.bodies)
     ]
-    return Integrated(commit, overlay.changed, entries, knowledge)
+    return Integrated(commit, overlay.changed, entries, knowledge, grown, judgement.standing)
 
 
 def _knowledge(view: View, header: Header) -> dict[Author, int]:
@@ -184,55 +224,118 @@ def _knowledge(view: View, header: Header) -> dict[Author, int]:
     return {other: seq for other, seq in grown.items() if seq > view.knows(space, author, before, other)}
 
 
+def _known_of(view: View, header: Header, knowledge: dict[Author, int]) -> Callable[[Author], int]:
+    """How much of another author's chain the past of a commit holds, given what has grown with it."""
+
+    def known_of(other: Author) -> int:
+        known = knowledge.get(other)
+        if known is None:
+            known = view.knows(header.space, header.author, header.seq - 1, other)
+        return known
+
+    return known_of
+
+
+def _system_past(view: View, header: Header) -> tuple[frozenset[Link], frozenset[Link] | None]:
+    """Heads of what the whole causal past of a commit holds of `system`; again, if that has grown with it."""
+    space = header.space
+    own = view.system_past(space, header.author, header.seq - 1)
+    if not header.deps:
+        return own, None
+    found = set(own)
+    for dep in header.deps:
+        if dep.in_system:
+            found.add(Link(dep.author, dep.seq, dep.hash_prefix))
+        else:
+            found |= view.system_past(space, dep.author, dep.seq)
+    if found == own:
+        return own, None
+    heads = view.system_heads(frozenset(found))
+    return heads, heads if heads != own else None
+
+
 def _integrate_body(
-    index: int, data: bytes | None, header: Header, judge: "_Judge", overlay: "_Overlay"
+    index: int, data: bytes | None, header: Header, judge: "_Judge", overlay: "_Overlay", is_early: bool
 ) -> Entry:
-    if data is None:
-        return Entry(index, "", "", Verdict.DROPPED, Change.NONE, None)
-    try:
-        body = decode_body(data, header.author)
-    except ProtocolError:
-        return Entry(index, "", "", Verdict.MALFORMED, Change.NONE, None)
-    verdict = judge.verdict(body, index)
+    body, verdict = judge.verdict(data, index, is_early=is_early)
+    if body is None:
+        return Entry(index, "", "", verdict, Change.NONE, None)
     change = Change.NONE
     if verdict is Verdict.APPLIED:
         change = overlay.apply(body, Dot(header.author, header.seq, index), header.hlc)
     return Entry(index, body.model, body.id, verdict, change, body)
 
 
-def _integrate_statement(index: int, data: bytes | None, header: Header) -> Entry:
+def _integrate_statements(commit: Commit, view: View, knowledge: dict[Author, int]) -> Integrated:
+    """Statements are judged for what they say by `membership`; here is told which of them are valid."""
+    members = view.members
+    if members is None:
+        verdicts = [
+            _verdict_on_genesis(index, body, commit.header) for index, body in enumerate(commit.bodies)
+        ]
+    else:
+        read = read_system_commit(commit, members.genesis)
+        members = members.with_commits([read])
+        faults = members.faults(read.link)
+        verdicts = [_verdict_on(body, fault) for body, fault in zip(commit.bodies, faults, strict=True)]
+    entries = [Entry(index, "", "", verdict, Change.NONE, None) for index, verdict in enumerate(verdicts)]
+    return Integrated(commit, {}, entries, knowledge, members=members)
+
+
+def _verdict_on(data: bytes | None, fault: Fault | None) -> Verdict:
+    if data is None:
+        return Verdict.DROPPED
+    if fault is None:
+        return Verdict.APPLIED
+    if fault is not Fault.SILENT:
+        return Verdict.VOID
+    try:
+        is_newer = statement_kind(data) not in tuple(StatementKind)
+    except ProtocolError:
+        is_newer = False
+    return Verdict.WITHHELD if is_newer else Verdict.MALFORMED
+
+
+def _verdict_on_genesis(index: int, data: bytes | None, header: Header) -> Verdict:
     """A genesis counts in the first commit of its founder, in the network that is named by it."""
-    verdict = Verdict.DROPPED
-    if data is not None:
-        try:
-            verdict = Verdict.WITHHELD
-            if statement_kind(data) == StatementKind.GENESIS:
-                genesis = decode_genesis(data)
-                is_here = header.space == space_id(genesis.network_id, SYSTEM_SPACE_NAME)
-                is_first = (header.node, header.seq, index) == (genesis.founder, 1, 0)
-                verdict = Verdict.APPLIED if is_here and is_first else Verdict.VOID
-        except ProtocolError:
-            verdict = Verdict.MALFORMED
-    return Entry(index, "", "", verdict, Change.NONE, None)
+    if data is None:
+        return Verdict.DROPPED
+    try:
+        if statement_kind(data) != StatementKind.GENESIS:
+            return Verdict.WITHHELD
+        genesis = decode_genesis(data)
+    except ProtocolError:
+        return Verdict.MALFORMED
+    is_here = header.space == space_id(genesis.network_id, SYSTEM_SPACE_NAME)
+    is_first = (header.node, header.seq, index) == (genesis.founder, 1, 0)
+    return Verdict.APPLIED if is_here and is_first else Verdict.VOID
 
 
 class _Judge:
     """Whether the bodies of one commit count: a function of its author's rights and of its causal past."""
 
-    def __init__(
-        self, view: View, space: SpaceId, author: Author, seq: int, knowledge: dict[Author, int]
-    ) -> None:
-        self._view = view
-        self._space = space
-        self._author = author
-        self._seq = seq
-        self._knowledge = knowledge
-        self._role = view.role_of(node_of(author))
+    def __init__(self, header: Header, role: Role | None, known_of: Callable[[Author], int]) -> None:
+        """`role` is what the commit counts as made with; `known_of` tells how much of others it has seen."""
+        self._author = header.author
+        self._seq = header.seq
+        self._role = role
+        self._known_of = known_of
 
-    def verdict(self, body: Body, index: int) -> Verdict:
+    def verdict(
+        self, data: bytes | None, index: int, *, is_early: bool = False
+    ) -> tuple[Body | None, Verdict]:
+        """A body as far as it can be read, and what becomes of it."""
+        if data is None:
+            return None, Verdict.DROPPED
+        try:
+            body = decode_body(data, self._author)
+        except ProtocolError:
+            return None, Verdict.MALFORMED
         if not self.may_write(body.model) or not self.is_past(body.seen, index):
-            return Verdict.VOID
-        return Verdict.APPLIED if body.is_understood else Verdict.WITHHELD
+            return body, Verdict.VOID
+        if not body.is_understood:
+            return body, Verdict.WITHHELD
+        return body, Verdict.EARLY if is_early else Verdict.APPLIED
 
     def may_write(self, model: str) -> bool:
         if self._role is Role.ADMIN:
@@ -249,11 +352,41 @@ class _Judge:
                 return False
         return True
 
-    def _known_of(self, other: Author) -> int:
-        known = self._knowledge.get(other)
-        if known is None:
-            known = self._view.knows(self._space, self._author, self._seq - 1, other)
-        return known
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One body of a document where it stands in the log, with what its commit counts as."""
+
+    header: Header
+    index: int
+    data: bytes | None
+    role: Role | None
+    is_early: bool
+
+
+def rebuild(
+    view: View, space: SpaceId, model: str, id: str, bodies: Iterable[Placed]
+) -> tuple[Document, list[Verdict]]:
+    """A document made anew of all its bodies, which are given causes first, and the verdict on each.
+
+    What a commit is found to count as can change when more of `system` becomes known; what it has seen
+    cannot.
+    """
+    document = Document(model, id)
+    verdicts: list[Verdict] = []
+    for placed in bodies:
+        header = placed.header
+
+        def known_of(other: Author, header: Header = header) -> int:
+            return view.knows(space, header.author, header.seq, other)
+
+        judge = _Judge(header, placed.role, known_of)
+        body, verdict = judge.verdict(placed.data, placed.index, is_early=placed.is_early)
+        verdicts.append(verdict)
+        if body is not None and verdict is Verdict.APPLIED:
+            dot = Dot(header.author, header.seq, placed.index)
+            document.apply(dot, header.hlc, body.user, body.seen, body.operations)
+    return document, verdicts
 
 
 class _Overlay:
@@ -304,7 +437,9 @@ class CommitBuilder:
         previous = head.hash if head else NO_PREVIOUS
         self._header = Header(space, author, self.seq, previous, hlc, deps, ())
         self._knowledge = _knowledge(view, self._header) if deps else {}
-        self._judge = _Judge(view, space, author, self.seq, self._knowledge)
+        past, self._grown = _system_past(view, self._header)
+        role = view.judge(space, author, self.seq, b"", past).role
+        self._judge = _Judge(self._header, role, _known_of(view, self._header, self._knowledge))
         self._overlay = _Overlay(view, space)
         self._bodies: list[bytes] = []
         self._entries: list[Entry] = []
@@ -367,4 +502,4 @@ class CommitBuilder:
         """The finished commit with all that it changes."""
         header = replace(self._header, body_hashes=tuple(map(body_hash, self._bodies)))
         commit = sign_commit(keys, header, self._bodies)
-        return Integrated(commit, self._overlay.changed, self._entries, self._knowledge)
+        return Integrated(commit, self._overlay.changed, self._entries, self._knowledge, self._grown)

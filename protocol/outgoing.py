@@ -44,6 +44,7 @@ class Outgoing:
         self._loading: LoadHeads | LoadArrivals | None = None  # what is to be offered next
         self._wanted: dict[ChainKey, int] = {}
         self._asked: dict[ChainKey, int] | None = None  # of storage: the wants of the window being loaded
+        self._proofs: deque[bytes] = deque()  # windows that show forks, unasked
         self._wants_received = self._wants_answered = 0
         self._windows_sent = self._windows_acked = 0
         self._credits = CREDITS
@@ -57,6 +58,7 @@ class Outgoing:
             or self._offered is not None
             or self._wanted
             or self._asked is not None
+            or self._proofs
             or self.told_position < self._talk.our_position
             or self._wants_answered < self._wants_received
             or self._windows_acked < self._windows_sent
@@ -66,6 +68,10 @@ class Outgoing:
         """Offer every head of these spaces."""
         waiting = {space for space, _ in self._spaces}
         self._spaces += [(space, b"") for space in spaces if space not in waiting]
+
+    def prove(self, windows: Iterable[bytes]) -> None:
+        """Send these, unasked: each shows that an author has signed one seq twice."""
+        self._proofs += windows
 
     # -- what the peer says --------------------------------------------------------------------------------
 
@@ -156,6 +162,9 @@ class Outgoing:
             elif self.told_position < talk.our_position:
                 self._loading = LoadArrivals(self.told_position, talk.shares, HEADS_MAX)
                 talk.emit(self._loading)
+        while self._proofs and self._windows_sent - self._windows_acked < self._credits:
+            talk.send(Window(self._proofs.popleft()))
+            self._windows_sent += 1
         if self._wanted and self._asked is None and self._windows_sent - self._windows_acked < self._credits:
             self._asked = dict(self._wanted)
             talk.emit(LoadRuns(tuple(self._asked.items()), self._window_target_bytes))

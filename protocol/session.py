@@ -227,6 +227,7 @@ class SyncSession:
                 if self._outgoing.on_runs(given):
                     self._peer_root = None  # it will have another when it has stored this
             case LackingFound():
+                self._outgoing.prove(given.proofs)
                 self._end_if(self._incoming.on_lacking(given), code=2)
             case WindowIntegrated():
                 self._end_if(self._incoming.on_integrated(given), code=1)

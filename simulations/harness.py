@@ -5,8 +5,9 @@ program's own: `Handshake` and `SyncSession` on each end of a link, `Store`,
 `Integrator` and `Exchange` behind them. One seed gives one run, event for event:
 ties are broken by order of asking, and every purpose has its own stream of chance.
 
-Nodes here are lives (incarnations) of one node key, founded by the first, so that
-each of them counts as an author of the network.
+The first node founds the network and is its administrator; it admits the others as
+they are made. What they know of it then is the chain of statements up to their own
+admission, as a joiner is shown it.
 """
 
 import heapq
@@ -18,8 +19,11 @@ from itertools import count
 from random import Random
 from typing import Any
 
+from protocol.body import SALT_BYTES
 from protocol.changes import DocumentChange, Edit, EditKind
 from protocol.clock import HybridClock
+from protocol.commit import Commit, Header
+from protocol.cuts import Cuts
 from protocol.document import Document
 from protocol.exchange import (
     Arrived,
@@ -36,16 +40,18 @@ from protocol.exchange import (
 )
 from protocol.frames import HEADER_BYTES
 from protocol.handshake import Handshake, HandshakeFailed, Local, Peer, Side
-from protocol.ids import INCARNATION_BYTES, Author, author_of, builtin_model_id, sortable_id
+from protocol.ids import Author, builtin_model_id, node_of, sortable_id
 from protocol.keys import KeyPair
+from protocol.membership import Members, Rights, Role
 from protocol.schema import Model, parse_definition
 from protocol.session import SyncSession
+from protocol.statements import EXPIRES_MS_MAX, Invite, Revoke, ask_admission, encode_statement
 from storage.catalog import Catalog
 from storage.exchange import Exchange
-from storage.integrator import Integrator
+from storage.integrator import Integrator, Said
 from storage.kv import Table
 from storage.memory_kv import MemoryKeyValueStore
-from storage.opening import found_store, renew_identity
+from storage.opening import found_store, join_store, renew_identity
 from storage.store import Identity, Store
 
 START_MS = 1_700_000_000_000
@@ -80,7 +86,6 @@ class World:
         self._tickets = count()
         self.trace = sha256()
         keys = self.chance("keys")
-        self.node_keys = KeyPair.from_seed(keys.randbytes(32))
         self.network_keys = KeyPair.from_seed(keys.randbytes(32))
         self.model = model_of(TASK)
         self.nodes: list[Node] = []
@@ -112,8 +117,9 @@ class World:
 
     # -- making things -------------------------------------------------------------------------------------
 
-    def node(self, *, skew_ms: int = 0) -> "Node":
-        node = Node(self, len(self.nodes), skew_ms)
+    def node(self, *, skew_ms: int = 0, role: Role = Role.MEMBER) -> "Node":
+        """A node: the founder if it is the first, else one that the founder admits with this role."""
+        node = Node(self, len(self.nodes), skew_ms, role)
         self.nodes.append(node)
         return node
 
@@ -130,6 +136,9 @@ class World:
 
     def check(self) -> None:
         """Same roots, same documents, nothing acknowledged is lost."""
+        for node in self.nodes:
+            while node.integrator.next_due_ms() is not None:
+                node.come_due()
         roots = {node.root() for node in self.nodes}
         assert len(roots) == 1, f"seed {self.seed}: roots differ"
         documents = [node.documents() for node in self.nodes]
@@ -145,7 +154,7 @@ class World:
 class Node:
     """One node: a store that outlives crashes, and what runs on it."""
 
-    def __init__(self, world: World, number: int, skew_ms: int) -> None:
+    def __init__(self, world: World, number: int, skew_ms: int, role: Role) -> None:
         self.world = world
         self.number = number
         self.skew_ms = skew_ms
@@ -155,18 +164,14 @@ class Node:
         self.news: list[News] = []
         self.acknowledged: set[tuple[Author, int]] = set()
         self.is_up = False
+        self.node_keys = KeyPair.from_seed(self.random.randbytes(32))
         store = Store(self.keys)
         if not world.nodes:
-            found_store(store, world.node_keys, world.network_keys, now_ms=self.clock_ms(),
+            found_store(store, self.node_keys, world.network_keys, now_ms=self.clock_ms(),
                         random_bytes=self.random.randbytes)  # fmt: skip
         else:
-            founder = world.nodes[0].identity
-            author = author_of(world.node_keys.public, self.random.randbytes(INCARNATION_BYTES))
-            store.begin(
-                Identity(self.random.randbytes(16), self.random.randbytes(4).hex(), founder.network_id,
-                         founder.genesis, author),
-                founding=None,
-            )  # fmt: skip
+            statements = world.nodes[0].admit(self.node_keys, role)
+            join_store(store, self.node_keys, statements, random_bytes=self.random.randbytes)
         self.start()
 
     def clock_ms(self) -> int:
@@ -184,7 +189,7 @@ class Node:
         catalog = Catalog(self.store)
         with self.store.read() as snapshot:
             catalog.load(snapshot)
-        self.integrator = Integrator(self.store, None, catalog, self.world.node_keys, HybridClock(),
+        self.integrator = Integrator(self.store, None, catalog, self.node_keys, HybridClock(),
                                      self.random.randbytes, lambda space, seq: None)  # fmt: skip
         self.exchange = Exchange(
             self.store, lambda change: self.integrator.write_one(change, self.clock_ms())
@@ -219,6 +224,52 @@ class Node:
         self.crash()
         renew_identity(Store(self.keys), self.random.randbytes)
         self.start()
+
+    # -- membership ----------------------------------------------------------------------------------------
+
+    def say(self, make: Callable[[Members, Header], bytes]) -> None:
+        """Say something in `system`, durably."""
+        self.integrator.write_one(Said(make), self.clock_ms())
+        self.tell()
+
+    def admit(self, joiner: KeyPair, role: Role) -> list[Commit]:
+        """Invite and admit a node. All statements, as it is shown them."""
+        ticket = KeyPair.from_seed(self.random.randbytes(32))
+        salts = [self.random.randbytes(SALT_BYTES) for _ in range(2)]
+        invite = Invite(ticket.public, Rights(role), EXPIRES_MS_MAX)
+        admit = ask_admission(ticket, joiner, self.identity.network_id)
+        self.say(lambda members, header: encode_statement(invite, salts[0]))
+        self.say(lambda members, header: encode_statement(admit, salts[1]))
+        return self.statements()
+
+    def statements(self) -> list[Commit]:
+        """Every commit of `system` that is here, in the order of arrival."""
+        system = self.store.system
+        with self.store.read() as snapshot:
+            found = [
+                snapshot.log.commit(arrival.chain, arrival.seq)
+                for arrival in snapshot.log.arrivals()
+                if self.store.names.space_of_chain(arrival.chain) == system
+            ]
+        return [commit for commit in found if commit is not None]
+
+    def revoke(self, other: "Node") -> None:
+        """Put another node out, leaving what is here of it."""
+        key, salt = other.node_keys.public, self.random.randbytes(SALT_BYTES)
+        with self.store.read() as snapshot:
+            heads = [
+                (self.store.names.space_of_chain(chain), author, head.seq, head.hash)
+                for chain, author in self.store.names.authors()
+                if node_of(author) == key
+                and (head := snapshot.head(self.store.names.space_of_chain(chain), author)) is not None
+            ]
+        self.say(lambda members, header: encode_statement(Revoke(key, Cuts.at_heads(heads)), salt))
+
+    def come_due(self) -> None:
+        """Let this node's clock reach whatever came too early."""
+        due_ms = self.integrator.next_due_ms()
+        if due_ms is not None:
+            self.integrator.write([], due_ms)
 
     # -- use -----------------------------------------------------------------------------------------------
 
@@ -412,7 +463,7 @@ class Endpoint:
         self.node = node
         self.random = self.world.chance("end", connection.link.number, connection.link.connections, side.name)
         identity = node.identity
-        local = Local(self.world.node_keys, identity.author, identity.epoch, identity.network_id)
+        local = Local(node.node_keys, identity.author, identity.epoch, identity.network_id)
         self.handshake: Handshake | None = Handshake(
             side, local, nonce=self.random.randbytes(32), fingerprint=fingerprint, clock_ms=node.clock_ms(),
             now_ms=self.world.now_ms,

@@ -20,6 +20,7 @@ from protocol.limits import SIGNATURE_KEPT_EVERY
 from storage.errors import StoreDamaged
 from storage.kv import Table
 from storage.lmdb_kv import LmdbTransaction
+from storage.log import NO_CHAIN
 
 Fix = tuple[Table, bytes, bytes | None]  # what is to be put, or deleted if the value is None
 
@@ -223,6 +224,8 @@ class _Examination:
             number = int.from_bytes(key, "big")
             at = int.from_bytes(value[:4], "big"), int.from_bytes(value[4:12], "big")
             held.add(number)
+            if at[0] == NO_CHAIN:
+                continue
             chain = self.found.chains.get(at[0])
             if chain is not None and at[1] < len(chain.arrived):
                 chain.arrived[at[1]] += 1

@@ -6,25 +6,27 @@ the frontier of each space. Writes to the scratch store alone; `doctor` puts the
 differences right. What is in the log is `doctor_log`'s.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 from protocol.document import Document
 from protocol.encoding import decode
 from protocol.errors import Malformed
-from protocol.ids import SPACE_ID_BYTES
+from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
 from protocol.integrate import Integrated, Refused, Waiting
+from protocol.window import decode_run
 from storage.errors import StorageError
 from storage.kv import ReadTransaction, Table
 from storage.lmdb_kv import LmdbKeyValueStore, LmdbTransaction
-from storage.names import Names
-from storage.store import Identity, Snapshot, Store
+from storage.log import KnownFork, Rejudgement
+from storage.names import Chain, Names
+from storage.store import Batch, Identity, Snapshot, Store
 
 Difference = tuple[Table, bytes, bytes | None]  # what the replay has there; None if nothing
 _COMMITS_PER_WRITE = 256
 # META last: it is small, and what of it is derived stands between what is not.
-DERIVED = (Table.COLLECTIONS, Table.HEADS, Table.VERDICTS, Table.KNOWLEDGE, Table.ARRIVALS, Table.DOCUMENTS,
-           Table.HISTORY, Table.META)  # fmt: skip
+DERIVED = (Table.COLLECTIONS, Table.HEADS, Table.VERDICTS, Table.KNOWLEDGE, Table.PASTS, Table.EARLY,
+           Table.FORKS, Table.ARRIVALS, Table.REJUDGED, Table.DOCUMENTS, Table.HISTORY, Table.META)  # fmt: skip
 _ALTERED = b"\xff"  # equal to nothing that is stored, and no CBOR
 _DERIVED_META = (b"frontier ", b"named ")
 
@@ -50,18 +52,38 @@ def replay(real: Snapshot, scratch: Store, step: Callable[[], None]) -> None:
 
     Raises `ReplayFailed`, or `StoreDamaged` where the log cannot be read.
     """
-    arrivals = real.log.arrivals()
-    while group := list(islice(arrivals, _COMMITS_PER_WRITE)):
+    early = {(chain, seq): due_with for chain, seq, due_with in real.log.early()}
+    forks = real.log.forks()
+    happenings = real.log.happenings()
+    while group := list(islice(happenings, _COMMITS_PER_WRITE)):
         with scratch.write() as batch:
             for arrival in group:
+                if isinstance(arrival, Rejudgement):
+                    if arrival.number > batch.log.last_arrival():  # else it follows from the commit before it
+                        _judge_again(batch, arrival, early, forks)
+                    continue
                 commit = real.log.commit(arrival.chain, arrival.seq)
                 if commit is None:
                     raise ReplayFailed(f"arrival {arrival.number} names a commit that is not there")
-                outcome = batch.integrate(commit)
+                outcome = batch.integrate(commit, is_early=(arrival.chain, arrival.seq) in early)
                 if not isinstance(outcome, Integrated):
                     raise ReplayFailed(f"arrival {arrival.number} does not integrate: {_reason(outcome)}")
                 batch.keep(outcome)
                 step()
+
+
+def _judge_again(
+    batch: Batch,
+    told: Rejudgement,
+    early: Mapping[tuple[Chain, int], int],
+    forks: Mapping[tuple[SpaceId, Author], KnownFork],
+) -> None:
+    """What this node once found out from its clock, or from a branch that it does not keep."""
+    found = [fork for fork in forks.values() if fork.arrival == told.number]
+    if found:
+        batch.keep_fork(decode_run(found[0].run), found[0].seq)
+    else:
+        batch.materialise((at for at, due_with in early.items() if due_with == told.number), told.at_ms)
 
 
 def _reason(outcome: object) -> str:

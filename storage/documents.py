@@ -137,3 +137,19 @@ class DocumentWriter(DocumentReader):
                     (prefix + entry.id.encode() + arrival_key + entry.index.to_bytes(2, "big"), b"")
                 )
         transaction.put_many(Table.HISTORY, places)
+
+    def put(self, space: SpaceId, document: Document) -> None:
+        """Keep a document that was made anew of its history; one of which nothing is left goes."""
+        names, transaction = self._names, self._transaction
+        collection = names.give_collection(transaction, space, document.model)
+        key = _document_key(collection, document.id)
+        if not document.vector:
+            transaction.delete(Table.DOCUMENTS, key)
+            return
+
+        def number_of(author: bytes) -> int:
+            number = names.chain(space, author)
+            assert number is not None, "the authors of a document's bodies have chains"
+            return number
+
+        transaction.put(Table.DOCUMENTS, key, encode(document.to_state(number_of)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.causal import causal_order
-from protocol.commit import DEP_HASH_BYTES, Commit
+from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit
 from protocol.errors import ProtocolError
 from protocol.exchange import (
     EVERYTHING,
@@ -36,18 +36,31 @@ from protocol.exchange import (
     StateLoaded,
     WindowIntegrated,
 )
-from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, application_space_name, space_id
+from protocol.ids import (
+    NODE_ID_BYTES,
+    SYSTEM_SPACE_NAME,
+    Author,
+    SpaceId,
+    application_space_name,
+    node_of,
+    space_id,
+)
 from protocol.integrate import Fork, Head, Integrated, Known, Refused, Waiting
 from protocol.messages import SpaceRoot, SpaceTips, Tip
-from protocol.packing import unpack_window
+from protocol.packing import pack_window, unpack_window
 from protocol.roots import HeadTree, root_over
-from protocol.window import Run
-from storage.integrator import AnyChange, Received
+from protocol.window import Run, decode_run
+from storage.integrator import AnyChange, Forked, Received
+from storage.judging import Basis, effective_seq
 from storage.local import LocalWriter
+from storage.log import Arrival
 from storage.names import Chain
 from storage.runs import RunReader, WaitingRoom, ends_to_keep, key_of
 from storage.store import Snapshot, Store
 
+SUSPECTS_MAX = 4_096
+SEQ_MAX = (1 << 63) - 1
+PROOFS_MAX = 4  # of forks in answer to one offer; the rest are given at the next
 _ARRIVALS_READ_MAX = 100_000  # in one go: about 0.2 s of reading
 _CURSOR = "sync cursor"
 
@@ -77,8 +90,10 @@ class Exchange:
         self._trees: dict[SpaceId, HeadTree] = {}
         self._position = 0  # of the last arrival that is in the trees
         self._names: dict[SpaceId, str] = {}
-        self._suspects: set[ChainKey] = set()  # a commit came that continues another one than ours
-        self._forked: set[ChainKey] = set()  # two commits with one seq have been seen: nothing more is asked
+        self._basis: Basis | None = None  # what the trees were made with
+        self._suspects: dict[
+            ChainKey, int
+        ] = {}  # a commit came that continues another than ours: ask after this
         with store.read() as snapshot:
             self._waiting = WaitingRoom(snapshot)
             self._follow(snapshot)
@@ -127,15 +142,48 @@ class Exchange:
         self._names = {space_id(self._network_id, name): name for name in names}
         changed: set[Chain] = set()
         last = self._position
-        for arrival in snapshot.log.arrivals(after_number=self._position):
-            changed.add(arrival.chain)
-            last = arrival.number
-        for chain in changed:
+        for happening in snapshot.log.happenings(after_number=self._position):
+            if isinstance(happening, Arrival):
+                changed.add(happening.chain)
+            last = happening.number
+        if snapshot.basis is not self._basis:  # any commit may count otherwise now
+            self._basis = snapshot.basis
+            self._trees = {}
+            changed = {chain for chain, _ in self._store.names.authors()}
+        for chain in sorted(changed):
             space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
-            head = snapshot.head(space, author)
-            if head is not None:
-                self._trees.setdefault(space, HeadTree()).update(author, head.seq, head.hash)
+            tip = self._told(snapshot, chain)
+            if tip is not None:
+                self._trees.setdefault(space, HeadTree()).update(author, tip.seq, tip.hash)
         self._position = last
+
+    def _told(self, snapshot: Snapshot, chain: Chain) -> Head | None:
+        """How much of a chain all who know the same must have: what counts, and what that rests on."""
+        space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
+        head, basis = snapshot.head(space, author), self._store.basis
+        if head is None:
+            return None
+        seq = head.seq
+        if space != self._store.system:
+            seq = effective_seq(snapshot, chain, basis)
+            if seq < head.seq:
+                seq = max(seq, min(head.seq, self._needed_seq(snapshot, chain)))
+        seq = min(seq, basis.forks.get((space, author), seq + 1) - 1)
+        if seq == head.seq:
+            return head
+        digest = snapshot.header_hash(space, author, seq)
+        return Head(seq, digest, 0) if digest is not None else None
+
+    def _needed_seq(self, snapshot: Snapshot, chain: Chain) -> int:
+        """The last commit of a chain, counting or not, that one which counts has in its past."""
+        names = self._store.names
+        space, author = names.space_of_chain(chain), names.author(chain)
+        needed = 0
+        for other, by in names.chains_of(space):
+            if other != chain:
+                counting = effective_seq(snapshot, other, self._store.basis)
+                needed = max(needed, snapshot.knows(space, by, counting, author))
+        return needed
 
     def _shared(self, shares: Shares) -> list[tuple[str, SpaceId]]:
         return sorted((n, space) for space, n in self._names.items() if n in shares and space in self._trees)
@@ -166,11 +214,11 @@ class Exchange:
     def _load_heads(self, effect: LoadHeads) -> HeadsLoaded:
         space = space_id(self._network_id, effect.space)
         with self._store.read() as snapshot:
-            chains = sorted(author for _, author in self._store.names.chains_of(space))
+            chains = sorted((author, chain) for chain, author in self._store.names.chains_of(space))
             tips = [
                 _tip(author, head)
-                for author in chains
-                if author > effect.after_author and (head := snapshot.head(space, author)) is not None
+                for author, chain in chains
+                if author > effect.after_author and (head := self._told(snapshot, chain)) is not None
             ]
             position = snapshot.log.last_arrival()
         chosen = tuple(tips[: effect.count_max])
@@ -188,11 +236,13 @@ class Exchange:
                         break
                     first[arrival.chain] = arrival.seq
                 position = arrival.number
+            if is_last:
+                position = max(position, snapshot.log.last_arrival())  # of what is no commit nobody is told
             fresh: list[Fresh] = []
             for chain, seq in first.items():
                 space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
-                name, head = self._names.get(space), snapshot.head(space, author)
-                if name is not None and name in effect.shares and head is not None:
+                name, head = self._names.get(space), self._told(snapshot, chain)
+                if name is not None and name in effect.shares and head is not None and head.seq >= seq:
                     fresh.append(Fresh(name, seq, _tip(author, head)))
         fresh.sort(key=lambda found: (found.space, found.tip.author))
         return ArrivalsLoaded(position, is_last, tuple(fresh))
@@ -200,24 +250,46 @@ class Exchange:
     def _find_lacking(self, effect: FindLacking) -> LackingFound:
         lacking: list[tuple[int, int]] = []
         forked: list[tuple[int, int]] = []
+        proofs: list[bytes] = []
         told = [(space, tip) for space, tips in effect.spaces for tip in tips]
+        forks = self._store.basis.forks
         with self._store.read() as snapshot:
             for index, (name, tip) in enumerate(told):
                 space = space_id(self._network_id, name)
                 key = space, tip.author
                 head = snapshot.head(space, tip.author)
                 seq = head.seq if head is not None else 0
-                if key in self._forked:
-                    continue
-                if key in self._suspects:
-                    forked.append((index, min(seq, tip.seq) - 1))
+                if key in forks and tip.seq >= forks[key]:
+                    if len(proofs) < PROOFS_MAX:
+                        proofs.append(self._proof(snapshot, key, tip))
+                elif key in self._suspects:
+                    forked.append((index, min(self._suspects[key], tip.seq - 1)))
                 elif tip.seq > (held := self._waiting.held_seq(key, seq)):
-                    lacking.append((index, held))
+                    if held < self._limit_of(key):
+                        lacking.append((index, held))
                 elif tip.seq <= seq:
                     ours = snapshot.header_hash(space, tip.author, tip.seq)
                     if ours is None or ours[:DEP_HASH_BYTES] != tip.hash_prefix:
                         forked.append((index, tip.seq - 1))
-        return LackingFound(tuple(lacking), tuple(forked))
+        return LackingFound(tuple(lacking), tuple(forked), tuple(proofs))
+
+    def _limit_of(self, key: ChainKey) -> int:
+        """The last seq of a chain that is worth asking for: what is above a cut does not count."""
+        space, author = key
+        cuts = [
+            c.of_chain(space, author[NODE_ID_BYTES:]) for c in self._store.members.cuts_of(node_of(author))
+        ]
+        if space == self._store.system:
+            return SEQ_MAX  # a revocation stands above any cut
+        return min((cut.seq if cut is not None else 0 for cut in cuts), default=SEQ_MAX)
+
+    def _proof(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> bytes:
+        """A window with the branch of a forked chain that a peer who tells of this head has not."""
+        fork = snapshot.log.forks()[key]
+        ours = snapshot.header_hash(*key, tip.seq)
+        if ours is not None and ours[:DEP_HASH_BYTES] == tip.hash_prefix:
+            return pack_window([decode_run(fork.run)])
+        return RunReader(snapshot, self._store.names, self._waiting).window_after(key, fork.seq - 1)
 
     # -- what we get ---------------------------------------------------------------------------------------
 
@@ -268,20 +340,32 @@ class Exchange:
             taken.left.add(key)
             match outcome:
                 case Fork():
-                    self._suspects.add(key)
-                    if commit.hash in proofs and seq <= self._seq(key):
-                        self._forked.add(key)
-                        taken.forks.append(ForkFound(*key, seq, proofs[commit.hash].encode()))
+                    run = proofs.get(commit.hash)
+                    if run is not None and self._is_fork_point(commit):
+                        self._suspects.pop(key, None)
+                        self._write(Forked(run, seq))
+                        taken.forks.append(ForkFound(*key, seq, run.encode()))
+                    else:
+                        self._suspect(key, (run.commits[0].header.seq if run is not None else seq) // 2)
                 case Refused(rule):
                     taken.refused.append(ChainRefused(*key, seq, rule))
                 case Waiting():
                     taken.refused.append(ChainRefused(*key, seq, "cause_refused"))
         return taken
 
-    def _seq(self, key: ChainKey) -> int:
+    def _is_fork_point(self, commit: Commit) -> bool:
+        """Whether a commit with the seq of one that is here continues what is here."""
+        header = commit.header
         with self._store.read() as snapshot:
-            head = snapshot.head(*key)
-        return head.seq if head is not None else 0
+            ours = snapshot.header_hash(header.space, header.author, header.seq)
+            before = snapshot.header_hash(header.space, header.author, header.seq - 1) or NO_PREVIOUS
+        return ours is not None and ours != commit.hash and header.previous == before
+
+    def _suspect(self, key: ChainKey, after_seq: int) -> None:
+        """The chain forks somewhere: the next time, ask for it from further below."""
+        if len(self._suspects) >= SUSPECTS_MAX:
+            self._suspects.clear()
+        self._suspects[key] = min(after_seq, self._suspects.get(key, after_seq + 1) // 2)
 
     def _applications(self, names: list[str]) -> list[str]:
         """The applications of spaces that come here for the first time."""

@@ -9,7 +9,7 @@ While anything is still to be read the index keeps its old position, so that a
 crash in between leaves it as far behind as it was.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,7 +27,7 @@ from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.index import Index, Row
 from storage.index_conflicts import ConflictNews, Standing
-from storage.log import Arrival
+from storage.log import Arrival, Rejudgement
 from storage.store import Snapshot, Store
 
 SLICE = 256  # documents read in one go: a few milliseconds, for which writers wait
@@ -210,14 +210,23 @@ class Indexer:
         if index.ensure_model(model) and not may_differ:
             self._read_all_of(model)
 
-    def follow(self, done: list[tuple[Integrated, Arrival]], records: Records) -> None:
-        """Bring the index up to commits that were just stored. Never raises: a failure makes it stale.
+    def follow(
+        self,
+        done: list[tuple[Integrated, Arrival]],
+        records: Records,
+        rejudged: Mapping[tuple[SpaceId, str, str], Document | None],
+        first: int,
+        upto: int,
+    ) -> None:
+        """Bring the index up to what was just stored, arrivals `first` to `upto`. Never raises: a failure makes
+        it stale.
 
-        `records` are those of the changed documents that are known already, as the commits have left them.
+        `records` are those of the changed documents that are known already, as the commits have left them;
+        `rejudged` has what became of documents that were judged again.
         """
-        if self._index is None or not done or self._is_distrusted:
+        if self._index is None or self._is_distrusted:
             return
-        after, upto = done[0][1].number - 1, done[-1][1].number
+        after = first - 1
         failure, self._model_failure = self._model_failure, None
         try:
             latest = {
@@ -229,10 +238,17 @@ class Indexer:
             with ExitStack() as stack:
                 pasts: dict[SpaceId, PastOf] = {}
                 for key, (space, document) in latest.items():
+                    if (space, *key) in rejudged:
+                        continue
                     past_of = pasts.get(space)
                     if past_of is None:
                         past_of = pasts[space] = past_when_asked(self._store, space, stack)
                     self._sort_in(space, key[0], document, records.get(key), past_of, work)
+                for (space, model_id, id), found in rejudged.items():
+                    document = found or Document(model_id, id)  # nothing may be left of it
+                    self._sort_in(
+                        space, model_id, document, None, past_when_asked(self._store, space, stack), work
+                    )
             is_up_to_date = failure is None and not self.is_stale
             position = upto if is_up_to_date else self._held_position(self._index)
             self._apply(self._index, work, position, settled_at=upto)
@@ -379,9 +395,12 @@ class Indexer:
     def _touched(self, snapshot: Snapshot, after: int, upto: int, limit: int) -> tuple[_Touched, int]:
         """Documents that arrivals have changed: of one at least, then while there are fewer than `limit`."""
         touched: _Touched = {}
-        for arrival in snapshot.log.arrivals(after_number=after):
+        for arrival in snapshot.log.happenings(after_number=after):
             if arrival.number > upto or len(touched) >= limit:
                 return touched, arrival.number - 1
+            if isinstance(arrival, Rejudgement):
+                touched.update({told[:3]: None for told in arrival.documents})
+                continue
             space, author = snapshot.names.space_of_chain(arrival.chain), snapshot.names.author(arrival.chain)
             for index, change in enumerate(arrival.changes):
                 if change is Change.NONE:

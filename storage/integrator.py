@@ -7,14 +7,14 @@ disk, and clock and randomness are handed in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from protocol.ancestor import PastOf
-from protocol.body import SALT_BYTES, Kind
+from protocol.body import SALT_BYTES, Kind, body_hash
 from protocol.changes import DocumentChange, Edit, EditKind, Record
-from protocol.clock import Hlc, HybridClock
-from protocol.commit import Commit
+from protocol.clock import Hlc, HybridClock, is_due, ms_of_hlc
+from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.conflict import conflicts, judge
 from protocol.document import Document, plan_delete, plan_write
 from protocol.errors import TooLarge
@@ -22,8 +22,10 @@ from protocol.ids import Author, SpaceId, builtin_model_id
 from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
+from protocol.membership import Members
 from protocol.resolution import live_dots, plan_resolution
 from protocol.schema import FieldType, Model
+from protocol.window import Run
 from storage.ancestry import past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
@@ -42,7 +44,8 @@ from storage.index import Index
 from storage.index_conflicts import ConflictNews
 from storage.indexer import Indexer, Records
 from storage.local import LocalWriter
-from storage.log import Arrival
+from storage.log import Arrival, Rejudged, Rejudgement
+from storage.names import Chain
 from storage.store import Batch, Store
 
 # A local change reads and writes records of this node alone; if it raises, nothing of it is kept.
@@ -62,7 +65,26 @@ class Received:
     local: LocalChange | None = None
 
 
-AnyChange = DocumentChange | Received | LocalChange
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A run from a peer with another commit of `seq` than is here: its author has signed two. Verified."""
+
+    run: Run
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something that this node says in `system`.
+
+    `make` gets the members as they stand and the header that will carry the statement, but for its body
+    hashes; it gives the body, or raises to say nothing. The result is the `Commit`.
+    """
+
+    make: Callable[[Members, Header], bytes]
+
+
+AnyChange = DocumentChange | Received | Forked | Said | LocalChange
 
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
 _TAKEN = "This value is already taken"
@@ -119,6 +141,7 @@ class _Group:
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
     done: list[tuple[str, Integrated, Arrival]] = field(default_factory=list)
     received: list[tuple[Integrated, Arrival]] = field(default_factory=list)
+    said: list[tuple[Integrated, Arrival]] = field(default_factory=list)
     met: list[str] = field(default_factory=list)  # applications of spaces that came from peers
     failure: Exception | None = None  # of storing a commit, whoever caught it
     claims: dict[_Claim, str] = field(default_factory=dict)
@@ -162,6 +185,7 @@ class Integrator:
         self._kinds: dict[int, tuple[Model, _Kinds]] = {}
         self._applications: dict[bytes, str] = {}  # those that are stored, by space
         self._unobserved: list[Hlc] = []  # timestamps of others, until we are told the time
+        self._early: list[tuple[Hlc, Chain, int]] = []
         self.indexer = Indexer(store, index, catalog)
         with store.read() as snapshot:
             for application in snapshot.applications():
@@ -171,6 +195,7 @@ class Integrator:
                     clock.last = max(clock.last, head.hlc)
                 else:
                     self._unobserved.append(head.hlc)
+        self._note_early()
 
     # -- changes asked for here ----------------------------------------------------------------------------
 
@@ -184,14 +209,19 @@ class Integrator:
         written = Written([])
         with self._store.write() as batch:
             group = _Group(batch, now_ms, self._salts(changes))
-            received = [self._take_in(change, group) for change in changes if isinstance(change, Received)]
+            due = self._due(now_ms)
+            if due:
+                batch.materialise(due, now_ms)
+            received = [self._take_in(c, group) for c in changes if isinstance(c, Received | Forked)]
             outcomes = iter(received)
             for change in changes:
                 try:
                     if isinstance(change, DocumentChange):
                         written.results.append(self._plan(change, group))
-                    elif isinstance(change, Received):
+                    elif isinstance(change, Received | Forked):
                         written.results.append(next(outcomes))
+                    elif isinstance(change, Said):
+                        written.results.append(self._say(change, group))
                     else:
                         written.results.append(_run_local(change, batch.local))
                 except Exception as error:  # of a guard, of a plan: it belongs to this change alone
@@ -200,17 +230,24 @@ class Integrator:
                 self._seal(application, group)
             if group.failure is not None:
                 raise group.failure
-        done = [(finished, arrival) for _, finished, arrival in group.done]
+        done = group.said + [(finished, arrival) for _, finished, arrival in group.done]
         for finished, _ in done:
             self._on_stored(finished.commit.header.space, finished.commit.header.seq)
         for application in dict.fromkeys([*group.met, *(application for application, _, _ in group.done)]):
             self._meet(application)
         for finished, _ in group.received:
             self._clock.observe(finished.commit.header.hlc, now_ms)
+            if not is_due(finished.commit.header.hlc, now_ms):
+                self._note_early()
+        self._early = [(hlc, chain, seq) for hlc, chain, seq in self._early if (chain, seq) not in due]
         done = group.received + done
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
-        self._after_commit(done, group.records)
+        for rejudgement in batch.rejudgements:
+            written.entries += self._entries_of(rejudgement)
+        if batch.rejudgements:
+            written.entries.sort(key=lambda entry: (entry.arrival, entry.index))
+        self._after_commit(done, group.records, batch.rejudgements)
         written.conflicts = self.indexer.take_news()
         return written
 
@@ -435,21 +472,55 @@ class Integrator:
         written = self.write([Received([commit])], now_ms)
         return written.results[0][0], written.entries
 
-    def _take_in(self, change: Received, group: _Group) -> list[Outcome]:
+    def _take_in(self, change: Received | Forked, group: _Group) -> list[Outcome]:
         """Integrate commits from a peer into the transaction. Whatever fails, fails the whole group."""
         batch = group.batch
+        if isinstance(change, Forked):
+            batch.keep_fork(change.run, change.seq)
+            return []
         for application in change.applications:
             batch.add_application(application)
             group.met.append(application)
         outcomes: list[Outcome] = []
         for commit in change.commits:
-            outcome = batch.integrate(commit)
+            is_early = not is_due(commit.header.hlc, group.now_ms)
+            outcome = batch.integrate(commit, is_early=is_early)
             if isinstance(outcome, Integrated):
                 group.received.append((outcome, batch.keep(outcome)))
             outcomes.append(outcome)
         if change.local is not None:
             change.local(batch.local)
         return outcomes
+
+    def _say(self, change: Said, group: _Group) -> Commit:
+        """Sign a statement and store it. If `make` raises, nothing was said."""
+        batch, system = group.batch, self._store.system
+        head = batch.head(system, self._author)
+        header = Header(system, self._author, head.seq + 1 if head else 1, head.hash if head else NO_PREVIOUS,
+                        self._clock.tick(group.now_ms), batch.deps(system)[:DEPS_PER_COMMIT_MAX], ())  # fmt: skip
+        assert batch.members is not None
+        body = change.make(batch.members, header)
+        for application in list(group.builders):  # what is planned already was planned without it
+            self._seal(application, group)
+        commit = sign_commit(self._keys, replace(header, body_hashes=(body_hash(body),)), [body])
+        outcome = batch.integrate(commit)
+        assert isinstance(outcome, Integrated), outcome
+        group.said.append((outcome, batch.keep(outcome)))
+        return commit
+
+    # -- commits that came too early -----------------------------------------------------------------------
+
+    def next_due_ms(self) -> int | None:
+        """When a commit that came too early is due: write anything then. From any thread."""
+        return min((ms_of_hlc(hlc) for hlc, _, _ in self._early), default=None)
+
+    def _due(self, now_ms: int) -> list[tuple[Chain, int]]:
+        return [(chain, seq) for hlc, chain, seq in self._early if is_due(hlc, now_ms)]
+
+    def _note_early(self) -> None:
+        with self._store.read() as snapshot:
+            log = snapshot.log
+            self._early = [(log.header_fields(c, s).hlc, c, s) for c, s, at in log.early() if not at]
 
     # -- after a commit ------------------------------------------------------------------------------------
 
@@ -461,7 +532,17 @@ class Integrator:
         return [feed_entry(entry, arrival.number, application, header.author, header.hlc) for entry in done.entries
                 if entry.change is not Change.NONE]  # fmt: skip
 
-    def _after_commit(self, done: list[tuple[Integrated, Arrival]], records: Records) -> None:
+    def _entries_of(self, rejudgement: Rejudgement) -> list[FeedEntry]:
+        return [
+            entry
+            for index, told in enumerate(rejudgement.documents)
+            if (application := self._applications.get(told.space)) is not None
+            and (entry := rejudged_entry(told, rejudgement.number, index, application)) is not None
+        ]
+
+    def _after_commit(
+        self, done: list[tuple[Integrated, Arrival]], records: Records, rejudgements: Sequence[Rejudgement]
+    ) -> None:
         """Bring catalog and index up to what was just stored. Never raises: the write stands."""
         for finished, _ in done:
             application = self._applications.get(finished.commit.header.space)
@@ -469,7 +550,19 @@ class Integrator:
             for (model_id, _), document in finished.documents.items():
                 if application is not None and model_id == definitions:
                     self.indexer.model_changed(*self._catalog.update(application, document))
-        self.indexer.follow(done, records)
+        rejudged = {told[:3]: None for each in rejudgements for told in each.documents}
+        others: dict[tuple[SpaceId, str, str], Document | None] = {}
+        if rejudged:
+            with self._store.read() as snapshot:
+                others = {key: snapshot.documents.get(*key) for key in rejudged}
+        for (space, model_id, id), found in others.items():
+            application = self._applications.get(space)
+            if application is not None and model_id == builtin_model_id(application, MODEL):
+                definition = found or Document(model_id, id)
+                self.indexer.model_changed(*self._catalog.update(application, definition))
+        numbers = [arrival.number for _, arrival in done] + [each.number for each in rejudgements]
+        if numbers:
+            self.indexer.follow(done, records, others, min(numbers), max(numbers))
 
 
 def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc: int) -> FeedEntry:
@@ -485,6 +578,15 @@ def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc
                 changed.setdefault(operation[1])
     return FeedEntry(
         arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed
+    )
+
+
+def rejudged_entry(told: Rejudged, arrival: int, index: int, application: str) -> FeedEntry | None:
+    """The feed's view of a document that is another one without having been written to."""
+    if told.change is Change.NONE:
+        return None
+    return FeedEntry(
+        arrival, index, application, told.model, told.id, told.change, told.author, "", told.hlc, {}
     )
 
 

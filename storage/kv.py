@@ -18,7 +18,14 @@ Layouts (integers big-endian, so that byte order is number order):
     collections  space(16) model id                 -> collection u32, local to this store
     documents    collection u32, id                 -> CBOR state (`protocol.document`)
     history      collection u32, id, 0, arrival u64, index u16 -> nothing; the arrival tells chain and seq
-    arrivals     arrival u64                        -> chain u32, seq u64, then one byte a body: what it did
+    pasts        chain u32, seq u64                 -> CBOR [[author, seq, hash prefix] …]: heads of `system` in the
+                                                       commit's causal past, from here on
+    early        chain u32, seq u64                 -> arrival u64 with which it was found due; 0 while it is not
+    forks        space(16) author(40)               -> CBOR [seq, run, arrival]: the first seq signed twice, a run with
+                                                       another commit of it than is here, and when that became known
+    arrivals     arrival u64                        -> chain u32, seq u64, then one byte a body: what it did;
+                                                       or 0xFFFFFFFF, ms u64: what was here was judged again
+    rejudged     arrival u64, index u32             -> CBOR [space, model, id, what it did, author, hlc]
     local        kind, 0, key                       -> CBOR; belongs to this node and never leaves it
 
 On disk each value follows a crc32 (u32) over table name, key and value; see `lmdb_kv`.
@@ -46,7 +53,11 @@ class Table(StrEnum):
     COLLECTIONS = "collections-1"
     DOCUMENTS = "documents-1"
     HISTORY = "history-1"
+    PASTS = "pasts-1"
+    EARLY = "early-1"
+    FORKS = "forks-1"
     ARRIVALS = "arrivals-1"
+    REJUDGED = "rejudged-1"
     LOCAL = "local-1"
 
 

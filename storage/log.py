@@ -1,25 +1,28 @@
 """The signed commit log: headers, bodies, signatures, verdicts, heads, and the order of arrival.
 
 Room: the only place that knows the tables `heads`, `headers`, `signatures`,
-`bodies`, `verdicts`, `knowledge` and `arrivals`. Commits have been verified
+`bodies`, `verdicts`, `knowledge`, `pasts`, `early`, `forks`, `arrivals` and `rejudged`. Commits have been verified
 before they come here; who may write is decided in `protocol.integrate`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from protocol.commit import Commit, Header, decode_header, header_hash, make_commit
 from protocol.encoding import decode, encode
 from protocol.errors import ProtocolError
-from protocol.ids import Author, SpaceId
+from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
 from protocol.integrate import Change, Entry, Head, Integrated, Verdict
 from protocol.limits import RUN_SKELETON_MAX_BYTES, SIGNATURE_KEPT_EVERY
+from protocol.membership import Link
 from storage.errors import StoreDamaged
 from storage.kv import ReadTransaction, Table, WriteTransaction, after
 from storage.names import Chain, Names
 
 # Commits that one signature proves: more, and they would not fit the run in which they travel.
 PROVED_TOGETHER_MAX_BYTES = RUN_SKELETON_MAX_BYTES
+NO_CHAIN = 0xFFFFFFFF  # in place of a chain's number: no commit has arrived
 _CHANGE_CODES = {Change.NONE: 0, Change.CREATED: 1, Change.UPDATED: 2, Change.DELETED: 3}
 _CHANGES = {code: change for change, code in _CHANGE_CODES.items()}
 
@@ -40,6 +43,38 @@ class Arrival:
     chain: Chain
     seq: int
     changes: tuple[Change, ...]
+
+
+class Rejudged(NamedTuple):
+    """A document that is another one since commits came to count, or ceased to.
+
+    `author` and `hlc` are those of the commit that let it be known.
+    """
+
+    space: SpaceId
+    model: str
+    id: str
+    change: Change
+    author: Author
+    hlc: int
+
+
+class KnownFork(NamedTuple):
+    """The first seq that an author signed twice, a run with another commit of it than ours, and the arrival
+    with which that became known."""
+
+    seq: int
+    run: bytes
+    arrival: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejudgement:
+    """What was here was judged again, at a time by this node's clock: a place of its own in the order of arrival."""
+
+    number: int
+    at_ms: int
+    documents: tuple[Rejudged, ...]
 
 
 class LogReader:
@@ -138,11 +173,47 @@ class LogReader:
         return 1
 
     def arrivals(self, *, after_number: int = 0) -> Iterator[Arrival]:
-        """Arrivals in order, after a number."""
+        """Commits in the order in which they arrived, after a number."""
+        return (found for found in self.happenings(after_number=after_number) if isinstance(found, Arrival))
+
+    def happenings(self, *, after_number: int = 0) -> Iterator[Arrival | Rejudgement]:
+        """The order of arrival, with what was judged again in its place."""
         for key, value in self._transaction.scan(Table.ARRIVALS, _u64(after_number + 1), None):
-            changes = tuple(_CHANGES[code] for code in value[12:])
-            chain, seq = int.from_bytes(value[:4], "big"), int.from_bytes(value[4:12], "big")
-            yield Arrival(int.from_bytes(key, "big"), chain, seq, changes)
+            number, second = int.from_bytes(key, "big"), int.from_bytes(value[4:12], "big")
+            if value[:4] == _u32(NO_CHAIN):
+                found = self._transaction.scan(Table.REJUDGED, key, after(key))
+                yield Rejudgement(number, second, tuple(_rejudged(decode(told)) for _, told in found))
+            else:
+                changes = tuple(_CHANGES[code] for code in value[12:])
+                yield Arrival(number, int.from_bytes(value[:4], "big"), second, changes)
+
+    # -- what commits count as
+
+    def system_past(self, chain: Chain, seq: int) -> frozenset[Link]:
+        """Heads of what the causal past of a commit holds of `system`."""
+        found = self._transaction.last(Table.PASTS, _u32(chain), _u32(chain) + _u64(seq + 1))
+        return frozenset() if found is None else _links(found[1])
+
+    def system_pasts(self, chain: Chain) -> list[tuple[int, frozenset[Link]]]:
+        """Each of these with the seq from which on it holds, ascending; before the first there is none."""
+        found = self._transaction.scan(Table.PASTS, _u32(chain), after(_u32(chain)))
+        return [(int.from_bytes(key[4:], "big"), _links(value)) for key, value in found]
+
+    def is_early(self, chain: Chain, seq: int) -> bool:
+        """Whether the bodies of a commit wait until it is due."""
+        return self._transaction.get(Table.EARLY, _u32(chain) + _u64(seq)) == _u64(0)
+
+    def early(self) -> Iterator[tuple[Chain, int, int]]:
+        """Commits that came before they were due: chain, seq, and the arrival with which they were found due, or 0."""
+        for key, value in self._transaction.scan(Table.EARLY, b"", None):
+            yield int.from_bytes(key[:4], "big"), int.from_bytes(key[4:], "big"), int.from_bytes(value, "big")
+
+    def forks(self) -> dict[tuple[SpaceId, Author], KnownFork]:
+        """Chains of which a seq was signed twice."""
+        found: dict[tuple[SpaceId, Author], KnownFork] = {}
+        for key, value in self._transaction.scan(Table.FORKS, b"", None):
+            found[SpaceId(key[:SPACE_ID_BYTES]), Author(key[SPACE_ID_BYTES:])] = KnownFork(*decode(value))
+        return found
 
 
 class LogWriter(LogReader):
@@ -212,7 +283,46 @@ class LogWriter(LogReader):
         for other, known_seq in done.knowledge.items():
             known = self._names.give_chain(self._transaction, space, other)
             self._transaction.put(Table.KNOWLEDGE, _u32(chain) + _u32(known) + _u64(seq), _u64(known_seq))
+        if done.system_past is not None:
+            links = [list(link) for link in sorted(done.system_past)]
+            self._transaction.put(Table.PASTS, _u32(chain) + _u64(seq), encode(links))
+        if any(entry.verdict is Verdict.EARLY for entry in done.entries):
+            self._transaction.put(Table.EARLY, _u32(chain) + _u64(seq), _u64(0))
+
+    def settle_early(self, chain: Chain, seq: int) -> None:
+        """A commit is due: its documents are about to be made anew, in the next rejudgement."""
+        self._transaction.put(Table.EARLY, _u32(chain) + _u64(seq), _u64(self.last_arrival() + 1))
+
+    def put_fork(self, space: SpaceId, author: Author, seq: int, run: bytes) -> None:
+        """A chain forks at this seq: what is here is judged again, in the next rejudgement."""
+        self._transaction.put(Table.FORKS, space + author, encode([seq, run, self.last_arrival() + 1]))
+
+    def append_rejudgement(self, documents: Sequence[Rejudged], at_ms: int) -> Rejudgement:
+        """Give what was judged again its place in the order of arrival."""
+        number = self.last_arrival() + 1
+        self._transaction.append(Table.ARRIVALS, [(_u64(number), _u32(NO_CHAIN) + _u64(at_ms))])
+        for index, told in enumerate(documents):
+            value = [*told[:3], _CHANGE_CODES[told.change], told.author, told.hlc]
+            self._transaction.put(Table.REJUDGED, _u64(number) + _u32(index), encode(value))
+        return Rejudgement(number, at_ms, tuple(documents))
+
+    def settle_verdict(self, chain: Chain, seq: int, index: int, verdict: Verdict) -> None:
+        """The verdict on a body is now this."""
+        key = _u32(chain) + _u64(seq) + index.to_bytes(2, "big")
+        if verdict is Verdict.APPLIED:
+            self._transaction.delete(Table.VERDICTS, key)
+        else:
+            self._transaction.put(Table.VERDICTS, key, verdict.value.encode())
 
     def put_verdict(self, chain: Chain, seq: int, entry: Entry) -> None:
         key = _u32(chain) + _u64(seq) + entry.index.to_bytes(2, "big")
         self._transaction.put(Table.VERDICTS, key, entry.verdict.value.encode())
+
+
+def _links(value: bytes) -> frozenset[Link]:
+    return frozenset(Link(Author(author), seq, prefix) for author, seq, prefix in decode(value))
+
+
+def _rejudged(told: list[Any]) -> Rejudged:
+    space, model, id, code, author, hlc = told
+    return Rejudged(SpaceId(space), model, id, _CHANGES[code], Author(author), hlc)

@@ -4,18 +4,18 @@ Room: the order of these steps, for the daemon and for commands that work where
 no node runs. A first start makes the node's key and a network of one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.body import body_hash
 from protocol.clock import HybridClock, ms_of_hlc
-from protocol.commit import NO_PREVIOUS, Header, sign_commit
+from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, author_of, node_of, space_id
-from protocol.integrate import Head
+from protocol.integrate import Head, Integrated
 from protocol.keys import SEED_BYTES, KeyPair
-from protocol.membership import found_network
+from protocol.membership import StatementKind, decode_genesis, found_network, statement_kind
 from storage.errors import StorageError, StoreDamaged, os_failure
 from storage.gate import (
     FOUNDING,
@@ -51,6 +51,31 @@ def found_store(
         system, author, 1, NO_PREVIOUS, HybridClock().tick(now_ms), (), (body_hash(genesis.body),)
     )
     store.begin(identity, founding=sign_commit(keys, header, [genesis.body]))
+
+
+def join_store(
+    store: Store, keys: KeyPair, statements: Sequence[Commit], *, random_bytes: RandomBytes
+) -> None:
+    """Give a new store its identity in a network that exists, with the statements that say so.
+
+    `statements` are verified commits of `system`, causes first, the genesis among them. Durable when it
+    returns. Raises `StoreDamaged` if they do not integrate.
+    """
+    genesis = next(
+        decode_genesis(body)
+        for commit in statements
+        for body in commit.bodies
+        if body is not None and statement_kind(body) == StatementKind.GENESIS
+    )
+    author = author_of(keys.public, random_bytes(INCARNATION_BYTES))
+    identity = Identity(random_bytes(16), random_bytes(4).hex(), genesis.network_id, genesis.body, author)
+    store.begin(identity, founding=None)
+    with store.write() as batch:
+        for commit in statements:
+            outcome = batch.integrate(commit)
+            if not isinstance(outcome, Integrated):
+                raise StoreDamaged(f"a statement of the network does not integrate: {outcome}")
+            batch.keep(outcome)
 
 
 def renew_identity(store: Store, random_bytes: RandomBytes) -> None:

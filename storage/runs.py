@@ -195,6 +195,12 @@ class RunReader:
         window = pack_window([Run(tuple(run.commits)) for run in runs.values()])
         return RunsLoaded(window, sent_to, frozenset(exhausted))
 
+    def window_after(self, key: ChainKey, after_seq: int) -> bytes:
+        """A window with the commits of one chain from right after a seq to the next signature that is kept."""
+        stretch = self._stretch(key, after_seq)
+        assert stretch is not None, "what is here has come in a run that fitted"
+        return pack_window([Run(tuple(stretch.commits))])
+
     def _hlc_after(self, key: ChainKey, seq: int) -> int | None:
         """The timestamp of the commit after `seq`, if it is integrated here."""
         chain = self._names.chain(*key)

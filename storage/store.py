@@ -5,24 +5,36 @@ store as a whole: its id, its epoch, its network. `Snapshot` is what integration
 reads (`protocol.integrate.View`). Knows neither LMDB nor threads.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.clock import hlc_of_ms, ms_of_hlc
 from protocol.commit import DEP_HASH_BYTES, Commit, Dep, Header
 from protocol.document import Document
 from protocol.encoding import decode, encode
-from protocol.errors import ProtocolError
+from protocol.errors import LocalMisuse, ProtocolError
 from protocol.ids import SYSTEM_SPACE_NAME, Author, NetworkId, SpaceId, application_space_name, space_id
 from protocol.integrate import Head, Integrated, Outcome, integrate
-from protocol.membership import Members, Role, decode_genesis
+from protocol.membership import (
+    Genesis,
+    Judgement,
+    Link,
+    Members,
+    Standing,
+    SystemCommit,
+    decode_genesis,
+    read_system_commit,
+)
+from protocol.window import Run, decode_run
 from storage.documents import DocumentReader, DocumentWriter
 from storage.errors import NewerFormat, StoreDamaged
+from storage.judging import Basis, DocumentKey, Rebuilder, changed_documents, documents_of, judge
 from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
 from storage.local import LocalReader, LocalWriter
-from storage.log import Arrival, LogReader, LogWriter
-from storage.names import Names
+from storage.log import Arrival, LogReader, LogWriter, Rejudgement
+from storage.names import Chain, Names
 
 FORMAT = 1  # of the layouts in `kv`; a release reads all formats up to its own
 
@@ -41,13 +53,14 @@ class Identity:
 class Snapshot:
     """One consistent state of the store. Valid inside the `with` block that gave it."""
 
-    def __init__(self, transaction: ReadTransaction, names: Names, members: Members | None) -> None:
+    def __init__(self, transaction: ReadTransaction, names: Names, basis: Basis | None) -> None:
+        """`basis` is what verdicts depend on; None before the store has begun."""
         self.transaction = transaction
         self.names = names
         self.log = LogReader(transaction, names)
         self.documents = DocumentReader(transaction, names)
         self.local = LocalReader(transaction)
-        self._members = members
+        self.basis = basis
 
     # -- protocol.integrate.View
 
@@ -63,8 +76,27 @@ class Snapshot:
     def known_by(self, space: SpaceId, author: Author, seq: int) -> Iterable[tuple[Author, int]]:
         return self.log.known_by(space, author, seq)
 
-    def role_of(self, node: bytes) -> Role | None:
-        return self._members.role_of(node) if self._members else None
+    def forked_at(self, space: SpaceId, author: Author) -> int | None:
+        return self.basis.forks.get((space, author)) if self.basis else None
+
+    @property
+    def members(self) -> Members | None:
+        return self.basis.members if self.basis else None
+
+    def system_past(self, space: SpaceId, author: Author, seq: int) -> frozenset[Link]:
+        chain = self.names.chain(space, author)
+        return frozenset() if chain is None else self.log.system_past(chain, seq)
+
+    def system_heads(self, links: frozenset[Link]) -> frozenset[Link]:
+        assert self.basis is not None
+        members = self.basis.members
+        return frozenset(members.at(link for link in links if members.knows(link)).heads)
+
+    def judge(
+        self, space: SpaceId, author: Author, seq: int, digest: bytes, past: frozenset[Link]
+    ) -> Judgement:
+        assert self.basis is not None
+        return judge(self, self.basis, (space, author), seq, digest, past)
 
     def document(self, space: SpaceId, model: str, id: str) -> Document | None:
         return self.documents.get(space, model, id)
@@ -102,12 +134,13 @@ class Batch(Snapshot):
         self,
         transaction: WriteTransaction,
         names: Names,
-        members: Members | None,
+        basis: Basis | None,
         author: Author | None,
         system: SpaceId | None,
     ) -> None:
         """`author` is who this store writes as and `system` the space of its statements; None before it has begun."""
-        super().__init__(transaction, names, members)
+        super().__init__(transaction, names, basis)
+        self.rejudgements: list[Rejudgement] = []
         self._author = author
         self._system = system
         self._last_asked: tuple[str, str, SpaceId] | None = None
@@ -127,26 +160,76 @@ class Batch(Snapshot):
     def put_meta(self, name: str, value: Any) -> None:
         self.transaction.put(Table.META, name.encode(), encode(value))
 
-    def integrate(self, commit: Commit) -> Outcome:
-        """The verdict on a verified commit, and what it changes; `keep` what is integrated."""
+    @property
+    def system(self) -> SpaceId:
         assert self._system is not None
-        return integrate(commit, self, system=self._system)
+        return self._system
+
+    def integrate(self, commit: Commit, *, is_early: bool = False) -> Outcome:
+        """The verdict on a verified commit, and what it changes; `keep` what is integrated."""
+        return integrate(commit, self, system=self.system, is_early=is_early)
 
     def keep(self, done: Integrated) -> Arrival:
-        """Store an integrated commit: log, documents, history, frontier and order of arrival."""
+        """Store an integrated commit: log, documents, history, frontier and order of arrival.
+
+        If it is of `system`, what it says counts from now on, here and for what is here already.
+        """
         self._last_asked = None
         arrival = self.log.append(done)
         self.documents.store(done, arrival)
         header = done.commit.header
-        built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {
-            (header.author, header.seq - 1)
-        }
-        heads = [h for h in self.frontier(header.space) if (h[0], h[1]) not in built_on]
-        heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
-        self.put_meta("frontier " + header.space.hex(), heads)
+        if done.standing is Standing.STANDS:  # of what does not count nothing needs to be named
+            built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {
+                (header.author, header.seq - 1)
+            }
+            heads = [h for h in self.frontier(header.space) if (h[0], h[1]) not in built_on]
+            heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
+            self.put_meta("frontier " + header.space.hex(), heads)
         if header.author == self._author and any(dep.in_system for dep in header.deps):
             self._keep_named(header)
+        if done.members is not None:
+            self._learn(done.members, header.author, header.hlc)
         return arrival
+
+    # -- when more becomes known
+
+    def _learn(self, members: Members, author: Author, hlc: int) -> None:
+        assert self.basis is not None
+        before, self.basis = self.basis, Basis(members, self.basis.forks)
+        found = changed_documents(self, before, self.basis)
+        if found:
+            self._rebuild(dict.fromkeys(found, author), hlc)
+
+    def keep_fork(self, run: Run, seq: int) -> None:
+        """An author has signed another commit of this seq than is here; `run` has it. Nothing above counts now."""
+        assert self.basis is not None
+        header = run.commits[0].header
+        key = header.space, header.author
+        if seq >= self.basis.forks.get(key, seq + 1):
+            return
+        before, self.basis = self.basis, Basis(self.basis.members, {**self.basis.forks, key: seq})
+        self.log.put_fork(*key, seq, run.encode())
+        if header.space == self.system:
+            self.basis = Basis(_with_branch(self.basis.members, run, seq), self.basis.forks)
+        found = changed_documents(self, before, self.basis)
+        self._rebuild(dict.fromkeys(found, header.author), run.commits[-1].header.hlc)
+
+    def materialise(self, due: Iterable[tuple[Chain, int]], at_ms: int) -> None:
+        """Commits that came too early are due: apply their bodies."""
+        found: dict[DocumentKey, Author] = {}
+        for chain, seq in due:
+            self.log.settle_early(chain, seq)
+            found.update(dict.fromkeys(documents_of(self, chain, seq), self.names.author(chain)))
+        self._rebuild(found, hlc_of_ms(at_ms))
+
+    def _rebuild(self, found: Mapping[DocumentKey, Author], hlc: int) -> None:
+        """Make documents anew; with each goes who gave the reason."""
+        assert self.basis is not None
+        self._last_asked = None
+        rebuilder = Rebuilder(self, self.basis)
+        all_told = (rebuilder.rebuild(key, author, hlc) for key, author in found.items())
+        told = [rejudged for rejudged in all_told if rejudged is not None]
+        self.rejudgements.append(self.log.append_rejudgement(told, ms_of_hlc(hlc)))
 
     def _keep_named(self, header: Header) -> None:
         """Remember which heads of `system` our chain names by now: what it reaches already is not named again."""
@@ -182,7 +265,8 @@ class Store:
         """Raises `NewerFormat`, or `StoreDamaged` if the record is there but not its identity."""
         self._keys = keys
         self.identity: Identity | None = None
-        self._members: Members | None = None
+        self._basis: Basis | None = None
+        self._damage: Exception | None = None  # why the statements of the network could not be read
         self._system: SpaceId | None = None
         with keys.read() as transaction:
             format = transaction.get(Table.META, b"format")
@@ -202,9 +286,24 @@ class Store:
             raise StoreDamaged("the record's identity cannot be read: run `civicnode doctor`") from error
 
     def _adopt(self, identity: Identity) -> None:
-        self._members = Members.of_genesis(decode_genesis(identity.genesis))
+        genesis = decode_genesis(identity.genesis)
         self.identity = identity
         self._system = space_id(identity.network_id, SYSTEM_SPACE_NAME)
+        self._basis, self._damage = Basis(Members.of_genesis(genesis), {}), None
+        try:
+            with self._keys.read() as transaction:
+                self._basis = self._read_basis(LogReader(transaction, self.names), genesis)
+        except (StoreDamaged, LocalMisuse) as error:  # documents can be read all the same
+            self._damage = error
+
+    def _read_basis(self, log: LogReader, genesis: Genesis) -> Basis:
+        chains = [chain for chain, _ in self.names.chains_of(self.system)]
+        said = [read_system_commit(commit, genesis) for chain in chains for commit in log.commits(chain)]
+        members, forks = Members.of_genesis(genesis).with_commits(said), log.forks()
+        for (space, _), fork in forks.items():
+            if space == self.system:
+                members = _with_branch(members, decode_run(fork.run), fork.seq)
+        return Basis(members, {key: fork.seq for key, fork in forks.items()})
 
     @property
     def is_new(self) -> bool:
@@ -212,8 +311,14 @@ class Store:
 
     @property
     def members(self) -> Members:
-        assert self._members is not None, "a store without an identity has no members"
-        return self._members
+        """Those of the network, by all statements that are here. From any thread."""
+        return self.basis.members
+
+    @property
+    def basis(self) -> Basis:
+        """What verdicts on commits depend on. From any thread."""
+        assert self._basis is not None, "a store without an identity has no members"
+        return self._basis
 
     def space(self, application: str) -> SpaceId:
         """The space of an application in this store's network."""
@@ -228,19 +333,27 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Snapshot]:
         with self._keys.read() as transaction:
-            yield Snapshot(transaction, self.names, self._members)
+            yield Snapshot(transaction, self.names, self._basis)
 
     @contextmanager
     def write(self) -> Iterator[Batch]:
-        """Durable once the block ends; if it raises, nothing is kept. Blocks; one thread only."""
+        """Durable once the block ends; if it raises, nothing is kept. Blocks; one thread only.
+
+        Raises `StoreDamaged` if the statements of the network could not be read: verdicts would be guesses.
+        """
+        if self._damage is not None:
+            message = "the statements of the network cannot be read: run `civicnode doctor`"
+            raise StoreDamaged(message) from self._damage
         try:
             with self._keys.write() as transaction:
                 author = self.identity.author if self.identity else None
-                yield Batch(transaction, self.names, self._members, author, self._system)
+                batch = Batch(transaction, self.names, self._basis, author, self._system)
+                yield batch
         except BaseException:
             self.names.settle(kept=False)
             raise
         self.names.settle(kept=True)
+        self._basis = batch.basis
 
     def begin(self, identity: Identity, *, founding: Commit | None) -> None:
         """Write the identity of a store: with its founding commit when new, alone when it starts a new life."""
@@ -272,3 +385,14 @@ class Store:
 
     def close(self) -> None:
         self._keys.close()
+
+
+def _with_branch(members: Members, run: Run, seq: int) -> Members:
+    """What one knows who has also seen another branch of a chain of `system`, as far as its causes are here."""
+    for commit in run.commits:
+        if commit.header.seq >= seq:
+            read: SystemCommit = read_system_commit(commit, members.genesis)
+            if not all(map(members.knows, read.parents)):
+                break
+            members = members.with_commits([read])
+    return members

@@ -136,7 +136,7 @@ def parse_json(body: bytes, struct: type[Body] | None = None) -> Body | dict[str
             raise BadRequest(_plain(str(error))) from None
         raise ValidationFailed(faults) from None
     except (ValueError, RecursionError) as error:
-        raise _malformed(error) from None
+        raise _malformed(error, body) from None
 
 
 def faults_of(struct: type[msgspec.Struct], content: dict[str, Any]) -> dict[str, str]:
@@ -184,18 +184,26 @@ def _decoded(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
-        raise _malformed(error) from None
+        raise _malformed(error, body) from None
 
 
-def _malformed(error: Exception) -> ApiError:
+def _malformed(error: Exception, body: bytes) -> ApiError:
     match error:
         case RecursionError():
             return BadRequest("The body is nested too deeply")
-        case UnicodeDecodeError():
+        case _ if not _is_text(body):  # what the decoder raises then differs from release to release
             return BadRequest("The body is not UTF-8 text")
         case msgspec.ValidationError():  # a number that does not fit
             return BadRequest(_plain(str(error)))
     return BadRequest(f"The body is not valid JSON ({error})")
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _faults(struct: type[msgspec.Struct], content: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -141,7 +141,7 @@ def test_the_vectors_hold_what_each_rule_refuses_and_every_verdict() -> None:
     assert {step["outcome"] for step in steps} == {"integrated", "waiting", "known", "fork", "refused"}
     assert {step["rule"] for step in steps if "rule" in step} == set(RULES)
     seen = {verdict for step in steps for verdict in step.get("verdicts", ())}
-    assert seen == set(Verdict) - {Verdict.DROPPED}
+    assert seen == set(Verdict) - {Verdict.DROPPED, Verdict.EARLY}  # those depend on more than bytes
 
 
 # -- the specification ---------------------------------------------------------------------------------------

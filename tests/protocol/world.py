@@ -14,10 +14,10 @@ from random import Random
 from protocol.body import Body, Dot, Kind, Operation, body_hash
 from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, sign_commit
 from protocol.document import Document, Layer, element_key
-from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, author_of
+from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, author_of, node_of
 from protocol.integrate import CommitBuilder, Head, Integrated, Outcome, Verdict, Waiting, integrate
 from protocol.keys import KeyPair
-from protocol.membership import Role
+from protocol.membership import Judgement, Link, Members, Role, Standing
 
 SPACE = SpaceId(b"the space of app")
 SYSTEM = SpaceId(b"the system space")
@@ -70,8 +70,24 @@ class World:
         for other in {whose for held, whose, _ in self.past_of(space, author, seq) if held == space}:
             yield other, self.knows(space, author, seq, other)
 
-    def role_of(self, node: bytes) -> Role | None:
-        return self.roles.get(NodeId(node), self.role_of_others)
+    def forked_at(self, space: SpaceId, author: Author) -> int | None:
+        return None
+
+    @property
+    def members(self) -> Members | None:
+        return None  # roles are given here, whatever is said
+
+    def system_past(self, space: SpaceId, author: Author, seq: int) -> frozenset[Link]:
+        return frozenset()
+
+    def system_heads(self, links: frozenset[Link]) -> frozenset[Link]:
+        return links
+
+    def judge(
+        self, space: SpaceId, author: Author, seq: int, digest: bytes, past: frozenset[Link]
+    ) -> Judgement:
+        role = self.roles.get(node_of(author), self.role_of_others)
+        return Judgement(Standing.STANDS if role else Standing.INVALID, role)
 
     def document(self, space: SpaceId, model: str, id: str) -> Document | None:
         return self.documents.get((space, model, id))

@@ -1,0 +1,168 @@
+"""What commits of data count as, by all that is known here, and which documents are others when that changes.
+
+Room: verdicts over whole chains and the documents that follow from them. The
+rules are `protocol.membership`'s and `protocol.integrate`'s; this applies them
+to what is stored. A commit's own past never changes, so between two seqs at
+which it grows, or a cut or a fork lies, all commits of a chain count alike.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from protocol.body import decode_body
+from protocol.commit import Header
+from protocol.cuts import Cut
+from protocol.document import Document
+from protocol.errors import ProtocolError
+from protocol.ids import INCARNATION_BYTES, Author, SpaceId, node_of
+from protocol.integrate import Change, Placed, rebuild
+from protocol.membership import Judgement, Link, Members, Standing
+from storage.log import Rejudged
+from storage.names import Chain
+
+if TYPE_CHECKING:
+    from storage.store import Batch, Snapshot
+
+ChainKey = tuple[SpaceId, Author]
+DocumentKey = tuple[SpaceId, str, str]  # space, model, id
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """All that a verdict depends on beside a commit and its past."""
+
+    members: Members
+    forks: Mapping[ChainKey, int]  # the first seq that was signed twice
+
+
+class Span(NamedTuple):
+    """Consecutive commits of one chain that count alike."""
+
+    first_seq: int
+    last_seq: int
+    judgement: Judgement
+
+
+def judge(
+    snapshot: "Snapshot", basis: Basis, key: ChainKey, seq: int, digest: bytes, past: frozenset[Link]
+) -> Judgement:
+    """Whether one commit counts."""
+    space, author = key
+
+    def leads_to(cut: Cut) -> bool:
+        return seq <= cut.seq and snapshot.header_hash(space, author, cut.seq) == cut.hash
+
+    forked_at = basis.forks.get(key)
+    return basis.members.judge(space, author, seq, digest, past, forked_at=forked_at, leads_to=leads_to)
+
+
+def spans(snapshot: "Snapshot", chain: Chain, basis: Basis, more_starts: Iterable[int] = ()) -> list[Span]:
+    """The whole of a chain, in order. `more_starts` are further seqs at which a span is to begin."""
+    key = snapshot.names.space_of_chain(chain), snapshot.names.author(chain)
+    head = snapshot.head(*key)
+    if head is None:
+        return []
+    pasts = dict(snapshot.log.system_pasts(chain))
+    starts = {1, *pasts, *_breaks(key, basis), *more_starts}
+    ordered = sorted(seq for seq in starts if 0 < seq <= head.seq)
+    found: list[Span] = []
+    past: frozenset[Link] = frozenset()
+    for first, following in zip(ordered, [*ordered[1:], head.seq + 1], strict=True):
+        past = pasts.get(first, past)
+        digest = snapshot.header_hash(*key, first) or b""
+        found.append(Span(first, following - 1, judge(snapshot, basis, key, first, digest, past)))
+    return found
+
+
+def _breaks(key: ChainKey, basis: Basis) -> Iterator[int]:
+    """Seqs at which cuts and forks divide a chain. At a cut's own seq only the hash that it names counts."""
+    space, author = key
+    for cuts in basis.members.cuts_of(node_of(author)):
+        cut = cuts.of_chain(space, author[-INCARNATION_BYTES:])
+        if cut is not None:
+            yield cut.seq
+            yield cut.seq + 1
+    if key in basis.forks:
+        yield basis.forks[key]
+
+
+def effective_seq(snapshot: "Snapshot", chain: Chain, basis: Basis) -> int:
+    """The last commit of a chain that counts; 0 if none does."""
+    for span in reversed(spans(snapshot, chain, basis)):
+        if span.judgement.standing is Standing.STANDS:
+            return span.last_seq
+    return 0
+
+
+def changed_documents(batch: "Batch", before: Basis, after: Basis) -> dict[DocumentKey, None]:
+    """Documents with a body of a commit that counts otherwise now, in the order of chains and seqs."""
+    found: dict[DocumentKey, None] = {}
+    for chain, author in batch.names.authors():
+        space = batch.names.space_of_chain(chain)
+        if space == batch.system:
+            continue
+        breaks = {*_breaks((space, author), before), *_breaks((space, author), after)}
+        pairs = zip(spans(batch, chain, before, breaks), spans(batch, chain, after, breaks), strict=True)
+        for old, new in pairs:
+            if old.judgement.role is not new.judgement.role:
+                for seq in range(old.first_seq, old.last_seq + 1):
+                    found.update(dict.fromkeys(documents_of(batch, chain, seq)))
+    return found
+
+
+def documents_of(snapshot: "Snapshot", chain: Chain, seq: int) -> Iterator[DocumentKey]:
+    """The documents that the bodies of a commit name."""
+    space, author = snapshot.names.space_of_chain(chain), snapshot.names.author(chain)
+    for index in range(len(snapshot.log.header_fields(chain, seq).body_hashes)):
+        data = snapshot.log.body(chain, seq, index)
+        try:
+            body = decode_body(data, author) if data is not None else None
+        except ProtocolError:
+            body = None
+        if body is not None:
+            yield space, body.model, body.id
+
+
+class Rebuilder:
+    """Makes documents anew from their bodies, with what their commits count as now."""
+
+    def __init__(self, batch: "Batch", basis: Basis) -> None:
+        self._batch = batch
+        self._basis = basis
+        self._spans: dict[Chain, list[Span]] = {}
+        self._headers: dict[tuple[Chain, int], Header] = {}
+
+    def rebuild(self, key: DocumentKey, author: Author, hlc: int) -> Rejudged | None:
+        """Make one document anew, verdicts included. What became of it; None if it is as it was.
+
+        `author` and `hlc` are those of the commit that gave the reason.
+        """
+        batch = self._batch
+        before = batch.documents.get(*key)
+        addresses = list(batch.documents.history(*key))
+        placed = [self._place(at.chain, at.seq, at.index) for at in addresses]
+        document, verdicts = rebuild(batch, *key, placed)
+        for at, verdict in zip(addresses, verdicts, strict=True):
+            batch.log.settle_verdict(at.chain, at.seq, at.index, verdict)
+        if before == document or (before is None and not document.vector):
+            return None
+        batch.documents.put(key[0], document)
+        return Rejudged(*key, _change(before, document), author, hlc)
+
+    def _place(self, chain: Chain, seq: int, index: int) -> Placed:
+        log = self._batch.log
+        header = self._headers.get((chain, seq))
+        if header is None:
+            header = self._headers[chain, seq] = log.header_fields(chain, seq)
+        if chain not in self._spans:
+            self._spans[chain] = spans(self._batch, chain, self._basis)
+        role = next(s.judgement.role for s in self._spans[chain] if s.first_seq <= seq <= s.last_seq)
+        return Placed(header, index, log.body(chain, seq, index), role, log.is_early(chain, seq))
+
+
+def _change(before: Document | None, after: Document) -> Change:
+    existed = before is not None and before.exists
+    if after.exists:
+        return Change.UPDATED if existed else Change.CREATED
+    return Change.DELETED if existed else Change.NONE
