@@ -26,6 +26,7 @@ from node.api.civicbase.account_admin import routes as account_admin_routes
 from node.api.civicbase.admin import AdminRoutes
 from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
+from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.realtime import Realtime
@@ -38,11 +39,14 @@ from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
 from node.api.runner import ApiServer, CannotListen, tls_context
 from node.api.system import System
+from node.conflict_feed import ConflictFeed
 from node.feed import Feed
 from node.logs import make_logger
 from node.metrics import Metrics
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
+from node.services.conflicts import Conflicts
+from node.services.history import Histories
 from node.services.identity import Identity, build_identity
 from node.services.local import LocalStore
 from node.services.models import Models
@@ -164,7 +168,14 @@ class Node:
         )
         self.integrator.indexer.open()
         self.feed = Feed(store)
-        self.writer = Writer(self.integrator, now_ms=world.now_ms, on_written=self._on_written, log=self.log)
+        self.conflict_feed = ConflictFeed(self.feed, self.index)
+        self.writer = Writer(
+            self.integrator,
+            now_ms=world.now_ms,
+            on_written=self._on_written,
+            on_conflicts=self.conflict_feed.publish,
+            log=self.log,
+        )
         self.records = Records(
             store,
             self.catalog,
@@ -175,6 +186,7 @@ class Node:
             is_index_stale=self.integrator.indexer.is_stale_for,
         )
         self.models = Models(self.records, self.catalog)
+        self.conflicts = Conflicts(store, self.catalog, self.index, self.records)
         self.local = LocalStore(store, self.writer)
         node_id = store.identity.author[:32]
         self.identity = build_identity(
@@ -200,7 +212,7 @@ class Node:
         token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
         self.realtime = Realtime(
             RealtimeParts(
-                feed=self.feed,
+                feed=self.conflict_feed,
                 documents=self.records,
                 permissions=self.identity.permissions,
                 authenticator=self.authenticator,
@@ -209,6 +221,7 @@ class Node:
                 log=self.log,
                 owner_token=token,
                 owner=owner,
+                conflict=self.conflicts.view,
             )
         )
         parts = FrameParts(
@@ -260,6 +273,7 @@ class Node:
         return base64.urlsafe_b64encode(self.world.random_bytes(size_bytes)).rstrip(b"=").decode("ascii")
 
     def _routes(self) -> list[Route]:
+        assert self.record is not None
         accounts = AccountRoutesNeed(self.identity, self._find_model)
         return [
             *auth_routes(accounts),
@@ -267,6 +281,13 @@ class Node:
             *account_admin_routes(accounts),
             *ModelRoutes(self.models, self.records).routes(),
             *DataRoutes(self.records, self.identity.permissions).routes(),
+            *ConflictRoutes(
+                self.conflicts,
+                Histories(self.record.store, self.records),
+                self.models,
+                self.records,
+                self.identity.permissions,
+            ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
             *realtime_routes(self.realtime),
             *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),

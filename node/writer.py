@@ -22,6 +22,7 @@ from typing import Any
 
 from protocol.changes import DocumentChange
 from storage.errors import StorageError
+from storage.index_conflicts import ConflictNews
 from storage.integrator import AnyChange, FeedEntry, Integrator, Received, Written
 
 GROUP_EDITS_MAX = 256  # so that an import lets interactive writes in between
@@ -44,12 +45,17 @@ class Writer:
         *,
         now_ms: Callable[[], int],
         on_written: Callable[[Sequence[FeedEntry]], None],
+        on_conflicts: Callable[[Sequence[ConflictNews]], None] = lambda news: None,
         log: logging.Logger,
     ) -> None:
-        """`on_written` is called on the loop: the group is durable, its writers are not answered yet."""
+        """`on_written` is called on the loop: the group is durable, its writers are not answered yet.
+
+        `on_conflicts` follows, where conflicts have appeared or ended with it.
+        """
         self._integrator = integrator
         self._now_ms = now_ms
         self._on_written = on_written
+        self._on_conflicts = on_conflicts
         self._log = log
         self._pending: deque[tuple[AnyChange, int, asyncio.Future[Any]]] = deque()
         self._groups: queue.SimpleQueue[list[AnyChange] | None] = queue.SimpleQueue()
@@ -174,6 +180,8 @@ class Writer:
         if isinstance(outcome, Written):
             if outcome.entries:
                 self._on_written(outcome.entries)
+            if outcome.conflicts:
+                self._on_conflicts(outcome.conflicts)
             for future, result in zip(futures, outcome.results, strict=True):
                 if future.done():
                     continue

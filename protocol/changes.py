@@ -18,6 +18,8 @@ from protocol.document import Document
 from protocol.resolution import Resolution
 from protocol.schema import Model
 
+_NONE: tuple[Conflict, ...] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -38,7 +40,7 @@ class Record:
     @classmethod
     def of(cls, model: Model, document: Document, past_of: PastOf) -> "Record":
         """The record of a document that exists. `past_of` is asked only where values stand side by side."""
-        values, conflicts = document.values(), ()
+        values, conflicts = document.values(), _NONE
         if is_contested(document, len(values)) and not model.rules.is_plain:
             values, conflicts = judge_contested(document, values, model.rules, past_of)
         return cls(

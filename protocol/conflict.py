@@ -34,6 +34,7 @@ DELETED = "$deleted"  # the field under which a delete that met an update is lis
 LIVE_JUDGED_MAX = 128
 # Ancestors that are in conflict themselves are judged by their own ancestors, so deep and no deeper.
 ANCESTOR_DEPTH_MAX = 8
+_NO_SETS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Conflict:
 
     `dots` are those of all live values in ascending order: with the field they say which conflict this is.
     Those that the strategy has dropped are not among `values`. `ancestor` is what they came from, where the
-    strategy asks for it.
+    strategy asks for it (`has_ancestor`).
     """
 
     model: str
@@ -88,6 +89,7 @@ class Conflict:
     values: tuple[LiveValue, ...]
     dots: tuple[Dot, ...]
     ancestor: Any = None
+    has_ancestor: bool = False
 
     def id_in(self, space: bytes) -> str:
         """The name of this conflict: the same on every node, another as soon as a value joins or goes."""
@@ -161,12 +163,12 @@ def is_contested(document: Document, shown: int) -> bool:
     layers = document.layers
     if len(layers) < 2:
         return False
-    held, sets = len(document.counters), None
+    held, sets = len(document.counters), _NO_SETS
     for layer in layers:
         held += len(layer.registers)
         if layer.sets:
-            sets = layer.sets.keys() if sets is None else sets | layer.sets.keys()
-    return held + (len(sets) if sets is not None else 0) != shown
+            sets = sets | layer.sets.keys()
+    return held + len(sets) != shown
 
 
 def _contested(document: Document) -> dict[str, list[Layer]]:
@@ -182,7 +184,7 @@ def _conflict(document: Document, name: str, live: Sequence[Layer], verdict: "_V
     left = {origin.dot for origin in verdict.left}
     values = tuple(_live(x, x.registers[name]) for x in live if x.dot in left)
     dots = tuple(sorted(x.dot for x in live))
-    return Conflict(document.model, document.id, name, values, dots, verdict.ancestor)
+    return Conflict(document.model, document.id, name, values, dots, verdict.ancestor, verdict.has_ancestor)
 
 
 def _live(layer: Layer, value: Any) -> LiveValue:
@@ -196,6 +198,7 @@ class _Verdict(NamedTuple):
     is_open: bool
     left: Sequence[Origin]
     ancestor: Any = None
+    has_ancestor: bool = False
 
 
 class _Judging:
@@ -251,7 +254,7 @@ class _Judging:
                 return _Verdict(fold([origin.value for origin in changed], base), False, changed)
             except CannotFold:
                 pass
-        return _Verdict(changed[-1].value, True, changed, base)
+        return _Verdict(changed[-1].value, True, changed, base, True)
 
     def _undominated(self, live: Sequence[Origin]) -> Sequence[Origin]:
         """Values whose writers had none of the others: a writer may have had one and not said so."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from protocol.ancestor import NOTHING, Past, Told
 from protocol.body import Dot, Kind, Operation
 from protocol.conflict import DELETED
-from protocol.document import Document, Plan, context_of
+from protocol.document import Document, Plan, context_of, wrapped
 
 
 class Resolution(NamedTuple):
@@ -33,7 +33,12 @@ def live_dots(document: Document, field: str) -> tuple[Dot, ...]:
 
 
 def plan_resolution(
-    current: Document, ends: Resolution, values: Mapping[str, Any], *, sets: Sequence[str] = ()
+    current: Document,
+    ends: Resolution,
+    values: Mapping[str, Any],
+    *,
+    sets: Sequence[str] = (),
+    counters: Sequence[str] = (),
 ) -> Plan:
     """Operations that end the conflict `ends`, which stands in `current`.
 
@@ -45,9 +50,12 @@ def plan_resolution(
         return Plan(context, [[Kind.SET.value, {ends.field: values[ends.field]}]])
     if ends.is_kept:
         return Plan(context, [[Kind.DELETE.value]])
-    registers = {name: value for name, value in values.items() if name not in sets}
+    registers = {name: value for name, value in values.items() if name not in sets and name not in counters}
     operations: list[Operation] = [[Kind.SET.value, registers]] if registers else []
     operations += [[Kind.ADD.value, name, values[name]] for name in sets if values.get(name)]
+    for name in counters:
+        if name in values and (delta := wrapped((values[name] or 0) - current.counters.get(name, 0))):
+            operations.append([Kind.INCREMENT.value, name, delta])
     return Plan(context, [*operations, [Kind.RESTORE.value]])
 
 

@@ -28,6 +28,7 @@ from storage.index_conflicts import (
     ConflictQuery,
     ConflictRow,
     ConflictTable,
+    NewsPlace,
     Settled,
     Standing,
     read_news,
@@ -318,8 +319,8 @@ class Index:
         with self._connection(self._readers) as connection:
             return read_open_ids(connection, model_id)
 
-    def conflict_news(self, after: int, upto: int, *, limit: int) -> list[ConflictNews]:
-        """Conflicts that appeared or ended with arrivals after one and up to another, in their order. Blocks."""
+    def conflict_news(self, after: NewsPlace, upto: int, *, limit: int) -> list[ConflictNews]:
+        """Conflicts that appeared or ended after a place and up to an arrival, in their order. Blocks."""
         with self._connection(self._readers) as connection:
             return read_news(connection, after, upto, limit)
 

@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from protocol.body import Dot
 from protocol.clock import ms_of_hlc
@@ -29,6 +29,7 @@ from protocol.errors import QueryFault
 ENDED_KEPT_MAX = 10_000
 _ENDED_SLACK = 1_000  # so many more before the oldest are dropped, all at once
 _CURSOR_SIZE_MAX = 200
+PLACE_DIGITS = 10  # of an id, by which news of one arrival are ordered
 
 CREATE = (
     'CREATE TABLE "$conflicts" (id TEXT PRIMARY KEY NOT NULL, application TEXT NOT NULL, model_id TEXT NOT NULL,'
@@ -75,6 +76,14 @@ class ConflictNews:
     instance_id: str
     arrival: int
     is_open: bool
+
+
+class NewsPlace(NamedTuple):
+    """A place in the order of news: by arrival, those of ends first, then by the first digits of the id."""
+
+    arrival: int
+    is_open: bool
+    digits: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +229,14 @@ def _settle_one(
     for id, conflict in found.items():
         if id in held:
             continue
-        values = [id, standing.application, model_id, document.id, conflict.field, document.created_user]
+        values: list[Any] = [
+            id,
+            standing.application,
+            model_id,
+            document.id,
+            conflict.field,
+            document.created_user,
+        ]
         values += [ms_of_hlc(max(value.hlc for value in conflict.values))]
         values += [_dots_text(value.dot for value in conflict.values), State.OPEN, arrival]
         ended -= connection.execute('DELETE FROM "$conflicts" WHERE id = ?', [id]).rowcount  # it comes back
@@ -305,18 +321,19 @@ def read_open_ids(connection: sqlite3.Connection, model_id: str) -> set[str]:
     return {str(row[0]) for row in rows}
 
 
-def read_news(connection: sqlite3.Connection, after: int, upto: int, limit: int) -> list[ConflictNews]:
-    """What has appeared and ended with the arrivals after one and up to another, in their order."""
+def read_news(connection: sqlite3.Connection, after: NewsPlace, upto: int, limit: int) -> list[ConflictNews]:
+    """What has appeared and ended, in the order of places, after one and up to an arrival."""
     rows = connection.execute(
         "SELECT id, application, model_id, instance_id, arrival, is_open FROM ("
         "SELECT id, application, model_id, instance_id, ended AS arrival, 0 AS is_open"
-        f' FROM "$conflicts" WHERE ended > ? AND ended <= ? AND state = {State.RESOLVED:d} UNION ALL '
+        f' FROM "$conflicts" WHERE ended >= ? AND ended <= ? AND state = {State.RESOLVED:d} UNION ALL '
         'SELECT id, application, model_id, instance_id, opened, 1 FROM "$conflicts"'
-        f" WHERE opened > ? AND opened <= ? AND state <> {State.REPLACED:d})"
+        f" WHERE opened >= ? AND opened <= ? AND state <> {State.REPLACED:d})"
+        f" WHERE (arrival, is_open, substr(id, 1, {PLACE_DIGITS})) > (?, ?, ?)"
         " ORDER BY arrival, is_open, id LIMIT ?",
-        [after, upto, after, upto, limit],
+        [after.arrival, upto, after.arrival, upto, after.arrival, int(after.is_open), after.digits, limit],
     )
-    return [ConflictNews(*row[:5], is_open=bool(row[5])) for row in rows.fetchall()]
+    return [ConflictNews(*row[:5], bool(row[5])) for row in rows.fetchall()]
 
 
 def _row(row: Sequence[Any]) -> ConflictRow:

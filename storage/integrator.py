@@ -378,7 +378,9 @@ class Integrator:
             if edit.ends is not None:
                 if current is None or live_dots(current, edit.ends.field) != edit.ends.dots:
                     raise ConflictChanged(f"{edit.ends.field} of {model.name}/{edit.id}")
-                plan = plan_resolution(current, edit.ends, edit.values, sets=kinds.sets)
+                plan = plan_resolution(
+                    current, edit.ends, edit.values, sets=kinds.sets, counters=kinds.counters
+                )
             else:
                 plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
             if not plan.operations:

@@ -14,7 +14,7 @@ from protocol.schema_strategy import FOLDING_STRATEGIES, STRATEGIES
 from storage import index_conflicts
 from storage.ancestry import past_in
 from storage.errors import ConflictChanged, ConflictOpen, StorageError
-from storage.index_conflicts import ConflictQuery, ConflictRow, State
+from storage.index_conflicts import PLACE_DIGITS, ConflictQuery, ConflictRow, NewsPlace, State
 from storage.integrator import Received
 from tests.storage.kit import APPLICATION, Site, one, update
 from tests.storage.test_indexer import is_true_to_the_record
@@ -271,9 +271,24 @@ def test_appearing_and_ending_are_news_with_the_arrival_that_did_it(twins: Twins
     ended = twins.first.arrivals()[-1].number
     assert (end.id, end.is_open, end.arrival) == (news.id, False, ended)
     assert twins.first.index is not None
-    assert twins.first.index.conflict_news(0, ended, limit=10) == [news, end]
-    assert twins.first.index.conflict_news(appeared, ended - 1, limit=10) == []
-    assert twins.first.index.conflict_news(0, ended, limit=1) == [news]
+    start, read = NewsPlace(0, False, ""), twins.first.index.conflict_news
+    assert read(start, ended, limit=10) == [news, end]
+    assert read(start, ended, limit=1) == [news]
+    assert read(NewsPlace(appeared, True, news.id[:PLACE_DIGITS]), ended, limit=10) == [end]
+    assert read(NewsPlace(appeared + 1, False, ""), ended - 1, limit=10) == []
+
+
+def test_news_of_one_arrival_are_read_a_few_at_a_time_without_missing_one(twins: Twins) -> None:
+    for number in range(9):
+        twins.first.put(twins.model, f"d{number}", {"title": "a"})
+        twins.second.put(twins.model, f"d{number}", {"title": "b"})
+    told = twins.first.group(Received(twins.second.commits())).conflicts
+    assert len({news.arrival for news in told}) == 1 and twins.first.index is not None
+    place, seen = NewsPlace(0, False, ""), []
+    while page := twins.first.index.conflict_news(place, told[0].arrival, limit=2):
+        seen += page
+        place = NewsPlace(page[-1].arrival, page[-1].is_open, page[-1].id[:PLACE_DIGITS])
+    assert seen == sorted(told, key=lambda news: news.id)
 
 
 # -- ending --------------------------------------------------------------------------------------------------
