@@ -11,11 +11,12 @@ import gc
 import json
 import os
 import signal
+import socket
 import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,20 @@ from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
 from node.api.civicbase.realtime_socket import RealtimeParts
+from node.api.civicbase.sync import SyncRoutes
 from node.api.civicbase.users import routes as user_routes
 from node.api.error_table import ERROR_TABLE
 from node.api.middleware import FrameParts
 from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
-from node.api.runner import ApiServer, CannotListen, tls_context
+from node.api.runner import ApiServer, tls_context
 from node.api.system import System
 from node.conflict_feed import ConflictFeed
 from node.feed import Feed
+from node.listening import CannotListen
 from node.logs import make_logger
 from node.metrics import Metrics
+from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
 from node.services.conflicts import Conflicts
@@ -58,12 +62,13 @@ from node.services.records import Records
 from node.settings import Settings
 from node.writer import Writer
 from protocol.clock import HybridClock
+from protocol.exchange import RolledBack
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.integrator import FeedEntry, Integrator
+from storage.integrator import FeedEntry, Integrator, Written
 from storage.opening import OpenRecord, open_record
 
 RUN_FILE = "run.json"
@@ -114,11 +119,23 @@ class AccountRoutesNeed:
     find_model: Callable[[str, str], Ruled | None]
 
 
+@dataclass(frozen=True, slots=True)
+class NewLife:
+    """A node that goes on as a new author in the same process: why, and the sockets of its API."""
+
+    reason: str
+    sockets: list[socket.socket]
+
+
 class Node:
     """One node. `start` it on an event loop, `stop` it once; nothing of it outlives `stop`."""
 
-    def __init__(self, settings: Settings, world: World | None = None) -> None:
+    def __init__(
+        self, settings: Settings, world: World | None = None, new_life: NewLife | None = None
+    ) -> None:
         self.settings = settings
+        self._new_life = new_life
+        self.rolled_back: asyncio.Future[str] | None = None  # why this node must go on as a new author
         self.world = world or World()
         self.log = make_logger(
             level=settings.log_level,
@@ -140,12 +157,16 @@ class Node:
             now_ms=self.world.now_ms(),
             random_bytes=self.world.random_bytes,
             flush_delay_ms=flush_delay_ms,
+            new_life=self._new_life.reason if self._new_life is not None else None,
         )
+        self.rolled_back = asyncio.get_running_loop().create_future()
         try:
             self._build(self.record, directory)
+            self.network.bind()
             self.writer.start()
             self.realtime.start()
             listening = await self.server.start()
+            self.network.start()
         except BaseException:
             await self._stop_parts()
             raise
@@ -169,13 +190,8 @@ class Node:
         self.integrator.indexer.open()
         self.feed = Feed(store)
         self.conflict_feed = ConflictFeed(self.feed, self.index)
-        self.writer = Writer(
-            self.integrator,
-            now_ms=world.now_ms,
-            on_written=self._on_written,
-            on_conflicts=self.conflict_feed.publish,
-            log=self.log,
-        )
+        self.writer = Writer(self.integrator, now_ms=world.now_ms, on_written=self._on_written, log=self.log,
+                             on_stored=self._on_stored)  # fmt: skip
         self.records = Records(
             store,
             self.catalog,
@@ -206,6 +222,23 @@ class Node:
         self.identity.changes.listen(self.authenticator.on_change)
         self.origins = AllowedOrigins(
             self.local, settings.origins, lambda all: self.server.allow_origins(all)
+        )
+        self.network = Network(
+            NetworkParts(
+                store=store,
+                keys=record.keys,
+                writer=self.writer,
+                metrics=self.metrics,
+                log=self.log,
+                directory=directory,
+                listen=settings.listen,
+                peers=settings.peers,
+                mdns=settings.mdns,
+                clock_ms=world.now_ms,
+                steady_ms=lambda: int(world.seconds() * 1_000),
+                random_bytes=world.random_bytes,
+                on_rolled_back=self._on_rolled_back,
+            )
         )
         self._count(store)
         name = settings.name or os.uname().nodename
@@ -256,6 +289,7 @@ class Node:
             tls=_tls(settings),
             names=settings.hosts,
             origins=self.origins.listed(),
+            sockets=self._new_life.sockets if self._new_life is not None else (),
         )
 
     async def _keep_house(self) -> None:
@@ -290,6 +324,7 @@ class Node:
             ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
             *realtime_routes(self.realtime),
+            *SyncRoutes(self.network.status, self._sync).routes(),
             *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),
         ]
 
@@ -297,12 +332,34 @@ class Node:
         model = self.catalog.find(application, name)
         return None if model is None or is_builtin(model) else model
 
+    def _on_rolled_back(self, event: RolledBack) -> None:
+        """A peer holds commits of ours that we lack: not one more may be signed as the author that we were."""
+        self.writer.freeze("this node goes on as a new author: try again")
+        assert self.rolled_back is not None
+        if not self.rolled_back.done():
+            self.rolled_back.set_result(
+                "a peer holds commits of this node that are not in its record any more"
+            )
+
+    async def _sync(self, timeout_s: float) -> dict[str, Any]:
+        synced = await self.network.sync(timeout_s)
+        return {"syncedCount": synced.count, "conflicts": self._conflicts_among(synced.touched)}
+
+    def _conflicts_among(self, touched: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
+        return []
+
     def _on_written(self, entries: Sequence[FeedEntry]) -> None:
         self.records.forget(entries)
+        self.network.on_entries(entries)
         for entry in entries:
             if entry.model.startswith("$"):
                 self.identity.on_change(entry.model, entry.id)
         self.feed.publish(entries)
+
+    def _on_stored(self, written: Written) -> None:
+        self.network.on_stored(written)
+        if written.conflicts:
+            self.conflict_feed.publish(written.conflicts)
 
     def _count(self, store: Any) -> None:
         gauge = self.metrics.gauge
@@ -346,10 +403,13 @@ class Node:
             "uptime_s": (self.world.now_ms() - self._started_ms) // 1000,
             **store.counts(),
             "index": {"behind": int(self.integrator.indexer.is_stale)},
-            "peers": [],
-            "in_sync": True,
+            **self._peers_status(),
             "disk_bytes": sum(file.stat().st_blocks * 512 for file in directory.iterdir() if file.is_file()),
         }
+
+    def _peers_status(self) -> dict[str, Any]:
+        told = self.network.status()
+        return {name: told[name] for name in ("listen", "peers", "in_sync", "warnings")}
 
     def _backup(self, path: Path) -> int:
         assert self.record is not None
@@ -361,10 +421,12 @@ class Node:
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
         await self.realtime.stop()
-        await self.server.stop()
+        await asyncio.gather(self.server.stop(), self.network.stop())
         await self._stop_parts()
 
     async def _stop_parts(self) -> None:
+        if hasattr(self, "network"):
+            await self.network.stop()
         if hasattr(self, "writer") and self.writer.is_started:
             await self.writer.stop()
         if hasattr(self, "identity"):
@@ -433,12 +495,29 @@ async def _serve(settings: Settings) -> int:
     node = Node(settings)
     await node.start()
     gc.freeze()  # modules and routes live as long as the process
-    assert node.record is not None
-    if node.record.new_life:
-        node.log.warning("going on as a new author: %s", node.record.new_life)
     sys.stdout.write(f"civicnode is ready: {node.url}\n")  # the one line that callers wait for
     sys.stdout.flush()
-    await stopping.wait()
-    node.log.info("stopping")
+    while True:
+        assert node.record is not None and node.rolled_back is not None
+        if node.record.new_life:
+            node.log.warning("going on as a new author: %s", node.record.new_life)
+        stopped: asyncio.Future[Any] = loop.create_task(stopping.wait())
+        either: list[asyncio.Future[Any]] = [stopped, node.rolled_back]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if stopping.is_set():
+            node.log.info("stopping")
+            await node.stop()
+            return 0
+        node = await _renewed(node)
+
+
+async def _renewed(node: Node) -> Node:
+    """The same node as another author, on the same addresses. Whoever asks the API meanwhile waits."""
+    assert node.rolled_back is not None and node.server.listening is not None
+    new_life = NewLife(node.rolled_back.result(), node.server.keep_sockets())
+    settings = replace(node.settings, api=node.server.listening.address, listen=node.network.listening)
     await node.stop()
-    return 0
+    renewed = Node(settings, node.world, new_life)
+    await renewed.start()
+    return renewed

@@ -22,7 +22,6 @@ from typing import Any
 
 from protocol.changes import DocumentChange
 from storage.errors import StorageError
-from storage.index_conflicts import ConflictNews
 from storage.integrator import AnyChange, FeedEntry, Integrator, Received, Written
 
 GROUP_EDITS_MAX = 256  # so that an import lets interactive writes in between
@@ -45,17 +44,17 @@ class Writer:
         *,
         now_ms: Callable[[], int],
         on_written: Callable[[Sequence[FeedEntry]], None],
-        on_conflicts: Callable[[Sequence[ConflictNews]], None] = lambda news: None,
+        on_stored: Callable[[Written], None] = lambda written: None,
         log: logging.Logger,
     ) -> None:
         """`on_written` is called on the loop: the group is durable, its writers are not answered yet.
 
-        `on_conflicts` follows, where conflicts have appeared or ended with it.
+        `on_stored` is called after that, whenever commits were stored, also where no document has changed.
         """
         self._integrator = integrator
         self._now_ms = now_ms
         self._on_written = on_written
-        self._on_conflicts = on_conflicts
+        self._on_stored = on_stored
         self._log = log
         self._pending: deque[tuple[AnyChange, int, asyncio.Future[Any]]] = deque()
         self._groups: queue.SimpleQueue[list[AnyChange] | None] = queue.SimpleQueue()
@@ -64,6 +63,7 @@ class Writer:
         self._oldest_at = 0.0
         self._timer: asyncio.Handle | None = None
         self._is_closed = False
+        self._closed_because = "the node is stopping"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self.groups = 0
@@ -88,15 +88,21 @@ class Writer:
         self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
 
+    def freeze(self, reason: str) -> None:
+        """Write nothing more but the group that is being written: what waits, and what comes, is refused so."""
+        self._is_closed, self._closed_because = True, reason
+        pending, self._pending = self._pending, deque()
+        for _, _, future in pending:
+            if not future.done():
+                future.set_exception(WriterOverloaded(reason))
+
     def submit(self, change: AnyChange) -> "asyncio.Future[Any]":
         """The result of a change, once it is durable: a list of records, or what a local change returned.
 
         The future raises what the change's guard or plan raised, or a `StorageError`. Call on the loop.
         """
         if self._is_closed or len(self._pending) >= PENDING_MAX:
-            raise WriterOverloaded(
-                "the node is stopping" if self._is_closed else "too many writes are waiting"
-            )
+            raise WriterOverloaded(self._closed_because if self._is_closed else "too many writes are waiting")
         assert self._loop is not None
         future = self._loop.create_future()
         if not self._pending:
@@ -180,8 +186,6 @@ class Writer:
         if isinstance(outcome, Written):
             if outcome.entries:
                 self._on_written(outcome.entries)
-            if outcome.conflicts:
-                self._on_conflicts(outcome.conflicts)
             for future, result in zip(futures, outcome.results, strict=True):
                 if future.done():
                     continue
@@ -189,6 +193,8 @@ class Writer:
                     future.set_exception(result)
                 else:
                     future.set_result(result)
+            if outcome.arrival:
+                self._on_stored(outcome)
         else:
             for future in futures:
                 if not future.done():

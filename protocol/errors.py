@@ -4,11 +4,17 @@ Room: one root, `ProtocolError`, for what others did wrong; `LocalMisuse` for ou
 own bugs. Errors are named after the fact and carry its numbers as fields.
 """
 
+import re
 from collections.abc import Mapping
 
 
 class ProtocolError(Exception):
     """Something that came from outside breaks a rule of the protocol."""
+
+    @property
+    def kind(self) -> str:
+        """One of a few words, to be counted by: the name of the class."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__.lstrip("_")).lower()
 
 
 class LocalMisuse(Exception):

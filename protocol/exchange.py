@@ -6,25 +6,43 @@ each kind one at most is under way, of `IntegrateWindow` as many as there are
 credits, answered in order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from protocol.ids import Author, SpaceId
+from protocol.ids import SYSTEM_SPACE_NAME, Author, NetworkId, SpaceId, space_id
 from protocol.messages import SpaceRoot, SpaceTips, Tip
+from protocol.roles import Rights
 
 ChainKey = tuple[SpaceId, Author]
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Which spaces may cross a link. `None`: all."""
+    """Which spaces may cross a link. `None`: all.
+
+    Rights name spaces by their ids, which have no way back to names, so names are turned into ids to be found.
+    """
 
     spaces: frozenset[str] | None = None
+    ids: frozenset[SpaceId] | None = None
+    network_id: NetworkId | None = None  # that the ids are of
 
     def __contains__(self, space: str) -> bool:
-        return self.spaces is None or space in self.spaces
+        if self.spaces is not None:
+            return space in self.spaces
+        if self.ids is None or space == SYSTEM_SPACE_NAME:
+            return True
+        assert self.network_id is not None
+        return space_id(self.network_id, space) in self.ids
 
 
 EVERYTHING = Shares()
+
+
+def shares_of(ours: Rights, theirs: Rights, network_id: NetworkId) -> Shares:
+    """What may cross a link between two nodes: what both may hold, and always `system`."""
+    both = ours.meet(theirs).spaces
+    return EVERYTHING if both is None else Shares(ids=both, network_id=network_id)
+
 
 # -- effects, and the answer to each ---------------------------------------------------------------------
 
@@ -127,6 +145,7 @@ class RunsLoaded:
     window: bytes | None
     sent_to: tuple[tuple[ChainKey, int], ...]
     exhausted: frozenset[ChainKey]
+    bodies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +168,7 @@ class WindowIntegrated:
     forks: tuple["ForkFound", ...] = ()
     refused: tuple["ChainRefused", ...] = ()
     fault: str | None = None
+    bodies: int = 0  # of the new commits
 
 
 Effect = LoadState | LoadHeads | LoadArrivals | FindLacking | LoadRuns | IntegrateWindow
@@ -170,6 +190,7 @@ class WindowStored:
 
     integrated: int
     waiting: int
+    bodies: int = 0  # of the former
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +234,10 @@ class Diverged:
 
 @dataclass(frozen=True, slots=True)
 class PeerMisbehaved:
-    """The peer broke the protocol. The last event."""
+    """The peer broke the protocol. The last event. `kind` is one of a few words, to be counted by."""
 
     reason: str
+    kind: str = field(default="protocol", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +260,14 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Our order of arrival has grown up to here."""
+    """Our order of arrival has grown up to here.
+
+    `fresh` are all chains that have grown after the position `since`, if that is known without asking storage.
+    """
 
     position: int
+    since: int = -1
+    fresh: tuple[Fresh, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

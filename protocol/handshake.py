@@ -21,7 +21,7 @@ the first. A nonce of each side makes a recorded handshake worthless.
 """
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
 
@@ -83,13 +83,29 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class HandshakeFailed:
-    """The event of a handshake that will not be: close the connection, without a word to the peer."""
+    """The event of a handshake that will not be: close the connection, without a word to the peer.
+
+    `kind` is one of a few words, to be counted by.
+    """
 
     reason: str
+    kind: str = field(default="handshake", compare=False)
 
 
-class _Refused(ProtocolError):
-    """The peer is not of this network, or not who it says it is."""
+class _Stranger(ProtocolError):
+    """The peer does not know our network."""
+
+
+class _OtherVersion(ProtocolError):
+    """There is no version that both speak."""
+
+
+class _FalseIdentity(ProtocolError):
+    """The peer is not who it says it is."""
+
+
+class _Unexpected(ProtocolError):
+    """A message that does not belong here."""
 
 
 class Handshake:
@@ -141,21 +157,21 @@ class Handshake:
                     self._close()
                     return [peer]
         except ProtocolError as fault:
-            return self._fail(str(fault))
+            return self._fail(str(fault), fault.kind)
         return []
 
     def receive_eof(self) -> list[Peer | HandshakeFailed]:
-        return [] if self.is_over else self._fail("the peer has closed the connection")
+        return [] if self.is_over else self._fail("the peer has closed the connection", "gone")
 
     def on_deadline(self, now_ms: int) -> list[Peer | HandshakeFailed]:
         if self.deadline_ms is None or now_ms < self.deadline_ms:
             return []
-        return self._fail("the peer was too slow")
+        return self._fail("the peer was too slow", "slow")
 
-    def _fail(self, reason: str) -> list[Peer | HandshakeFailed]:
+    def _fail(self, reason: str, kind: str) -> list[Peer | HandshakeFailed]:
         self._close()
         self._outbox.clear()
-        return [HandshakeFailed(reason)]
+        return [HandshakeFailed(reason, kind)]
 
     def _close(self) -> None:
         self._expected, self.deadline_ms = None, None
@@ -165,7 +181,7 @@ class Handshake:
 
     def _handle(self, message: Message) -> Peer | None:
         if type(message) is not self._expected:
-            raise _Refused(f"an unexpected {type(message).__name__}")
+            raise _Unexpected(f"an unexpected {type(message).__name__}")
         match message:
             case Challenge(nonce):
                 self._said.append(nonce)
@@ -192,12 +208,12 @@ class Handshake:
     def _check_proof(self, proof: Proof) -> None:
         self._said += [proof.version_min, proof.version_max, proof.nonce]
         if not hmac.compare_digest(proof.mac, self._mac(Side.CALLER)):
-            raise _Refused("the caller does not know this network")
+            raise _Stranger("the caller does not know this network")
         low, high = self._local.versions
         self._version = min(high, proof.version_max)
         if self._version < max(low, proof.version_min):
             told = f"{proof.version_min} to {proof.version_max}"
-            raise _Refused(f"versions {told}, this node speaks {low} to {high}")
+            raise _OtherVersion(f"versions {told}, this node speaks {low} to {high}")
 
     # -- who is there --------------------------------------------------------------------------------------
 
@@ -214,17 +230,17 @@ class Handshake:
         side = Side.ANSWERER if self._side is Side.CALLER else Side.CALLER
         expected = self._mac(side) if side is Side.ANSWERER else b""
         if not hmac.compare_digest(told.mac, expected):
-            raise _Refused("the answerer does not know this network")
+            raise _Stranger("the answerer does not know this network")
         if self._side is Side.CALLER:
             low, high = self._local.versions
             if not low <= told.version <= high:
-                raise _Refused(f"version {told.version} was not offered")
+                raise _OtherVersion(f"version {told.version} was not offered")
             self._version = told.version
         elif told.version != self._version:
-            raise _Refused("another version than was agreed")
+            raise _OtherVersion("another version than was agreed")
         self._said += [told.version, told.node, told.incarnation, told.epoch, told.clock_ms]
         if not verify(told.node, self._signed(side), told.signature):
-            raise _Refused("the peer does not hold the key of the node that it says it is")
+            raise _FalseIdentity("the peer does not hold the key of the node that it says it is")
         self._said.append(told.signature)
         return Peer(author_of(told.node, told.incarnation), told.epoch, told.clock_ms, self._version)
 

@@ -108,7 +108,7 @@ class Incoming:
             raise LocalMisuse("a window that was not handed in")
         self._windows_storing -= 1
         if done.fault is not None:
-            return PeerMisbehaved(done.fault)
+            return PeerMisbehaved(done.fault, "window")
         self._windows_stored += 1
         talk = self._talk
         talk.arrived(done.position)
@@ -120,7 +120,7 @@ class Incoming:
             put_bounded(self._given_up, (fork.space, fork.author), fork.seq)
         for chain in done.refused:
             put_bounded(self._given_up, (chain.space, chain.author), chain.seq)
-        talk.emit(*done.forks, *done.refused, WindowStored(done.integrated, done.waiting))
+        talk.emit(*done.forks, *done.refused, WindowStored(done.integrated, done.waiting, done.bodies))
         talk.send(Ack(self._windows_stored, CREDITS))
         return None
 

@@ -13,7 +13,9 @@ from protocol.conversation import Conversation
 from protocol.errors import LocalMisuse, Malformed, ProtocolError
 from protocol.exchange import (
     ArrivalsLoaded,
+    Arrived,
     ChainKey,
+    Fresh,
     HeadsLoaded,
     LoadArrivals,
     LoadHeads,
@@ -38,6 +40,7 @@ class Outgoing:
         self._talk = talk
         self._window_target_bytes = window_target_bytes
         self.told_position = 0  # of our arrivals, all up to this one is offered or known to be there
+        self.sent_bodies = 0
         self.pushes = False  # our own new commits go out unasked
         self._spaces: deque[tuple[str, bytes]] = deque()  # to offer: name, and the author after whom to go on
         self._offered: list[tuple[ChainKey, Tip]] | None = None  # not answered yet
@@ -52,6 +55,11 @@ class Outgoing:
     @property
     def is_busy(self) -> bool:
         """Whether anything is under way or waits to be."""
+        return self.told_position < self._talk.our_position or self.is_sending
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether any of what is told of is under way."""
         return bool(
             self._spaces
             or self._loading is not None
@@ -59,7 +67,6 @@ class Outgoing:
             or self._wanted
             or self._asked is not None
             or self._proofs
-            or self.told_position < self._talk.our_position
             or self._wants_answered < self._wants_received
             or self._windows_acked < self._windows_sent
         )
@@ -111,11 +118,22 @@ class Outgoing:
         if type(self._loading) is not LoadArrivals:
             raise LocalMisuse("arrivals that were not asked for")
         self._loading = None
-        self.told_position = max(self.told_position, loaded.position)
         self._talk.arrived(loaded.position if loaded.is_last else loaded.position + 1)
+        self._tell(loaded.position, loaded.fresh)
+
+    def on_arrived(self, arrived: Arrived) -> None:
+        """What has arrived is told at once, if nothing before it is left to be told."""
+        is_next = arrived.since == self.told_position == self._talk.our_position
+        self._talk.arrived(arrived.position)
+        if arrived.fresh and is_next and self._offered is None and self._loading is None and not self._spaces:
+            shares = self._talk.shares
+            self._tell(arrived.position, tuple(fresh for fresh in arrived.fresh if fresh.space in shares))
+
+    def _tell(self, position: int, all_fresh: tuple[Fresh, ...]) -> None:
+        self.told_position = max(self.told_position, position)
         talk = self._talk
         offers: dict[str, list[Tip]] = {}
-        for fresh in loaded.fresh:
+        for fresh in all_fresh:
             key = talk.key(fresh.space, fresh.tip.author)
             if fresh.tip.author == talk.peer or talk.peer_has.get(key, 0) >= fresh.tip.seq:
                 continue
@@ -148,6 +166,7 @@ class Outgoing:
             return False
         self._talk.send(Window(loaded.window))
         self._windows_sent += 1
+        self.sent_bodies += loaded.bodies
         return True
 
     # -- what is next --------------------------------------------------------------------------------------

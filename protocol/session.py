@@ -125,6 +125,7 @@ class SyncSession:
         self._rounds = 0
         self._round_again_ms: int | None = None
         self._root_told_ms = now_ms - ROOT_EVERY_MS
+        self._settled_position = 0
 
     # -- the face ------------------------------------------------------------------------------------------
 
@@ -136,6 +137,26 @@ class SyncSession:
     def is_live(self) -> bool:
         """Whether both sides have held the same at least once."""
         return self._is_live
+
+    @property
+    def is_in_sync(self) -> bool:
+        """Whether both sides have held the same, and nothing that we know of is under way since."""
+        return self._is_live and self._round_again_ms is None and self._is_quiet
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether roots differ although nothing is left to exchange."""
+        return self._round_again_ms is not None
+
+    @property
+    def settled_position(self) -> int:
+        """Up to which of our arrivals the peer surely holds everything."""
+        return self._settled_position
+
+    @property
+    def sent_bodies(self) -> int:
+        """How many changes of documents this session has sent."""
+        return self._outgoing.sent_bodies
 
     @property
     def held_bytes(self) -> int:
@@ -175,7 +196,7 @@ class SyncSession:
                 self._handle(decode_message(payload))
                 self._go_on()
         except ProtocolError as fault:
-            self._end(PeerMisbehaved(str(fault)), code=1)
+            self._end(PeerMisbehaved(str(fault), fault.kind), code=1)
         return self._take_events()
 
     def receive_eof(self) -> list[Event]:
@@ -212,6 +233,8 @@ class SyncSession:
                 self._state = State.OPENING
                 if self._is_caller:
                     self._load_state()
+            case Arrived() if self._state is State.RUNNING and self._incoming.is_checked:
+                self._outgoing.on_arrived(given)
             case Arrived(position):
                 self._talk.arrived(position)
             case Close(reason):
@@ -277,6 +300,8 @@ class SyncSession:
         """After every input: ask storage for whatever is next."""
         if self._state is not State.RUNNING:
             return
+        if self._is_live and not self._outgoing.is_sending:
+            self._settled_position = self._outgoing.told_position
         if self._incoming.has_progressed:
             self._incoming.has_progressed = False
             self._rounds, self._round_again_ms = 0, None
@@ -310,6 +335,7 @@ class SyncSession:
         ours, theirs, talk = self._opened, self._peer_open, self._talk
         assert ours is not None and theirs is not None
         talk.names.update(space for space, _ in ours.roots)
+        self._settled_position = min(theirs.cursor, ours.position)
         if ours.root == theirs.root:
             self._state, self._incoming.is_checked = State.RUNNING, True
             self._outgoing.told_position = ours.position

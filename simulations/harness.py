@@ -194,6 +194,7 @@ class Node:
         self.exchange = Exchange(
             self.store, lambda change: self.integrator.write_one(change, self.clock_ms())
         )
+        self.exchange.run(self.exchange.settle())
         self.is_up = True
 
     def crash(self) -> None:

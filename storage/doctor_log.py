@@ -20,7 +20,9 @@ from protocol.limits import SIGNATURE_KEPT_EVERY
 from storage.errors import StoreDamaged
 from storage.kv import Table
 from storage.lmdb_kv import LmdbTransaction
+from storage.local import LocalReader
 from storage.log import NO_CHAIN
+from storage.runs import proves_with_waiting
 
 Fix = tuple[Table, bytes, bytes | None]  # what is to be put, or deleted if the value is None
 
@@ -201,7 +203,7 @@ class _Examination:
             return  # whatever is done now, the one above what is lost would not fit any more
         proved = max(chain.signed, default=0)
         if self._keys is None or node_of(chain.author) != self._keys.public:
-            if proved < chain.seq:
+            if proved < chain.seq and not self._is_proved_by_what_waits(chain):
                 what = f"commits {proved + 1} to {chain.seq} of {_name(chain)}"
                 self.found.losses.append(f"{what} are proved by no signature")
             return
@@ -212,6 +214,14 @@ class _Examination:
                 signature = sign_commit(self._keys, decode_header(data), ()).signature
                 self.found.faults.append(f"the signature of our commit {seq} was missing")
                 self.found.fixes.append((Table.SIGNATURES, chain.key + seq.to_bytes(8, "big"), signature))
+
+    def _is_proved_by_what_waits(self, chain: Chain) -> bool:
+        """A peer's commits came in one run with a signature at its end, which waits for its causes."""
+        try:
+            local = LocalReader(self._transaction)
+            return proves_with_waiting(local, chain.space, chain.author, chain.seq, chain.hash)
+        except StoreDamaged:
+            return False
 
     # -- the order of arrival
 

@@ -8,7 +8,7 @@ messages, is the session's.
     local "sync cursor"  author of the peer, hex  -> {epoch, position}
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,12 +45,12 @@ from protocol.ids import (
     node_of,
     space_id,
 )
-from protocol.integrate import Fork, Head, Integrated, Known, Refused, Waiting
+from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting
 from protocol.messages import SpaceRoot, SpaceTips, Tip
 from protocol.packing import pack_window, unpack_window
 from protocol.roots import HeadTree, root_over
 from protocol.window import Run, decode_run
-from storage.integrator import AnyChange, Forked, Received
+from storage.integrator import AnyChange, Forked, LocalChange, Received
 from storage.judging import Basis, effective_seq
 from storage.local import LocalWriter
 from storage.log import Arrival
@@ -67,6 +67,8 @@ _CURSOR = "sync cursor"
 SLICE_BODIES_MAX = 256  # integrated at a time, so that what is asked for here gets in between
 # Hands a change to the one writer: its result, once it is durable. Blocks.
 Write = Callable[[AnyChange], Any]
+# Gives changes for the one writer, takes the result of each once it is durable, and ends in an answer.
+Steps = Generator[AnyChange, Any, WindowIntegrated]
 
 
 @dataclass(slots=True)
@@ -74,13 +76,27 @@ class _Taken:
     """What became of the commits of a window."""
 
     integrated: int = 0
+    bodies: int = 0  # of those
     forks: list[ForkFound] = field(default_factory=list)
     refused: list[ChainRefused] = field(default_factory=list)
     left: set[ChainKey] = field(default_factory=set)  # chains of which nothing more can follow
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is integrated, slice by slice; what waits while that is `begun`, and what is `kept` after."""
+
+    slices: list[Sequence[Commit]]
+    begun: dict[ChainKey, Run]
+    kept: dict[ChainKey, Run]
+
+
 class Exchange:
-    """The record as sync sees it. Not thread-safe: it carries out one effect at a time."""
+    """The record as sync sees it. Not thread-safe: it carries out one effect at a time.
+
+    A window is the exception: `integrate` takes it in by steps, and other effects may be carried out between
+    two of them, though no other window.
+    """
 
     def __init__(self, store: Store, write: Write) -> None:
         assert store.identity is not None
@@ -91,12 +107,13 @@ class Exchange:
         self._position = 0  # of the last arrival that is in the trees
         self._names: dict[SpaceId, str] = {}
         self._basis: Basis | None = None  # what the trees were made with
-        self._suspects: dict[
-            ChainKey, int
-        ] = {}  # a commit came that continues another than ours: ask after this
+        # A commit came that continues another than ours: ask after this.
+        self._suspects: dict[ChainKey, int] = {}
+        self._taking: dict[ChainKey, int] = {}  # how far chains will be here after the window being taken in
         with store.read() as snapshot:
             self._waiting = WaitingRoom(snapshot)
             self._follow(snapshot)
+        self.is_unsettled = bool(self._waiting.runs)  # a window may have been cut short: `settle`
 
     def perform(self, effect: Effect) -> Answer:
         """Carry out one effect. Blocks on the disk."""
@@ -113,14 +130,23 @@ class Exchange:
                 with self._store.read() as snapshot:
                     return RunReader(snapshot, self._store.names, self._waiting).load(effect)
             case IntegrateWindow():
-                return self._integrate(effect)
+                return self.run(self.integrate(effect, unpacked(effect)))
+
+    def run(self, steps: Steps) -> WindowIntegrated:
+        """Take all steps, one after the other. Blocks."""
+        try:
+            change = next(steps)
+            while True:
+                change = steps.send(self._write(change))
+        except StopIteration as end:
+            answer: WindowIntegrated = end.value
+            return answer
+        finally:
+            steps.close()
 
     def keep_cursor(self, peer: Author, epoch: str, position: int) -> None:
-        """All that the peer's record held up to this arrival is here. Durable when it returns.
-
-        An older cursor costs an offer of what has arrived since, so a live link need not keep every one.
-        """
-        self._write(lambda local: local.put(_CURSOR, peer.hex(), {"epoch": epoch, "position": position}))
+        """Keep `cursor_change`. Durable when it returns."""
+        self._write(cursor_change(peer, epoch, position))
 
     @property
     def position(self) -> int:
@@ -264,7 +290,7 @@ class Exchange:
                         proofs.append(self._proof(snapshot, key, tip))
                 elif key in self._suspects:
                     forked.append((index, min(self._suspects[key], tip.seq - 1)))
-                elif tip.seq > (held := self._waiting.held_seq(key, seq)):
+                elif tip.seq > (held := max(self._waiting.held_seq(key, seq), self._taking.get(key, 0))):
                     if held < self._limit_of(key):
                         lacking.append((index, held))
                 elif tip.seq <= seq:
@@ -293,11 +319,10 @@ class Exchange:
 
     # -- what we get ---------------------------------------------------------------------------------------
 
-    def _integrate(self, effect: IntegrateWindow) -> WindowIntegrated:
-        try:
-            runs = unpack_window(effect.data)
-        except ProtocolError as error:
-            return WindowIntegrated(self._position, fault=str(error))
+    def integrate(self, effect: IntegrateWindow, runs: list[Run] | ProtocolError) -> Steps:
+        """Take a window in, whose runs are `unpacked`: from any thread, since that is most of the work."""
+        if isinstance(runs, ProtocolError):
+            return WindowIntegrated(self._position, fault=str(runs))
         heard = {space_id(self._network_id, name): name for name in effect.names if name in effect.shares}
         ours = {space: name for space, name in self._names.items() if name in effect.shares}
         spaces = {run.commits[0].header.space for run in runs}
@@ -305,53 +330,78 @@ class Exchange:
             return WindowIntegrated(self._position, fault="a run of a space that is not shared on this link")
         met = self._applications([heard[space] for space in spaces - ours.keys()])
         tips = tuple((key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
-        ready, kept = self._plan([*self._waiting.runs.values(), *runs])
-        self._keep_waiting({**self._waiting.runs, **kept})  # before any beginning is integrated
-        taken = self._take(ready, runs, met)
-        kept = {key: run for key, run in kept.items() if key not in taken.left}
-        self._keep_waiting(kept)
+        taken = yield from self._take_in(runs, met)
         return WindowIntegrated(
             self.position,
             tips,
             taken.integrated,
-            sum(len(run.commits) for run in kept.values()),
+            sum(len(run.commits) for run in self._waiting.runs.values()),
             tuple(taken.forks),
             tuple(taken.refused),
+            bodies=taken.bodies,
         )
 
-    def _take(self, ready: list[Commit], runs: list[Run], met: list[str]) -> "_Taken":
-        """Integrate commits in this order, slice by slice, and say what became of them."""
+    def settle(self) -> Steps:
+        """Take in what waits without need, as after the node or the disk failed in the middle of a window."""
+        taken = yield from self._take_in([], [])
+        return WindowIntegrated(self.position, (), taken.integrated)
+
+    def _take_in(self, runs: list[Run], met: list[str]) -> Generator[AnyChange, Any, _Taken]:
+        """Integrate these runs and what has waited, as far as causes go, and keep the rest.
+
+        The signature at the end of a run vouches for all of it, so a run that is integrated in several slices
+        is kept whole until the last of them: whatever happens in between, each commit here can be proved.
+        """
+        self.is_unsettled = True
+        plan = self._plan([*self._waiting.runs.values(), *runs])
+        slices = plan.slices
+        if len(slices) != 1:
+            yield from self._keep_waiting(plan.begun)
+        self._taking = {key_of(commit): commit.header.seq for some in slices for commit in some}
         taken = _Taken()
         proofs = {commit.hash: run for run in runs for commit in run.commits}
-        outcomes = (
-            pair
-            for some in _slices(ready)
-            for pair in zip(some, self._write(Received(some, met)), strict=True)
-        )
-        for commit, outcome in outcomes:
-            key, seq = key_of(commit), commit.header.seq
-            if key in taken.left:
-                continue
-            if isinstance(outcome, Integrated):
-                taken.integrated += 1
-                continue
-            if isinstance(outcome, Known):
-                continue
-            taken.left.add(key)
-            match outcome:
-                case Fork():
-                    run = proofs.get(commit.hash)
-                    if run is not None and self._is_fork_point(commit):
-                        self._suspects.pop(key, None)
-                        self._write(Forked(run, seq))
-                        taken.forks.append(ForkFound(*key, seq, run.encode()))
-                    else:
-                        self._suspect(key, (run.commits[0].header.seq if run is not None else seq) // 2)
-                case Refused(rule):
-                    taken.refused.append(ChainRefused(*key, seq, rule))
-                case Waiting():
-                    taken.refused.append(ChainRefused(*key, seq, "cause_refused"))
+        try:
+            for number, some in enumerate(slices, 1):
+                is_last = number == len(slices)
+                keep = self._keeping(plan.kept) if is_last else None
+                outcomes: list[Outcome] = yield Received(some, met, keep)
+                if is_last:
+                    self._waiting.settle(plan.kept)
+                for commit, outcome in zip(some, outcomes, strict=True):
+                    yield from self._note(commit, outcome, proofs, taken)
+        finally:
+            self._taking = {}
+        yield from self._keep_waiting({key: run for key, run in plan.kept.items() if key not in taken.left})
+        self.is_unsettled = False
         return taken
+
+    def _note(
+        self, commit: Commit, outcome: Outcome, proofs: dict[bytes, Run], taken: _Taken
+    ) -> Generator[AnyChange, Any, None]:
+        key, seq = key_of(commit), commit.header.seq
+        if key in taken.left:
+            return
+        match outcome:
+            case Integrated():
+                taken.integrated += 1
+                taken.bodies += len(commit.bodies)
+            case Known():
+                pass
+            case Fork():
+                taken.left.add(key)
+                run = proofs.get(commit.hash)
+                if run is not None and self._is_fork_point(commit):
+                    self._suspects.pop(key, None)
+                    yield Forked(run, seq)
+                    taken.forks.append(ForkFound(*key, seq, run.encode()))
+                else:
+                    self._suspect(key, (run.commits[0].header.seq if run is not None else seq) // 2)
+            case Refused(rule):
+                taken.left.add(key)
+                taken.refused.append(ChainRefused(*key, seq, rule))
+            case Waiting():
+                taken.left.add(key)
+                taken.refused.append(ChainRefused(*key, seq, "cause_refused"))
 
     def _is_fork_point(self, commit: Commit) -> bool:
         """Whether a commit with the seq of one that is here continues what is here."""
@@ -372,8 +422,7 @@ class Exchange:
         prefix = application_space_name("")
         return sorted(name[len(prefix) :] for name in names if name.startswith(prefix))
 
-    def _plan(self, runs: list[Run]) -> tuple[list[Commit], dict[ChainKey, Run]]:
-        """What can be integrated, and the ends of runs that are kept until they can be."""
+    def _plan(self, runs: list[Run]) -> _Plan:
         heads: dict[ChainKey, Head | None] = {}
         with self._store.read() as snapshot:
 
@@ -385,19 +434,45 @@ class Exchange:
 
             order = causal_order(runs, known_seq, system=self._store.system)
         reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
+        slices = list(_slices(order.ready))
+        begun = ends_to_keep([run.commits for run in runs], reach) if len(slices) > 1 else {}
         for commit in order.ready:
             reach[key_of(commit)] = max(reach[key_of(commit)], commit.header.seq)
-        return order.ready, ends_to_keep(order.tails, reach)
+        kept = ends_to_keep(order.tails, reach) if order.tails else {}
+        return _Plan(slices, begun if slices else kept, kept)
 
-    def _keep_waiting(self, runs: dict[ChainKey, Run]) -> None:
-        """Exactly these wait from now on. Durable when it returns."""
-        if runs != self._waiting.runs:
-
-            def keep(local: LocalWriter) -> None:
-                self._waiting.keep(local, runs)
-
-            self._write(keep)
+    def _keep_waiting(self, runs: dict[ChainKey, Run]) -> Generator[AnyChange, Any, None]:
+        """Exactly these wait from now on."""
+        keep = self._keeping(runs)
+        if keep is not None:
+            yield keep
             self._waiting.settle(runs)
+
+    def _keeping(self, runs: dict[ChainKey, Run]) -> LocalChange | None:
+        """What keeps these and no others; None if nothing changes. Call `settle` once it is durable."""
+        if runs == self._waiting.runs:
+            return None
+
+        def keep(local: LocalWriter) -> None:
+            self._waiting.keep(local, runs)
+
+        return keep
+
+
+def unpacked(effect: IntegrateWindow) -> list[Run] | ProtocolError:
+    """The runs of a window, every signature verified, or what is wrong with it. About 40 µs a commit."""
+    try:
+        return unpack_window(effect.data)
+    except ProtocolError as error:
+        return error
+
+
+def cursor_change(peer: Author, epoch: str, position: int) -> LocalChange:
+    """Keeps that all the peer's record held up to this arrival is here.
+
+    An older cursor costs an offer of what has arrived since, so a live link need not keep every one.
+    """
+    return lambda local: local.put(_CURSOR, peer.hex(), {"epoch": epoch, "position": position})
 
 
 def _slices(commits: Sequence[Commit]) -> Iterator[Sequence[Commit]]:

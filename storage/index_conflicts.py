@@ -333,7 +333,10 @@ def read_news(connection: sqlite3.Connection, after: NewsPlace, upto: int, limit
         " ORDER BY arrival, is_open, id LIMIT ?",
         [after.arrival, upto, after.arrival, upto, after.arrival, int(after.is_open), after.digits, limit],
     )
-    return [ConflictNews(*row[:5], bool(row[5])) for row in rows.fetchall()]
+    return [
+        ConflictNews(id, app, model, at, arrival, bool(is_open))
+        for id, app, model, at, arrival, is_open in rows
+    ]
 
 
 def _row(row: Sequence[Any]) -> ConflictRow:

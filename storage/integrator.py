@@ -25,6 +25,7 @@ from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
 from protocol.resolution import live_dots, plan_resolution
 from protocol.schema import FieldType, Model
+from protocol.standing import Standing
 from protocol.window import Run
 from storage.ancestry import past_in
 from storage.catalog import MODEL, Catalog, is_builtin
@@ -116,6 +117,9 @@ class Written:
     results: list[Any]
     entries: list[FeedEntry] = field(default_factory=list)
     conflicts: list[ConflictNews] = field(default_factory=list)  # that have appeared or ended
+    arrival: int = 0  # the newest of what was stored; 0 if no commit was
+    # With the application and the arrival of each, if these and nothing else were stored:
+    own: Sequence[tuple[str, Commit, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +247,16 @@ class Integrator:
         done = group.received + done
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
+            written.arrival = max(written.arrival, arrival.number)
         for rejudgement in batch.rejudgements:
             written.entries += self._entries_of(rejudgement)
+            written.arrival = max(written.arrival, rejudgement.number)
         if batch.rejudgements:
             written.entries.sort(key=lambda entry: (entry.arrival, entry.index))
+        if not (group.received or group.said or batch.rejudgements) and all(
+            finished.standing is Standing.STANDS for _, finished, _ in group.done
+        ):
+            written.own = [(name, finished.commit, arrival.number) for name, finished, arrival in group.done]
         self._after_commit(done, group.records, batch.rejudgements)
         written.conflicts = self.indexer.take_news()
         return written

@@ -118,9 +118,14 @@ class OpenRecord:
 
 
 def open_record(
-    directory: Path, *, now_ms: int, random_bytes: RandomBytes, flush_delay_ms: float = 0
+    directory: Path,
+    *,
+    now_ms: int,
+    random_bytes: RandomBytes,
+    flush_delay_ms: float = 0,
+    new_life: str | None = None,
 ) -> OpenRecord:
-    """Open the record in a directory, made if it is missing.
+    """Open the record in a directory, made if it is missing; as a new author if `new_life` says why.
 
     Raises `StoreLocked`, `StoreDamaged`, `NewerFormat`, `StorageFull` or another `StorageError`.
     """
@@ -135,7 +140,7 @@ def open_record(
             keys = LmdbKeyValueStore(str(directory), flush_delay_ms=flush_delay_ms)
             undo.callback(keys.close)
             store = Store(keys)
-            reason, node_keys = _settle_identity(directory, store, anchor, now_ms, random_bytes)
+            reason, node_keys = _settle_identity(directory, store, anchor, now_ms, random_bytes, new_life)
             _take_bearings(directory, store, anchor)
         except OSError as error:
             raise os_failure(error, error.filename or directory) from error
@@ -160,7 +165,12 @@ def _pass_gate(directory: Path, anchor: AnchorFile) -> None:
 
 
 def _settle_identity(
-    directory: Path, store: Store, anchor: AnchorFile, now_ms: int, random_bytes: RandomBytes
+    directory: Path,
+    store: Store,
+    anchor: AnchorFile,
+    now_ms: int,
+    random_bytes: RandomBytes,
+    new_life: str | None,
 ) -> tuple[str | None, KeyPair]:
     node_key_file = directory / NODE_KEY_FILE
     if store.identity is None:
@@ -181,7 +191,7 @@ def _settle_identity(
         raise StorageError(f"{node_key_file} is not the key of this record: put both back from one backup")
     heads = own_heads(store)
     seqs = {space: head.seq for space, head in heads.items()}
-    reason = must_start_new_life(directory, anchor.value, store.identity.store_id, seqs)
+    reason = new_life or must_start_new_life(directory, anchor.value, store.identity.store_id, seqs)
     ahead_ms = max((ms_of_hlc(head.hlc) for head in heads.values()), default=0) - now_ms
     if reason is None and ahead_ms > OWN_CLOCK_AHEAD_MAX_MS:
         reason = f"this device's clock is {ahead_ms // 1000} s behind what it said at the last write"

@@ -16,12 +16,13 @@ from heapq import heapify, heappop, heappush
 
 from protocol.body import HASH_BYTES
 from protocol.commit import Commit
+from protocol.errors import ProtocolError
 from protocol.exchange import ChainKey, LoadRuns, RunsLoaded
 from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
 from protocol.limits import RUN_BODIES_MAX, RUN_COMMITS_MAX, RUN_SKELETON_MAX_BYTES, WINDOW_SIZE_MAX_BYTES
 from protocol.packing import pack_window
 from protocol.window import Run, decode_run
-from storage.local import LocalWriter
+from storage.local import LocalReader, LocalWriter
 from storage.names import Names
 from storage.store import Snapshot
 
@@ -103,6 +104,21 @@ class WaitingRoom:
         """How far a chain is here, integrated or waiting right above that."""
         waiting = self.runs.get(key)
         return max(integrated_seq, waiting.commits[-1].header.seq) if waiting is not None else integrated_seq
+
+
+def proves_with_waiting(local: LocalReader, space: SpaceId, author: Author, seq: int, digest: bytes) -> bool:
+    """Whether the signature of a run that waits vouches for what is integrated of its chain, up to this commit."""
+    try:
+        value = local.get(_WAITING, (space + author).hex())
+        commits = decode_run(value["run"]).commits if value is not None else ()
+    except ProtocolError:
+        return False
+    # It begins at the commit after this one, or before that if it was being integrated when the node died.
+    return any(
+        (commit.header.seq == seq and commit.hash == digest)
+        or (commit.header.seq == seq + 1 and commit.header.previous == digest)
+        for commit in commits
+    )
 
 
 def ends_to_keep(tails: Iterable[Iterable[Commit]], reach: dict[ChainKey, int]) -> dict[ChainKey, Run]:
@@ -193,7 +209,8 @@ class RunReader:
             return RunsLoaded(None, (), frozenset(exhausted))
         sent_to = tuple((key, run.commits[-1].header.seq) for key, run in runs.items())
         window = pack_window([Run(tuple(run.commits)) for run in runs.values()])
-        return RunsLoaded(window, sent_to, frozenset(exhausted))
+        bodies = sum(run.bodies for run in runs.values())
+        return RunsLoaded(window, sent_to, frozenset(exhausted), bodies)
 
     def window_after(self, key: ChainKey, after_seq: int) -> bytes:
         """A window with the commits of one chain from right after a seq to the next signature that is kept."""

@@ -7,10 +7,9 @@ displaces its own oldest.
 """
 
 import asyncio
-import errno
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -26,10 +25,10 @@ from aiohttp.streams import StreamReader
 from node.api.errors import ApiError, BadRequest, s1_form
 from node.api.loopback import served_at
 from node.api.middleware import Frame
-from node.api.ports import holder_of
 from node.api.replies import json_response
 from node.api.requests import ApiRequest
 from node.api.routes import BODY_MAX_BYTES
+from node.listening import BACKLOG, CannotListen, bind
 from node.origins import Address
 
 # A machine's own apps keep a handful each; a descriptor and about 20 KB go with a connection.
@@ -38,23 +37,8 @@ SILENT_MAX = 64  # of them, those that have not sent one whole request yet
 SILENT_MAX_S = 5.0  # research on slow-loris: a head comes within one round trip, or it is not meant to come
 IDLE_MAX_S = 75.0  # between two requests on one connection
 LINGER_S = 1.0  # for the rest of a body that was refused
-BACKLOG = 512
 GRACE_S = 5.0  # for requests under way when the node stops
 GOING_AWAY_S = 1.0  # for the other side to answer the close of a WebSocket
-
-
-class CannotListen(Exception):
-    """The API's address cannot be taken. The message is one line that says why and what to do."""
-
-
-class PortTaken(CannotListen):
-    """Something else listens there. `holder` describes the process, where the system tells."""
-
-    def __init__(self, address: Address, holder: str | None) -> None:
-        by = f" by {holder}" if holder else " by another program"
-        super().__init__(f"{address} is taken{by}: stop it, or choose another address with --api HOST:PORT")
-        self.address = address
-        self.holder = holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +152,9 @@ class ApiServer:
         names: Iterable[str] = (),
         origins: Iterable[str] = (),
         connections_max: int = CONNECTIONS_MAX,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
+        """`sockets` are those of a server before this one on the same address, as `keep_sockets` gave them."""
         self._frame = frame
         self._address = address
         self._log = log
@@ -178,11 +164,12 @@ class ApiServer:
         self._connections_max = connections_max
         self._server: _Server | None = None
         self._listeners: list[asyncio.Server] = []
+        self._sockets: Sequence[socket.socket] = sockets
         self.listening: Listening | None = None
 
     async def start(self) -> Listening:
         """Listen. Raises `CannotListen`; nothing is left behind then."""
-        sockets = _bind(self._address)
+        self._sockets = sockets = self._sockets or bind(self._address, "--api")
         port = sockets[0].getsockname()[1]
         bound = Address(self._address.host, port)
         self._server = _Server(self._frame, self._log, connections_max=self._connections_max)
@@ -211,6 +198,10 @@ class ApiServer:
             bound, tls = self.listening.address, self._tls is not None
             self._frame.serve_as(served_at(bound, tls=tls, names=self._names, allowed=origins))
 
+    def keep_sockets(self) -> list[socket.socket]:
+        """Second handles of what this listens on: who connects after `stop` waits for the server that gets them."""
+        return [sock.dup() for sock in self._sockets]
+
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Take no more connections, close WebSockets (1001), let requests under way end, close the rest."""
         for listener in self._listeners:
@@ -220,15 +211,15 @@ class ApiServer:
             return
         self._frame.stopping.set()
         self._server.pre_shutdown()  # idle connections end, busy ones after their reply
-        await asyncio.gather(*(_say_goodbye(socket) for socket in list(self._frame.sockets)))
+        await asyncio.gather(*(_say_goodbye(held) for held in list(self._frame.sockets)))
         await self._server.shutdown(grace_s)
         self._server = None
 
 
-async def _say_goodbye(socket: web.WebSocketResponse) -> None:
+async def _say_goodbye(held: web.WebSocketResponse) -> None:
     try:
         async with asyncio.timeout(GOING_AWAY_S):
-            await socket.close(code=1001, message=b"the node is stopping")
+            await held.close(code=1001, message=b"the node is stopping")
     except (TimeoutError, ConnectionError, RuntimeError):
         pass  # it has gone by itself, or never answers: the connection is cut next
 
@@ -257,45 +248,3 @@ def _reachable(bound: Address) -> Address:
     if not bound.is_wildcard:
         return bound
     return Address("::1" if ":" in bound.host else "127.0.0.1", bound.port)
-
-
-def _bind(address: Address) -> list[socket.socket]:
-    """Bound sockets for every address the host name stands for, all with one port. Blocks for a look-up."""
-    try:
-        found = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror as error:
-        raise CannotListen(f"{address}: no such host ({error.strerror})") from error
-    sockets: list[socket.socket] = []
-    port = address.port
-    for family, kind, protocol, _, place in dict.fromkeys(found):  # a hosts file may name one address twice
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((place[0], port, *place[2:]))
-            sock.listen(BACKLOG)  # now, since two programs may bind one port and only listening tells
-            sock.setblocking(False)
-        except OSError as error:
-            sock.close()
-            if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                continue  # localhost without IPv6: what is bound already suffices
-            for bound in sockets:
-                bound.close()
-            raise _reason(address, error) from error
-        port = sock.getsockname()[1]
-        sockets.append(sock)
-    return sockets
-
-
-def _reason(address: Address, error: OSError) -> CannotListen:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return PortTaken(address, holder_of(address.port))
-        case errno.EACCES:
-            return CannotListen(f"{address}: the system reserves ports below 1024: choose another with --api")
-        case errno.EADDRNOTAVAIL:
-            return CannotListen(f"{address} is no address of this machine: choose another with --api")
-    return CannotListen(f"{address}: {error.strerror}")

@@ -1,5 +1,9 @@
 """What sync asks of the record: roots, heads, runs, and a place for commits that came before their causes."""
 
+from typing import Any
+
+import pytest
+
 from protocol.commit import DEP_HASH_BYTES, Commit
 from protocol.exchange import (
     EVERYTHING,
@@ -23,7 +27,10 @@ from protocol.messages import SpaceTips, Tip
 from protocol.packing import pack_window, unpack_window
 from protocol.roots import root_over
 from protocol.window import Run
-from tests.protocol.dialogue import Dialogue, Record, pair
+from storage.exchange import SLICE_BODIES_MAX, Exchange
+from storage.integrator import AnyChange
+from storage.runs import proves_with_waiting
+from tests.protocol.dialogue import NOW_MS, Dialogue, Record, pair
 
 DEFAULT = "app/default"
 
@@ -235,3 +242,52 @@ def test_a_window_that_is_here_already_changes_nothing() -> None:
     answer = integrate(second, Run(tuple(commits(first, first))))
     assert (answer.integrated, answer.waiting, answer.position) == (0, 0, before)
     assert answer.tips == ((key(second, first), 3),)
+
+
+class PowerCut(Exception):
+    """The node dies."""
+
+
+@pytest.mark.parametrize("written", range(6))
+def test_a_window_that_was_cut_short_is_proved_by_what_waits_and_taken_in_at_the_next_start(
+    written: int,
+) -> None:
+    first, second = pair(ours=0, theirs=0)
+    for number in range(3 * SLICE_BODIES_MAX):
+        first.put(f"a{number}", title="x")
+    with first.store.read() as snapshot:
+        chain = first.store.names.chain(first.store.system, first.author)
+        assert chain is not None
+        founding = list(snapshot.log.commits(chain))
+    integrate(second, Run(tuple(founding)))
+    effect = IntegrateWindow(
+        pack_window([Run(tuple(commits(first, first)))]), ("system", DEFAULT), EVERYTHING
+    )
+    done = 0
+
+    def write(change: AnyChange) -> Any:
+        nonlocal done
+        if done == written:
+            raise PowerCut
+        done += 1
+        return second.integrator.write_one(change, NOW_MS)
+
+    second.exchange = Exchange(second.store, write)
+    if written < 4:  # the run is kept, then come three slices, the last of which lets it go
+        with pytest.raises(PowerCut):
+            second.exchange.perform(effect)
+    else:
+        second.exchange.perform(effect)
+    with second.store.read() as snapshot:
+        head = snapshot.head(*key(second, first))
+        if head is not None and head.seq < 3 * SLICE_BODIES_MAX:
+            assert proves_with_waiting(snapshot.local, *key(second, first), head.seq, head.hash)
+    second.open()
+    assert second.exchange.is_unsettled is (0 < written < 4)
+    second.exchange.run(second.exchange.settle())
+    expected = 3 * SLICE_BODIES_MAX if written else 0
+    assert second.seq(first.author) == expected
+    assert not second.exchange.is_unsettled
+    if not written:
+        second.exchange.perform(effect)
+    assert second.fingerprint() == first.fingerprint()

@@ -11,7 +11,8 @@ from aiohttp import web
 from node.api import runner
 from node.api.replies import json_response
 from node.api.routes import Auth, Route
-from node.api.runner import ApiServer, CannotListen, PortTaken, tls_context
+from node.api.runner import ApiServer, tls_context
+from node.listening import CannotListen, PortTaken
 from node.logs import make_logger
 from node.origins import Address
 from tests.node.api.harness import NOW_MS, USER_TOKEN, Api, api_with, read_reply

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from node.api.ports import holder_of
+from node.ports import holder_of
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")

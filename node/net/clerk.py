@@ -1,0 +1,245 @@
+"""The threads on which sync reads the record and takes windows apart, so that neither holds up the loop.
+
+Room: when each effect of a session is carried out, and on which thread. What an effect means is
+`storage.exchange`'s; who asks is a link's session on the loop, and the answer goes back there.
+
+One thread owns the `Exchange` and carries out one effect after the other; all of them but windows are quick. A
+second one takes windows apart and verifies them, which costs 40 µs a commit: a fifth of a second for a full
+one. A window is then taken in by steps, each of which waits for the one writer, and between two steps the first
+thread goes on with what other links ask. So a link that catches up delays the others by one step's planning.
+Windows are taken in one at a time, in the order in which they came.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from node.net.recent import Recent
+from protocol.errors import ProtocolError
+from protocol.exchange import Answer, Effect, IntegrateWindow, LoadRuns, LoadState
+from protocol.window import Run
+from storage.errors import StorageError
+from storage.exchange import Exchange, Steps, unpacked
+from storage.integrator import AnyChange
+from storage.store import Store
+
+SMALL_WINDOW_BYTES = 4_096  # taken apart where it is read: a hand-over would cost as much
+Reply = Callable[[Answer | Exception], None]
+Submit = Callable[[AnyChange], "asyncio.Future[Any]"]
+
+
+@dataclass(slots=True, eq=False)
+class _Window:
+    """A window on its way into the record."""
+
+    effect: IntegrateWindow
+    reply: Reply
+    is_wanted: Callable[[], bool]
+    runs: list[Run] | ProtocolError | None = None
+    is_unpacking: bool = False
+
+
+class _Thread:
+    """Runs what it is given, one after the other."""
+
+    def __init__(self, name: str, log: logging.Logger) -> None:
+        self._log = log
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, job: Callable[[], None]) -> None:
+        self._jobs.put(job)
+
+    async def stop(self) -> None:
+        """Do what was put before, then end."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception:  # a bug; every job answers for itself, so nobody waits for this one
+                self._log.exception("a job of sync failed")
+
+
+class Clerk:
+    """Create and use it on one event loop; `start` and `stop` it once."""
+
+    def __init__(self, store: Store, submit: Submit, log: logging.Logger) -> None:
+        """`submit` hands a change to the one writer; it is called on the loop."""
+        self._store = store
+        self._submit = submit
+        self._log = log
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._record = _Thread("sync", log)
+        self._unpacker = _Thread("sync windows", log)
+        self._exchange: Exchange | None = None
+        self.recent = Recent()
+        self.queued_bytes = 0  # of windows that are not in the record yet
+        # Of the first thread alone:
+        self._windows: deque[_Window] = deque()
+        self._steps: Steps | None = None  # of what is being taken in
+        self._reply: Reply | None = None
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._record.start()
+        self._unpacker.start()
+
+    async def stop(self) -> None:
+        """End both threads. What is under way is answered, though nobody may listen any more."""
+        if self._loop is not None:
+            await self._unpacker.stop()
+            await self._record.stop()
+
+    def perform(self, effect: Effect, reply: Reply, is_wanted: Callable[[], bool]) -> None:
+        """Carry out an effect. `reply` is called on the loop, with the answer or what went wrong.
+
+        What is not wanted any more when its turn comes is left out, and not answered. Answers of one kind come
+        in the order of asking; one that needs no look at the record comes at once. Call on the loop.
+        """
+        if isinstance(effect, LoadRuns) and (known := self.recent.load(effect)) is not None:
+            reply(known)
+            return
+        if isinstance(effect, IntegrateWindow):
+            size = len(effect.data)
+            self.queued_bytes += size
+
+            def settle(answer: Answer | Exception) -> None:
+                self.queued_bytes -= size
+                if is_wanted():
+                    reply(answer)
+
+            self._record.put(partial(self._accept, _Window(effect, settle, is_wanted)))
+        else:
+            self._record.put(partial(self._carry_out, effect, reply, is_wanted))
+
+    # -- on the thread of the record ------------------------------------------------------------------------
+
+    @property
+    def _own_exchange(self) -> Exchange:
+        if self._exchange is None:  # it reads all that has arrived: not at the start of the node
+            self._exchange = Exchange(self._store, self._never)
+        return self._exchange
+
+    def _never(self, change: AnyChange) -> Any:
+        raise AssertionError("windows are taken in by steps, and nothing else here is written")
+
+    def _carry_out(self, effect: Effect, reply: Reply, is_wanted: Callable[[], bool]) -> None:
+        if not is_wanted():
+            return
+        answer: Answer | Exception
+        try:
+            exchange = self._own_exchange
+            if exchange.is_unsettled and self._steps is None and isinstance(effect, LoadState):
+                self._begin(exchange.settle(), None)
+            answer = exchange.perform(effect)
+        except Exception as error:
+            answer = self._failed(error)
+        self._on_loop(reply, answer)
+
+    def _failed(self, error: Exception) -> Exception:
+        if not isinstance(error, StorageError):
+            self._log.error("an effect of sync failed", exc_info=error)
+        return error
+
+    def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:
+            pass  # the loop is closed: nobody is left to hear it
+
+    # -- windows, on the same thread
+
+    def _accept(self, window: _Window) -> None:
+        self._windows.append(window)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin with the next window, or have it taken apart first."""
+        while self._steps is None and self._windows:
+            window = self._windows[0]
+            if not window.is_wanted():
+                self._windows.popleft()
+                self._on_loop(window.reply, StorageError("not wanted any more"))
+                continue
+            if window.runs is None:
+                if window.is_unpacking or len(window.effect.data) > SMALL_WINDOW_BYTES:
+                    break
+                window.runs = unpacked(window.effect)
+            self._windows.popleft()
+            try:
+                self._begin(self._own_exchange.integrate(window.effect, window.runs), window.reply)
+            except Exception as error:
+                self._on_loop(window.reply, self._failed(error))
+        for window in self._windows:  # while one is written, the next is taken apart
+            if window.runs is None:
+                if not window.is_unpacking:
+                    window.is_unpacking = True
+                    self._unpacker.put(partial(self._unpack, window))
+                break
+
+    def _unpack(self, window: _Window) -> None:
+        """On the other thread."""
+        runs: list[Run] | ProtocolError = []
+        try:
+            if window.is_wanted():
+                runs = unpacked(window.effect)
+        finally:
+            self._record.put(partial(self._unpacked, window, runs))
+
+    def _unpacked(self, window: _Window, runs: list[Run] | ProtocolError) -> None:
+        window.runs = runs
+        self._go_on()
+
+    def _begin(self, steps: Steps, reply: Reply | None) -> None:
+        self._steps, self._reply = steps, reply
+        self._step(None)
+
+    def _step(self, outcome: Any) -> None:
+        """Go on with what is being taken in: its last change has come to this. Once begun, it goes to the end."""
+        steps = self._steps
+        assert steps is not None
+        try:
+            change = steps.throw(outcome) if isinstance(outcome, Exception) else steps.send(outcome)
+        except StopIteration as end:
+            self._end(end.value)
+        except Exception as error:
+            self._end(self._failed(error))
+        else:
+            self._on_loop(self._write, change)
+
+    def _end(self, answer: Answer | Exception) -> None:
+        reply, self._steps, self._reply = self._reply, None, None
+        if reply is not None:
+            self._on_loop(reply, answer)
+        if self._windows:
+            self._record.put(self._go_on)
+
+    # -- on the loop
+
+    def _write(self, change: AnyChange) -> None:
+        try:
+            written = self._submit(change)
+        except Exception as error:
+            self._record.put(partial(self._step, error))
+            return
+        written.add_done_callback(self._written)
+
+    def _written(self, done: "asyncio.Future[Any]") -> None:
+        if done.cancelled():
+            outcome: Any = StorageError("the node is stopping")
+        else:
+            outcome = done.exception() or done.result()
+        self._record.put(partial(self._step, outcome))
