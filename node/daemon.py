@@ -341,12 +341,12 @@ class Node:
                 "a peer holds commits of this node that are not in its record any more"
             )
 
-    async def _sync(self, timeout_s: float) -> dict[str, Any]:
+    async def _sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         synced = await self.network.sync(timeout_s)
-        return {"syncedCount": synced.count, "conflicts": self._conflicts_among(synced.touched)}
-
-    def _conflicts_among(self, touched: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
-        return []
+        found = await self.conflicts.among(caller.application, synced.touched)
+        may = self.identity.permissions.check
+        listed = [content for subject, content in found if may(caller, subject.model, "read", subject)]
+        return {"syncedCount": synced.count, "conflicts": listed}
 
     def _on_written(self, entries: Sequence[FeedEntry]) -> None:
         self.records.forget(entries)

@@ -5,7 +5,7 @@ to an edit. Open ones are shown as their document stands, ended ones as the log 
 end them is asked by the caller.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -89,6 +89,28 @@ class Conflicts:
                 if content is not None:
                     items.append(content)
         return ConflictList(items, page.total, page.next_cursor)
+
+    async def among(
+        self, application: str, documents: Sequence[tuple[str, str, str]]
+    ) -> list[tuple[ConflictSubject, dict[str, Any]]]:
+        """The open conflicts of documents (application, model, id), as far as they are of this application."""
+
+        def look() -> list[tuple[ConflictSubject, dict[str, Any]]]:
+            found: list[tuple[ConflictSubject, dict[str, Any]]] = []
+            space = self._store.space(application)
+            with self._store.read() as snapshot:
+                for own, model_id, id in documents:
+                    model = self._catalog.find(application, model_id) if own == application else None
+                    document = snapshot.documents.get(space, model_id, id)
+                    if model is None or is_builtin(model) or model.id != model_id or document is None:
+                        continue
+                    for conflict in conflicts(document, model.rules, past_in(snapshot, space)):
+                        subject = ConflictSubject(model, id, conflict.field, document.created_user)
+                        found.append((subject, open_content(conflict, model, space)))
+            return found
+
+        listed: list[tuple[ConflictSubject, dict[str, Any]]] = await self._records.in_pool(look)
+        return listed
 
     def subject(self, application: str, id: str) -> ConflictSubject:
         """What a conflict of this application is about. Raises `UnknownConflict`."""
