@@ -26,14 +26,10 @@ from protocol.clock import Hlc
 from protocol.document import Document, Layer
 from protocol.errors import LocalMisuse
 from protocol.folding import CannotFold, Fold, value_key
+from protocol.limits import ANCESTOR_DEPTH_MAX, LIVE_JUDGED_MAX
 from protocol.schema_strategy import CRDT, LWW, MANUAL, MERGE, THREE_WAY, VERSION_VECTOR, is_plugin
 
 DELETED = "$deleted"  # the field under which a delete that met an update is listed
-# Of more live values of one field only the newest are judged: comparing them costs a look-up for each of
-# them and each author.
-LIVE_JUDGED_MAX = 128
-# Ancestors that are in conflict themselves are judged by their own ancestors, so deep and no deeper.
-ANCESTOR_DEPTH_MAX = 8
 _NO_SETS: frozenset[str] = frozenset()
 
 

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.body import Body, Dot, Kind, Operation
-from protocol.conflict import DELETED, LIVE_JUDGED_MAX, Judged, Rules, conflicts, judge
+from protocol.conflict import DELETED, Judged, Rules, conflicts, judge
 from protocol.document import Document
 from protocol.errors import LocalMisuse
 from protocol.folding import Fold, is_same
+from protocol.limits import LIVE_JUDGED_MAX
 from protocol.schema import Field, FieldType
 from protocol.schema_strategy import FOLDING_STRATEGIES, STRATEGIES
 from tests.protocol.strategies import AUTHORS, Told, histories, reordered
