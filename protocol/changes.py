@@ -13,7 +13,7 @@ from typing import Any
 
 from protocol.ancestor import PastOf
 from protocol.clock import ms_of_hlc
-from protocol.conflict import Conflict, is_contested, judge_contested
+from protocol.conflict import Conflict, judge_contested
 from protocol.document import Document
 from protocol.resolution import Resolution
 from protocol.schema import Model
@@ -40,8 +40,8 @@ class Record:
     @classmethod
     def of(cls, model: Model, document: Document, past_of: PastOf) -> "Record":
         """The record of a document that exists. `past_of` is asked only where values stand side by side."""
-        values, conflicts = document.values(), _NONE
-        if is_contested(document, len(values)) and not model.rules.is_plain:
+        (values, is_contested), conflicts = document.shown(), _NONE
+        if is_contested and not model.rules.is_plain:
             values, conflicts = judge_contested(document, values, model.rules, past_of)
         return cls(
             document.id,

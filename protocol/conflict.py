@@ -30,7 +30,6 @@ from protocol.limits import ANCESTOR_DEPTH_MAX, LIVE_JUDGED_MAX
 from protocol.schema_strategy import CRDT, LWW, MANUAL, MERGE, THREE_WAY, VERSION_VECTOR, is_plugin
 
 DELETED = "$deleted"  # the field under which a delete that met an update is listed
-_NO_SETS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -113,14 +112,14 @@ def no_past(document: Document) -> Past:
 
 def judge(document: Document, rules: Rules, past_of: PastOf) -> Judged:
     """Show a document that exists. `past_of` is asked only where values stand side by side, as they seldom do."""
-    values = document.values()
-    if not is_contested(document, len(values)) or rules.is_plain:
+    values, is_contested = document.shown()
+    if not is_contested or rules.is_plain:
         return Judged(values, ())
     return judge_contested(document, values, rules, past_of)
 
 
 def judge_contested(document: Document, values: dict[str, Any], rules: Rules, past_of: PastOf) -> Judged:
-    """The same for a document of which `is_contested` holds; `values` are its own, and become the shown ones."""
+    """The same for a document of which a register has several values; `values` become the shown ones."""
     layers = document.layers
     judging = _Judging(document, rules, past_of)
     open_conflicts: list[Conflict] = []
@@ -149,22 +148,6 @@ def conflicts(document: Document, rules: Rules = Rules(), past_of: PastOf = no_p
     values += [_live(x, None) for x in document.layers if x.is_delete]
     dots = tuple(sorted(value.dot for value in values))
     return [Conflict(document.model, document.id, DELETED, tuple(values), dots)]
-
-
-def is_contested(document: Document, shown: int) -> bool:
-    """Whether any register may have several values, where `shown` fields have any at all.
-
-    Every reading of a document comes by here, and of nearly none it holds: it counts, and looks no closer.
-    """
-    layers = document.layers
-    if len(layers) < 2:
-        return False
-    held, sets = len(document.counters), _NO_SETS
-    for layer in layers:
-        held += len(layer.registers)
-        if layer.sets:
-            sets = sets | layer.sets.keys()
-    return held + len(sets) != shown
 
 
 def _contested(document: Document) -> dict[str, list[Layer]]:
