@@ -25,7 +25,6 @@ from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
 from protocol.resolution import live_dots, plan_resolution
 from protocol.schema import FieldType, Model
-from protocol.standing import Standing
 from protocol.window import Run
 from storage.ancestry import past_in
 from storage.catalog import MODEL, Catalog, is_builtin
@@ -254,7 +253,7 @@ class Integrator:
         if batch.rejudgements:
             written.entries.sort(key=lambda entry: (entry.arrival, entry.index))
         if not (group.received or group.said or batch.rejudgements) and all(
-            finished.standing is Standing.STANDS for _, finished, _ in group.done
+            finished.counts for _, finished, _ in group.done
         ):
             written.own = [(name, finished.commit, arrival.number) for name, finished, arrival in group.done]
         self._after_commit(done, group.records, batch.rejudgements)

@@ -77,6 +77,7 @@ class Network:
         assert parts.store.identity is not None
         self._parts = parts
         self._author = parts.store.identity.author
+        self._members = parts.store.members
         self._clerk = Clerk(parts.store, parts.writer.submit, parts.log)
         self._known = KnownAddresses(parts.store, self._keep, clock_ms=parts.clock_ms)
         with parts.store.read() as snapshot:
@@ -234,6 +235,9 @@ class Network:
         self._position = max(self._position, written.arrival)
         if self._peers is not None:
             self._peers.on_arrived(Arrived(written.arrival, since, fresh))
+        if self._parts.store.members is not self._members:
+            self._members = self._parts.store.members
+            self.on_members_changed()
 
     def on_entries(self, entries: Sequence[FeedEntry]) -> None:
         """Documents have changed."""
