@@ -27,6 +27,7 @@ from node.api.civicbase.account_admin import routes as account_admin_routes
 from node.api.civicbase.admin import AdminRoutes
 from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
+from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.realtime import Realtime
@@ -40,6 +41,7 @@ from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
 from node.api.runner import ApiServer, tls_context
 from node.api.system import System
+from node.conflict_feed import ConflictFeed
 from node.feed import Feed
 from node.listening import CannotListen
 from node.logs import make_logger
@@ -47,6 +49,8 @@ from node.metrics import Metrics
 from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
+from node.services.conflicts import Conflicts
+from node.services.history import Histories
 from node.services.identity import Identity, build_identity
 from node.services.local import LocalStore
 from node.services.models import Models
@@ -63,7 +67,7 @@ from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.integrator import FeedEntry, Integrator
+from storage.integrator import FeedEntry, Integrator, Written
 from storage.opening import OpenRecord, open_record
 
 RUN_FILE = "run.json"
@@ -184,8 +188,9 @@ class Node:
         )
         self.integrator.indexer.open()
         self.feed = Feed(store)
+        self.conflict_feed = ConflictFeed(self.feed, self.index)
         self.writer = Writer(self.integrator, now_ms=world.now_ms, on_written=self._on_written, log=self.log,
-                             on_stored=lambda written: self.network.on_stored(written))  # fmt: skip
+                             on_stored=self._on_stored)  # fmt: skip
         self.records = Records(
             store,
             self.catalog,
@@ -196,6 +201,7 @@ class Node:
             is_index_stale=self.integrator.indexer.is_stale_for,
         )
         self.models = Models(self.records, self.catalog)
+        self.conflicts = Conflicts(store, self.catalog, self.index, self.records)
         self.local = LocalStore(store, self.writer)
         node_id = store.identity.author[:32]
         self.identity = build_identity(
@@ -238,7 +244,7 @@ class Node:
         token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
         self.realtime = Realtime(
             RealtimeParts(
-                feed=self.feed,
+                feed=self.conflict_feed,
                 documents=self.records,
                 permissions=self.identity.permissions,
                 authenticator=self.authenticator,
@@ -247,6 +253,7 @@ class Node:
                 log=self.log,
                 owner_token=token,
                 owner=owner,
+                conflict=self.conflicts.view,
             )
         )
         parts = FrameParts(
@@ -299,6 +306,7 @@ class Node:
         return base64.urlsafe_b64encode(self.world.random_bytes(size_bytes)).rstrip(b"=").decode("ascii")
 
     def _routes(self) -> list[Route]:
+        assert self.record is not None
         accounts = AccountRoutesNeed(self.identity, self._find_model)
         return [
             *auth_routes(accounts),
@@ -306,6 +314,13 @@ class Node:
             *account_admin_routes(accounts),
             *ModelRoutes(self.models, self.records).routes(),
             *DataRoutes(self.records, self.identity.permissions).routes(),
+            *ConflictRoutes(
+                self.conflicts,
+                Histories(self.record.store, self.records),
+                self.models,
+                self.records,
+                self.identity.permissions,
+            ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self._sync).routes(),
@@ -325,12 +340,12 @@ class Node:
                 "a peer holds commits of this node that are not in its record any more"
             )
 
-    async def _sync(self, timeout_s: float) -> dict[str, Any]:
+    async def _sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         synced = await self.network.sync(timeout_s)
-        return {"syncedCount": synced.count, "conflicts": self._conflicts_among(synced.touched)}
-
-    def _conflicts_among(self, touched: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
-        return []
+        found = await self.conflicts.among(caller.application, synced.touched)
+        may = self.identity.permissions.check
+        listed = [content for subject, content in found if may(caller, subject.model, "read", subject)]
+        return {"syncedCount": synced.count, "conflicts": listed}
 
     def _on_written(self, entries: Sequence[FeedEntry]) -> None:
         self.records.forget(entries)
@@ -339,6 +354,11 @@ class Node:
             if entry.model.startswith("$"):
                 self.identity.on_change(entry.model, entry.id)
         self.feed.publish(entries)
+
+    def _on_stored(self, written: Written) -> None:
+        self.network.on_stored(written)
+        if written.conflicts:
+            self.conflict_feed.publish(written.conflicts)
 
     def _count(self, store: Any) -> None:
         gauge = self.metrics.gauge
