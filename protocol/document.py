@@ -24,7 +24,7 @@ from typing import Any
 from protocol.body import SHARED_KINDS, Dot, Kind, Operation
 from protocol.clock import Hlc
 from protocol.errors import Malformed
-from protocol.shared import SharedField
+from protocol.shared import Edited, SharedField
 from protocol.walk import KnownOf, Writer
 from protocol.yjs_update import client_id, decode_update
 
@@ -142,12 +142,20 @@ class Document:
         In one order on every node. A name that bodies use for several of these, which no model does, shows
         the last of them.
         """
+        return self.shown()[0]
+
+    def shown(self) -> tuple[dict[str, Any], bool]:
+        """`values`, and whether any register has several of them."""
         shown: dict[str, Any] = {}
         names: dict[str, None] = {}
+        held = 0
         for layer in self.layers:  # ascending, so the largest order is written last
-            shown.update(layer.registers)
+            registers = layer.registers
+            shown.update(registers)
+            held += len(registers)
             if layer.sets:
                 names.update(dict.fromkeys(layer.sets))
+        is_contested = held > len(shown)
         for name in names:
             shown[name] = self.elements(name)
         for name in sorted(self.counters):
@@ -155,7 +163,7 @@ class Document:
         for kind, name in sorted(self.shared):
             if value := self.shared[kind, name].shown:
                 shown[name] = value
-        return shown
+        return shown, is_contested
 
     def elements(self, name: str) -> list[Element]:
         """The elements of a set, each once, in the order of the layers that hold them."""
@@ -249,7 +257,7 @@ class Document:
             data,
             self.writer(dot.author, name, n),
             dot.seq,
-            (hlc, dot.author, user),
+            Edited(hlc, *dot, user),
             known_of=known_of,
             is_ballast=is_ballast,
         )

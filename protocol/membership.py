@@ -60,6 +60,11 @@ class Judgement:
     role: Role | None
 
     @property
+    def counts(self) -> bool:
+        """Whether anything may follow from the commit: one of a reader stands, and says nothing."""
+        return self.role is not None and self.role is not Role.READER
+
+    @property
     def keeps_places(self) -> bool:
         """Whether others may rightly have seen what it inserted in collaborative fields, if it does not count.
 

@@ -51,7 +51,7 @@ def plan_write(
     if current is None or not current.vector:
         operations += [[Kind.ADD.value, name, values[name]] for name in sets if values.get(name)]
         operations += [[Kind.INCREMENT.value, name, values[name]] for name in counters if values.get(name)]
-        operations += _plan_shared(current, values, shared, author)
+        operations += plan_shared(current, values, shared, author)
         return Plan((), operations or [[Kind.RESTORE.value]])
     if not current.exists:
         operations = [[Kind.DELETE.value], [Kind.RESTORE.value], *operations]
@@ -77,7 +77,7 @@ def plan_write(
     for name in counters:
         if name in values and (delta := wrapped((values[name] or 0) - current.counters.get(name, 0))):
             operations.append([Kind.INCREMENT.value, name, delta])
-    operations += _plan_shared(current, values, shared, author)
+    operations += plan_shared(current, values, shared, author)
     touches = [
         x for x in current.layers if not touched.isdisjoint(x.registers) or not touched.isdisjoint(x.sets)
     ]
@@ -86,10 +86,7 @@ def plan_write(
 
 def plan_delete(current: Document, author: bytes = b"") -> Plan:
     """Operations that delete what is there now; what others write meanwhile stays visible as a conflict."""
-    operations: list[Operation] = [[Kind.DELETE.value]]
-    for kind, name in sorted(current.shared):
-        operations += _one(current, kind, name, None, author, is_anew=True)
-    return Plan(context_of(current.layers), operations)
+    return Plan(context_of(current.layers), [[Kind.DELETE.value], *plan_emptied(current, author)])
 
 
 def context_of(layers: Iterable[Layer]) -> tuple[Dot, ...]:
@@ -108,9 +105,19 @@ def context_of(layers: Iterable[Layer]) -> tuple[Dot, ...]:
 # -- collaborative fields -----------------------------------------------------------------------------------
 
 
-def _plan_shared(
+def plan_emptied(current: Document, author: bytes) -> list[Operation]:
+    """Operations that delete all that collaborative fields show."""
+    return [
+        op
+        for kind, name in sorted(current.shared)
+        for op in _one(current, kind, name, None, author, is_anew=True)
+    ]
+
+
+def plan_shared(
     current: Document | None, values: Mapping[str, Any], shared: Mapping[str, int] | None, author: bytes
 ) -> list[Operation]:
+    """Operations by which collaborative fields show these values."""
     operations: list[Operation] = []
     for name, kind in (shared or {}).items():
         if name in values:

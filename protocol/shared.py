@@ -15,14 +15,23 @@ from typing import Any, NamedTuple
 from protocol.encoding import decode, encode
 from protocol.errors import Malformed, Unmergeable
 from protocol.merging import YjsContents
-from protocol.walk import KnownOf, Writer, fault_of, write
+from protocol.walk import KnownOf, RuleBroken, Writer, fault_of, write
 from protocol.weave import Weave
 from protocol.yjs_update import Update, decode_update, encode_update, units
 
 TEXT, ARRAY = 8, 9  # the kinds of operation, `body.Kind`
 STEPS_STORED_MAX = 64  # each is applied again when a field is read from the disk to be edited, 0.1 ms
 STEPS_STORED_MAX_BYTES = 64 << 10
-Edited = tuple[int, bytes, str]  # hlc, author and user of the newest update; compared in this order
+
+
+class Edited(NamedTuple):
+    """The newest update of a field: they are compared in this order."""
+
+    hlc: int
+    author: bytes
+    seq: int
+    index: int
+    user: str
 
 
 class _Step(NamedTuple):
@@ -65,7 +74,7 @@ class SharedField:
         """An empty field. A broken one keeps order alone: its contents cannot be, or must not be, merged."""
         self.kind = kind
         self.name = name
-        self.edited: Edited = (0, b"", "")
+        self.edited = Edited(0, b"", 0, 0, "")
         self._broken = is_broken
         self._base = _Base(b"", b"", ())
         self._steps: list[_Step] = []
@@ -107,9 +116,17 @@ class SharedField:
             live.weave_steps = 0
         for step in self._steps[live.weave_steps : self._count]:
             known_of = None if step.known is None else _known_of(step.known)
-            write(
-                live.weave, step.update, step.writer, step.seq, known_of=known_of, is_ballast=step.is_ballast
-            )
+            try:
+                write(
+                    live.weave,
+                    step.update,
+                    step.writer,
+                    step.seq,
+                    known_of=known_of,
+                    is_ballast=step.is_ballast,
+                )
+            except RuleBroken:  # applied without what it builds on: some of the history only
+                self._broken, self._shown = True, None
         live.weave_steps = self._count
         return live.weave
 
@@ -129,10 +146,10 @@ class SharedField:
     def shown(self) -> Any:
         """The text, or the list of values; None if the field is broken. Found out when it is asked for."""
         if self._shown is None and not self._broken:
+            expected = self.weave.visible_units()
             try:
-                shown = self._contents().shown()
-                size = units(shown) if self.is_text else len(shown)
-                if size != self.weave.visible_units():
+                shown = self._contents().shown() if not self._broken else None
+                if shown is not None and (units(shown) if self.is_text else len(shown)) != expected:
                     raise Unmergeable("the contents of a field are not those of its updates")
                 self._shown = shown
             except Unmergeable:
@@ -202,7 +219,7 @@ class SharedField:
     # -- stored form -----------------------------------------------------------------------------------------
 
     def to_state(self, number_of: Callable[[bytes], int]) -> list[Any]:
-        """[kind, name, edited hlc, by author, by user, shown or null, contents, order, authors, step …].
+        """[kind, name, edited hlc, author, seq, index, user, shown or null, contents, order, authors, step …].
 
         `authors` are the store's numbers of those that order and steps name by their place in it. Contents and
         order are as they were some steps ago, so that a small edit of a large text costs little. A step is
@@ -220,8 +237,8 @@ class SharedField:
             return numbers.setdefault(author, len(numbers))
 
         told = [_step_to_state(step, number) for step in steps]
-        hlc, author, user = self.edited
-        edited = [hlc, number_of(author) if author else 0, user]
+        hlc, author, *rest = self.edited
+        edited = [hlc, number_of(author) if author else 0, *rest]
         authors = list(map(number_of, numbers))
         return [
             self.kind,
@@ -253,9 +270,9 @@ class SharedField:
     def from_state(cls, state: list[Any], author_of: Callable[[int], bytes]) -> "SharedField":
         """The field of a stored state. Raises `Malformed`; the order is looked at when it is needed."""
         try:
-            kind, name, hlc, author, user, shown, contents, weave, authors, *steps = state
+            kind, name, hlc, author, seq, index, user, shown, contents, weave, authors, *steps = state
             field = cls(kind, name, is_broken=shown is None)
-            field.edited = hlc, author_of(author) if hlc else b"", user
+            field.edited = Edited(hlc, author_of(author) if hlc else b"", seq, index, user)
             field._base = _Base(weave, contents, tuple(map(author_of, authors)))
             field._steps = [_step_of_state(step, field) for step in steps]
             field._count, field._shown = len(steps), shown

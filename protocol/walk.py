@@ -13,7 +13,7 @@ the same updates in different orders come to different texts, for ever.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from protocol.errors import TooLarge, UnknownPlace
+from protocol.errors import ProtocolError, TooLarge, UnknownPlace
 from protocol.limits import (
     CLIENTS_DELETED_FROM_MAX,
     RANGES_PER_UPDATE_MAX,
@@ -34,7 +34,7 @@ class Writer(NamedTuple):
     id: int
 
 
-class _Broken(Exception):
+class RuleBroken(ProtocolError):
     """A rule that an update breaks."""
 
 
@@ -60,10 +60,10 @@ class _Past:
         return None if id is None else self.named(id)
 
     def named(self, id: Id) -> Unit:
-        """The past unit that an update names. Raises `_Broken` unless there is exactly one."""
+        """The past unit that an update names. Raises `RuleBroken` unless there is exactly one."""
         found = [c for c in self._weave.by_id.get(id[0], ()) if id[1] < self.end(c)]
         if len(found) != 1:
-            raise _Broken("it names a unit that its author cannot have seen")
+            raise RuleBroken("it names a unit that its author cannot have seen")
         return found[0], id[1]
 
 
@@ -73,7 +73,7 @@ def fault_of(weave: Weave, update: Update, writer: Writer, known_of: KnownOf) ->
     before = own.clock if own is not None else 0
     try:
         _check(weave, update, writer, _Past(weave, writer.author, known_of))
-    except _Broken as broken:
+    except RuleBroken as broken:
         return str(broken)
     finally:
         weave.take_back(writer.author, writer.n, before)
@@ -83,25 +83,25 @@ def fault_of(weave: Weave, update: Update, writer: Writer, known_of: KnownOf) ->
 def _check(weave: Weave, update: Update, writer: Writer, past: _Past) -> None:
     if update.structs:
         if update.client != writer.id:
-            raise _Broken("it writes under a client id that is not its author's")
+            raise RuleBroken("it writes under a client id that is not its author's")
         own = weave.clients.get((writer.author, writer.n))
         if update.structs[0].clock != (own.clock if own is not None else 0):
-            raise _Broken("it leaves a gap in the clock of its client, or goes back")
+            raise RuleBroken("it leaves a gap in the clock of its client, or goes back")
         if any(c is not own and past.end(c) for c in weave.by_id.get(writer.id, ())):
-            raise _Broken("it writes under a client id that another has taken")
+            raise RuleBroken("it writes under a client id that another has taken")
     for struct in update.structs:
         origin, right = past.unit(struct.origin), past.unit(struct.right)
         if origin is not None and origin[0].is_half(origin[1] + 1):
-            raise _Broken("it tears a code point apart")
+            raise RuleBroken("it tears a code point apart")
         if right is not None and right[0].is_half(right[1]):
-            raise _Broken("it tears a code point apart")
+            raise RuleBroken("it tears a code point apart")
         _check_neighbours(weave, origin, right, past)
         weave.place(weave.client(*writer), struct, origin, right, is_deleted=False)
     for id, ranges in update.deletes:
         for clock, length in ranges:
             client = past.named((id, clock + length - 1))[0]
             if client.is_half(clock) or client.is_half(clock + length):
-                raise _Broken("it tears a code point apart")
+                raise RuleBroken("it tears a code point apart")
 
 
 def _check_neighbours(weave: Weave, origin: Unit | None, right: Unit | None, past: _Past) -> None:
@@ -109,7 +109,7 @@ def _check_neighbours(weave: Weave, origin: Unit | None, right: Unit | None, pas
     stop = weave.run_from(right) if right is not None else None
     while run is not stop:
         if run is None or run.clock < past.end(run.client):
-            raise _Broken("it inserts between units that its author did not see side by side")
+            raise RuleBroken("it inserts between units that its author did not see side by side")
         run = run.next
 
 
@@ -125,7 +125,7 @@ def write(
     """Bring a weave up to an update that has no fault. `seq` is that of its commit.
 
     As ballast its units only take their places, deleted, and what it deletes stays. `known_of` is asked
-    where two clients have one id.
+    where two clients have one id. Raises `RuleBroken` if it names what is not there: it had a fault.
     """
     past = _Past(weave, writer.author, known_of)
     for struct in update.structs:

@@ -145,7 +145,7 @@ def test_documents_are_what_no_applied_body_took_away(scene: Scene) -> None:
 
 def plainly_merged(told: Sequence[tuple[Dot, int, Body]], kind: int, name: str) -> Any:
     """What pycrdt makes of a field's updates if nobody looks at them first."""
-    doc = Doc(client_id=1)
+    doc: Any = Doc(client_id=1)
     root = doc.get(name, type=Text if kind == Kind.TEXT else Array)
     for _, _, body in told:
         for operation in body.operations:

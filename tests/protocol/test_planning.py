@@ -16,6 +16,7 @@ from protocol.planning import Plan, context_of, plan_delete, plan_write
 from protocol.schema_field import STRING_SIZE_MAX_BYTES
 from protocol.text_edit import AnchoredEdit
 from protocol.weave import Splice
+from protocol.yjs_update import client_id
 from tests.protocol import strategies
 from tests.protocol.editors import Editors, author
 from tests.protocol.strategies import AUTHORS, Told, histories
@@ -177,11 +178,8 @@ def test_a_quarantined_field_is_emptied_but_not_edited() -> None:
 
 
 def test_a_client_id_that_another_has_is_not_written_under(monkeypatch: pytest.MonkeyPatch) -> None:
-    from protocol import document as documents
-
     editors = Editors(1, 2)
-    real = documents.client_id
-    monkeypatch.setattr(documents, "client_id", lambda *of: 7 if of[-1] == 0 else real(*of))
+    monkeypatch.setattr("protocol.document.client_id", lambda *of: 7 if of[-1] == 0 else client_id(*of))
     editors.write(1, body="ann")
     editors.meet()
     editors.write(2, body="ann and ben")

@@ -52,7 +52,8 @@ def test_every_causal_order_gives_the_same_document_and_that_of_a_plain_exchange
     for other in others:
         assert other == first and other.values() == first.values() and other.version == first.version
     assert all(said.verdicts == {None} for said in editors.said)
-    doc, lists = Doc(client_id=1), Doc(client_id=1)
+    doc: Any = Doc(client_id=1)
+    lists: Any = Doc(client_id=1)
     text, array = doc.get("body", type=Text), lists.get("steps", type=Array)
     for said in editors.said:
         for operation in said.operations:
@@ -308,3 +309,14 @@ def test_two_clients_with_one_id_break_a_field_in_the_same_way_everywhere(
 def test_a_stored_field_of_another_form_is_malformed(state: list[Any]) -> None:
     with pytest.raises(Malformed):
         SharedField.from_state(state, [b""].__getitem__)
+
+
+def test_a_field_that_gets_only_some_of_its_history_is_broken_and_raises_nothing() -> None:
+    editors = Editors(1, 2)
+    editors.write(1, body="ab")
+    editors.meet()
+    editors.write(2, body="acb")
+    said = editors.said[-1]
+    document = Document(MODEL, ID)
+    document.apply(said.dot, said.hlc, "", (), said.operations)
+    assert document.values() == {} and document.is_broken

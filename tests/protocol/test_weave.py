@@ -1,12 +1,16 @@
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycrdt import Doc, Text
 
+from protocol.body import Operation
 from protocol.errors import Malformed
-from protocol.weave import Splice, Weave
+from protocol.planning import plan_write
+from protocol.text_edit import AnchoredEdit
+from protocol.weave import Anchored, Splice, Weave
 from protocol.yjs_update import Update, decode_update, units
 from tests.protocol.editors import Editors
 from tests.protocol.test_walk import ANN, BEN, put, typed
@@ -35,7 +39,7 @@ def test_the_order_is_that_of_the_library(seed: int, authors: int, steps: int) -
     random, editors = Random(seed), Editors(*range(1, authors + 1))
     scribble(editors, random, steps)
     editors.meet(random=random)
-    plain = Doc(client_id=1)
+    plain: Any = Doc(client_id=1)
     text = plain.get("body", type=Text)
     written: dict[int, str] = {}
     for data in updates_of(editors):
@@ -99,7 +103,8 @@ def test_anchored_splices_say_what_splices_of_the_text_say(seed: int, steps: int
     field = editors[1].shared.get((8, "body"))
     if field is None:
         return
-    text, place, splices = field.shown, 0, []
+    text, place = field.shown, 0
+    splices: list[Splice] = []
     random = Random(where)
     while place <= len(text) and len(splices) < 4:
         at = random.randint(place, len(text))
@@ -114,12 +119,9 @@ def test_anchored_splices_say_what_splices_of_the_text_say(seed: int, steps: int
     assert editors.read(1) == expected
 
 
-def _operations(editors: Editors, anchored: list[object]) -> list[object]:
-    from protocol.planning import plan_write
-    from protocol.text_edit import AnchoredEdit
-
-    values = {"body": AnchoredEdit(tuple(anchored))}  # type: ignore[arg-type]
-    return plan_write(editors[1], values, shared={"body": 8}, author=editors.authors[0]).operations or [[5]]  # type: ignore[return-value]
+def _operations(editors: Editors, anchored: list[Anchored]) -> list[Operation]:
+    values = {"body": AnchoredEdit(tuple(anchored))}
+    return plan_write(editors[1], values, shared={"body": 8}, author=editors.authors[0]).operations or [[5]]
 
 
 def test_positions_beyond_the_end_mean_the_end() -> None:
