@@ -118,8 +118,7 @@ class World:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._tickets = count()
         self.trace = sha256()
-        keys = self.chance("keys")
-        self.network_keys = KeyPair.from_seed(keys.randbytes(32))
+        self.network_keys = KeyPair.from_seed(self.chance("keys").randbytes(32))
         self.model = model_of(TASK)
         self.nodes: list[Node] = []
         self.links: list[Link] = []

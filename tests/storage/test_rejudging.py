@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from protocol.body import Dot
-from protocol.clock import CLOCK_AHEAD_MAX_MS
 from protocol.cuts import Cuts
 from protocol.ids import SpaceId
 from protocol.integrate import Change
+from protocol.limits import CLOCK_AHEAD_MAX_MS
 from protocol.membership import Role
 from protocol.statements import Revoke
 from simulations.forger import Forger, dep_on, frontier_deps, window_of
-from simulations.harness import Node, World
+from simulations.harness import APPLICATION, Node, World
+from storage.ancestry import past_in
 from storage.indexer import row_of
 from storage.integrator import FeedEntry
 from storage.kv import KeyValueStore
@@ -57,7 +58,9 @@ def settle(world: World) -> None:
     world.settle()
     for node in world.nodes:
         assert node.index is not None and not node.integrator.indexer.is_stale
-        made = (row_of(world.model, document) for document in node.documents().values())
+        with node.store.read() as snapshot:
+            past_of = past_in(snapshot, node.store.space(APPLICATION))
+            made = [row_of(world.model, document, past_of) for document in node.documents().values()]
         assert not node.index.differences(world.model, [row for row in made if row is not None])
 
 
