@@ -662,15 +662,17 @@ def test_a_head_of_a_space_that_is_not_shared_is_not_told() -> None:
 def test_what_the_peer_has_confirmed_grows_with_its_acks_and_not_before() -> None:
     first, second = pair()
     talk = Dialogue(first, second).run()
-    settled = talk.caller.session.settled_position
-    assert settled == first.exchange.position
-    assert talk.caller.session.is_in_sync
+
+    def told() -> tuple[int, bool]:
+        return talk.caller.session.settled_position, talk.caller.session.is_in_sync
+
+    settled = first.exchange.position
+    assert told() == (settled, True)
     talk.write(talk.caller, "live", title="now")
-    assert talk.caller.session.settled_position == settled
-    assert not talk.caller.session.is_in_sync
+    assert told() == (settled, False)
     talk.run()
-    assert talk.caller.session.settled_position == first.exchange.position
-    assert talk.caller.session.is_in_sync and talk.answerer.session.is_in_sync
+    assert told() == (first.exchange.position, True)
+    assert talk.answerer.session.is_in_sync
     assert talk.caller.session.sent_bodies == 3 + 1 + 1  # theirs, the founding statement, and this
 
 
