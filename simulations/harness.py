@@ -46,6 +46,7 @@ from protocol.ids import (
     INCARNATION_BYTES,
     SYSTEM_SPACE_NAME,
     Author,
+    NodeId,
     SpaceId,
     application_space_name,
     author_of,
@@ -281,18 +282,22 @@ class Node:
 
     def start(self) -> None:
         self.store = Store(self.keys)
-        catalog = Catalog(self.store)
-        catalog.add_builtin(self.world.model)
-        with self.store.read() as snapshot:
-            catalog.load(snapshot)
-        self.integrator = Integrator(self.store, self.index, catalog, self.node_keys, HybridClock(),
-                                     self.random.randbytes, lambda space, seq: None)  # fmt: skip
+        self.integrator = self.integrator_over(self.store, self.index)
         self.integrator.indexer.open()
         while self.integrator.indexer.refill():
             pass
         self.exchange = Exchange(self.store, self.write)
         self.exchange.run(self.exchange.settle())
         self.is_up = True
+
+    def integrator_over(self, store: Store, index: Index | None = None) -> Integrator:
+        """What writes to a store as this node."""
+        catalog = Catalog(store)
+        catalog.add_builtin(self.world.model)
+        with store.read() as snapshot:
+            catalog.load(snapshot)
+        return Integrator(store, index, catalog, self.node_keys, HybridClock(), self.random.randbytes,
+                          lambda space, seq: None)  # fmt: skip
 
     def write(self, change: AnyChange, now_ms: int | None = None) -> Any:
         """Hand a change to the writer: its result, or what it failed with is raised."""
@@ -442,6 +447,21 @@ class Node:
     def documents(self) -> dict[tuple[str, str], Document]:
         with self.store.read() as snapshot:
             return {(found.model, found.id): found for _, found in snapshot.documents.everything()}
+
+
+def standing_cuts(node: Node, key: NodeId, *, of_system: int = 0) -> Cuts:
+    """Cuts that leave what a node holds of another's chains, but for the last so many of `system`."""
+    names = node.store.names
+    heads: list[tuple[SpaceId, Author, int, bytes]] = []
+    with node.store.read() as snapshot:
+        for chain, author in names.authors():
+            space = names.space_of_chain(chain)
+            head = snapshot.head(space, author) if node_of(author) == key else None
+            seq = head.seq - (of_system if space == node.store.system else 0) if head is not None else 0
+            digest = snapshot.header_hash(space, author, seq) if seq > 0 else None
+            if digest is not None:
+                heads.append((space, author, seq, digest))
+    return Cuts.at_heads(heads)
 
 
 def _copy(keys: KeyValueStore) -> MemoryKeyValueStore:
