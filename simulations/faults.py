@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from protocol.changes import Edit, EditKind
-from simulations.harness import Link, Node, World
+from simulations.harness import Node, World
+from simulations.links import Link
 from storage.errors import UnknownDocument
 from storage.kv import KeyValueStore
 
