@@ -18,11 +18,14 @@ from node.metrics import Metrics
 from node.net import door
 from node.net.clerk import Clerk
 from node.net.contacts import Source
+from node.net.discovery import Discovery
 from node.net.door import Door
 from node.net.known import KnownAddresses
+from node.net.mdns import MdnsRadio
 from node.net.peers import Peers, Strangers, Surroundings
 from node.net.report import report, warnings
 from node.net.tls import answering_context, calling_context
+from node.net.watch import Watch, addresses_of_machine
 from node.origins import Address
 from node.writer import Writer
 from protocol.exchange import Arrived, Fresh, RolledBack
@@ -74,6 +77,7 @@ class Network:
         assert parts.store.identity is not None
         self._parts = parts
         self._author = parts.store.identity.author
+        self._members = parts.store.members
         self._clerk = Clerk(parts.store, parts.writer.submit, parts.log)
         self._known = KnownAddresses(parts.store, self._keep, clock_ms=parts.clock_ms)
         with parts.store.read() as snapshot:
@@ -81,6 +85,8 @@ class Network:
         self._sockets: list[socket.socket] = []
         self._door: Door | None = None
         self._peers: Peers | None = None
+        self._watch: Watch | None = None
+        self._discovery: Discovery | None = None
         self._opening: asyncio.Task[None] | None = None
         self._is_stopped = False
         self._touched: list[dict[tuple[str, str, str], None]] = []  # of each sync under way
@@ -171,6 +177,26 @@ class Network:
         for address in self._known.addresses():
             peers.contacts.add(address, Source.LEARNED)
         peers.plan()
+        if parts.mdns and not parts.listen.is_loopback:
+            self._discovery = Discovery(
+                identity.network_id,
+                self.listening,
+                lambda on_heard, on_lost: MdnsRadio(on_heard, on_lost, parts.log),
+                on_found=lambda address: peers.found(address, Source.NEARBY),
+                on_lost=peers.contacts.forget_nearby,
+                clock_ms=parts.clock_ms,
+                random_bytes=parts.random_bytes,
+                log=parts.log,
+            )
+        self._watch = Watch(addresses_of_machine, self._on_look, clock_ms=parts.clock_ms, log=parts.log)
+        self._watch.start()
+
+    async def _on_look(self, addresses: tuple[str, ...], has_changed: bool) -> None:
+        if has_changed and self._peers is not None:
+            self._parts.log.info("the network has changed: calling all known peers")
+            self._peers.on_network_changed(addresses)
+        if self._discovery is not None:
+            await self._discovery.refresh(addresses)
 
     def _refused(self, reason: str) -> None:
         self._faults.add((reason,))
@@ -183,6 +209,10 @@ class Network:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
+        if self._watch is not None:
+            await self._watch.stop()
+        if self._discovery is not None:
+            await self._discovery.stop()
         if self._door is not None:
             await self._door.close()
         else:
@@ -205,6 +235,9 @@ class Network:
         self._position = max(self._position, written.arrival)
         if self._peers is not None:
             self._peers.on_arrived(Arrived(written.arrival, since, fresh))
+        if self._parts.store.members is not self._members:
+            self._members = self._parts.store.members
+            self.on_members_changed()
 
     def on_entries(self, entries: Sequence[FeedEntry]) -> None:
         """Documents have changed."""

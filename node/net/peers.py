@@ -16,13 +16,13 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from node.metrics import Counter
 from node.net.contacts import Contact, Contacts, Source
 from node.net.limits import LINKS_MAX, Doorkeeper
-from node.net.link import LINGER_S, Link, Speaker, State, Timer, Timers
+from node.net.link import Link, Speaker, State, Timer, Timers
 from node.net.talk import Desk, SyncTalk
 from node.origins import Address
 from protocol.exchange import (
@@ -47,6 +47,7 @@ DIALING_MAX = 8  # at a time
 STRANGERS_MAX = 8  # that are being handled by `strangers` at a time
 QUEUED_MAX_BYTES = 64 << 20  # of windows that wait to be stored; above it links stop reading
 BRIEF_MS = 5_000  # a link that ended sooner is no reason to call again at once
+GOODBYE_S = 1.0  # for peers to hear that the node stops
 NOTES_MAX = 32  # what went wrong, remembered for `GET /v1/sync/status`
 
 # Makes what speaks with a node that has no role here, or says no. It may look at `link.side`.
@@ -127,7 +128,7 @@ class Peers:
             link.end("the node is stopping")
         if self.links:
             try:
-                async with asyncio.timeout(LINGER_S):
+                async with asyncio.timeout(GOODBYE_S):
                     await self._emptied.wait()
             except TimeoutError:
                 for link in list(self.links):
@@ -152,6 +153,14 @@ class Peers:
                 talk.close("no role in this network")
             elif shares != self._shares[link]:
                 talk.close("rights have changed")
+        self.wake()
+
+    def on_network_changed(self, addresses: Sequence[str]) -> None:
+        """The machine has these addresses now: links from others are dead, and every known peer may be near."""
+        for link in list(self.links):
+            host = link.local_host
+            if host is not None and host not in addresses and not Address(host, 0).is_loopback:
+                link.cut("this machine has another address now")
         self.wake()
 
     def wake(self) -> None:
@@ -372,8 +381,10 @@ class Peers:
             case Diverged():
                 self._note("diverged", f"{_short(talk.peer.author)} holds other commits than this node")
                 self._around.faults.add(("diverged",))
-            case RolledBack(space, seq):
-                self._note("rolled_back", f"{_short(talk.peer.author)} holds our commit {seq} of {space}")
+            case RolledBack():
+                self._note(
+                    "rolled_back", f"{_short(talk.peer.author)} holds commits of ours that are not here"
+                )
                 self._around.faults.add(("rolled_back",))
                 self._around.on_rolled_back(news)
             case InSync():
