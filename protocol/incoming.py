@@ -45,6 +45,11 @@ class Incoming:
     def is_busy(self) -> bool:
         return bool(self._questions or self._wants_done < self._wants_sent or self._windows_storing)
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the peer owes what was wanted."""
+        return self._wants_done < self._wants_sent and not self._windows_storing
+
     # -- what the peer says --------------------------------------------------------------------------------
 
     def on_yours(self, message: Yours) -> None:

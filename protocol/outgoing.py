@@ -71,6 +71,11 @@ class Outgoing:
             or self._windows_acked < self._windows_sent
         )
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the peer owes a want or an ack."""
+        return self._offered is not None or self._windows_acked < self._windows_sent
+
     def offer_spaces(self, spaces: Iterable[str]) -> None:
         """Offer every head of these spaces."""
         waiting = {space for space, _ in self._spaces}

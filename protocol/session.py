@@ -69,6 +69,7 @@ from protocol.outgoing import Outgoing
 
 IDLE_AFTER_MS = 30_000  # three keep-alives missed
 PING_EVERY_MS = 10_000
+STALLED_AFTER_MS = 120_000  # without an answer from a peer that is alive: storing a window takes seconds at worst
 ROOT_EVERY_MS = 1_000  # between roots told on a live link: a mismatch is found this late at worst
 WINDOW_TARGET_BYTES = 1 << 20  # small enough that a link is not blocked for long, large enough for long runs
 ROUNDS_MAX = 3  # comparisons without any progress before we say so
@@ -126,6 +127,7 @@ class SyncSession:
         self._round_again_ms: int | None = None
         self._root_told_ms = now_ms - ROOT_EVERY_MS
         self._settled_position = 0
+        self._waiting_since_ms: int | None = None  # for an answer: since it said anything but that it is alive
 
     # -- the face ------------------------------------------------------------------------------------------
 
@@ -173,6 +175,8 @@ class SyncSession:
             deadlines.append(self._root_told_ms + ROOT_EVERY_MS)
         if self._round_again_ms is not None:
             deadlines.append(self._round_again_ms)
+        if self._waiting_since_ms is not None:
+            deadlines.append(self._waiting_since_ms + STALLED_AFTER_MS)
         return min(deadlines)
 
     def take_bytes(self) -> bytes:
@@ -193,8 +197,13 @@ class SyncSession:
         self._frames.feed(data)
         try:
             while not self.is_closed and (payload := self._frames.next()) is not None:
-                self._handle(decode_message(payload))
+                message = decode_message(payload)
+                if type(message) is not Ping:
+                    self._waiting_since_ms = None
+                self._handle(message)
                 self._go_on()
+            if self._frames.held_bytes:
+                self._waiting_since_ms = now_ms if self._is_waiting else None
         except ProtocolError as fault:
             self._end(PeerMisbehaved(str(fault), fault.kind), code=1)
         return self._take_events()
@@ -211,6 +220,9 @@ class SyncSession:
         self._talk.now_ms = now_ms
         if now_ms >= self._heard_ms + IDLE_AFTER_MS:
             self._end(Ended("the peer is silent"), code=None)
+            return self._take_events()
+        if self._waiting_since_ms is not None and now_ms >= self._waiting_since_ms + STALLED_AFTER_MS:
+            self._end(Ended("the peer does not answer"), code=0)
             return self._take_events()
         if now_ms >= self._talk.spoke_ms + PING_EVERY_MS:
             self._talk.send(Ping())
@@ -297,7 +309,24 @@ class SyncSession:
                 raise _Unexpected(f"{type(message).__name__} while {self._state.value}")
 
     def _go_on(self) -> None:
-        """After every input: ask storage for whatever is next."""
+        """After every input: ask storage for whatever is next, and note whether it is the peer's turn."""
+        self._ask_on()
+        if not self._is_waiting:
+            self._waiting_since_ms = None
+        elif self._waiting_since_ms is None:
+            self._waiting_since_ms = self._talk.now_ms
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether there is something that only the peer can bring forward."""
+        if self._state is State.RUNNING:
+            if self._outgoing.is_unanswered or self._incoming.is_unanswered or self._expects_roots:
+                return True
+            owes_root = not (self._is_live or self._talk.owes_root or self._round_again_ms is not None)
+            return owes_root and self._is_quiet and not self._is_loading_state
+        return self._state in (State.OPENING, State.COMPARING) and not self._is_loading_state
+
+    def _ask_on(self) -> None:
         if self._state is not State.RUNNING:
             return
         if self._is_live and not self._outgoing.is_sending:

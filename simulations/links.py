@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from simulations.harness import Node, World
 
 
+@dataclass(frozen=True, slots=True)
+class FrameFaults:
+    """What happens to frames on their way: shares of them, from 0 to 1."""
+
+    twice: float = 0
+    late: float = 0  # behind some that were sent after it
+    lost: float = 0
+
+
 @dataclass(slots=True)
 class Traffic:
     """What went over a link in one direction, framing included."""
@@ -53,6 +62,7 @@ class Link:
     is_kept: bool = True
     cut_after_messages: int | None = None  # on the first connection, of both directions
     window_target_bytes: int = 1 << 20
+    frame_faults: FrameFaults | None = None
     connection: "Connection | None" = None
     connections: int = 0
     traffic: dict[Side, Traffic] = field(default_factory=lambda: {side: Traffic() for side in Side})
@@ -113,13 +123,27 @@ class Connection:
         for frame in _frames(data):
             self.messages += 1
             self.link.traffic[sender].messages += 1
-            self._carry(sender, end, frame)
+            for spoilt, late_ms in self._spoil(frame):
+                self._carry(sender, end, spoilt, late_ms)
             if limit is not None and self.link.connections == 1 and self.messages >= limit:
                 due_ms = self._arrival_ms[sender] - self.world.now_ms
                 self.world.after(due_ms, self.cut)
                 return
 
-    def _carry(self, sender: Side, end: "Endpoint", data: bytes) -> None:
+    def _spoil(self, frame: bytes) -> Iterator[tuple[bytes, int]]:
+        """How often a frame arrives, and how much later than it should."""
+        faults, random = self.link.frame_faults, self.random
+        if faults is None:
+            yield frame, 0
+        elif random.random() >= faults.lost:
+            for _ in range(1 + (random.random() < faults.twice)):
+                yield frame, random.randint(1, 200) if random.random() < faults.late else 0
+
+    def _carry(self, sender: Side, end: "Endpoint", data: bytes, late_ms: int) -> None:
+        if late_ms:  # whole, and past whatever comes meanwhile
+            latency_ms = self.random.randint(*self.link.latency_ms)
+            self.world.after(latency_ms + late_ms, partial(end.hear, data))
+            return
         for piece in self._pieces(data):
             due_ms = self.world.now_ms + self.random.randint(*self.link.latency_ms)
             self._arrival_ms[sender] = due_ms = max(due_ms, self._arrival_ms[sender])
