@@ -69,7 +69,9 @@ from protocol.outgoing import Outgoing
 
 IDLE_AFTER_MS = 30_000  # three keep-alives missed
 PING_EVERY_MS = 10_000
-STALLED_AFTER_MS = 120_000  # without an answer from a peer that is alive: storing a window takes seconds at worst
+STALLED_AFTER_MS = (
+    120_000  # without an answer from a peer that is alive: storing a window takes seconds at worst
+)
 ROOT_EVERY_MS = 1_000  # between roots told on a live link: a mismatch is found this late at worst
 WINDOW_TARGET_BYTES = 1 << 20  # small enough that a link is not blocked for long, large enough for long runs
 ROUNDS_MAX = 3  # comparisons without any progress before we say so
@@ -127,7 +129,9 @@ class SyncSession:
         self._round_again_ms: int | None = None
         self._root_told_ms = now_ms - ROOT_EVERY_MS
         self._settled_position = 0
-        self._waiting_since_ms: int | None = None  # for an answer: since it said anything but that it is alive
+        self._waiting_since_ms: int | None = (
+            None  # for an answer: since it said anything but that it is alive
+        )
 
     # -- the face ------------------------------------------------------------------------------------------
 

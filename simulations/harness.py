@@ -56,9 +56,9 @@ from protocol.statements import (
     sign_recovery,
 )
 from simulations.forger import Forger
+from simulations.invariants import check
 from simulations.links import Endpoint, Link
 from storage.catalog import Catalog
-from storage.doctor_replay import replayed_differences
 from storage.exchange import Exchange
 from storage.index import Index
 from storage.integrator import AnyChange, FeedEntry, Integrator, Said
@@ -113,6 +113,7 @@ class World:
         self.model = model_of(TASK)
         self.nodes: list[Node] = []
         self.links: list[Link] = []
+        self.forbidden: dict[str, str] = {}  # ids of documents that nobody may see, and why
 
     def chance(self, *purpose: object) -> Random:
         """A stream of its own for each purpose, so that one more draw here does not shift another there."""
@@ -150,6 +151,12 @@ class World:
         node = Node(self, len(self.nodes), skew_ms, role, by)
         self.nodes.append(node)
         return node
+
+    def twin(self, node: "Node") -> "Node":
+        """A copy of a node's data directory, run as well."""
+        twin = Node(self, len(self.nodes), node.skew_ms, Role.MEMBER, copy_of=node)
+        self.nodes.append(twin)
+        return twin
 
     def ticket(self) -> KeyPair:
         return KeyPair.from_seed(self.chance("ticket", next(self._tickets)).randbytes(32))
@@ -198,33 +205,21 @@ class World:
         return all(node.is_up for node in self.nodes) and len({node.root() for node in self.nodes}) == 1
 
     def check(self) -> None:
-        """Same roots, same documents, nothing acknowledged is lost."""
-        for node in self.nodes:
-            while node.integrator.next_due_ms() is not None:
-                node.come_due()
-            found = replayed_differences(node.store, MemoryKeyValueStore())
-            assert not found, f"seed {self.seed}: node {node.number} replayed: {found[:5]}"
-        roots = {node.root() for node in self.nodes}
-        assert len(roots) == 1, f"seed {self.seed}: roots differ"
-        roles = [node.store.members.roles for node in self.nodes]
-        assert all(held == roles[0] for held in roles), f"seed {self.seed}: equal roots, other members"
-        documents = [node.documents() for node in self.nodes]
-        assert all(held == documents[0] for held in documents), (
-            f"seed {self.seed}: equal roots, other documents"
-        )
-        for node in self.nodes:
-            if node.node_keys.public not in roles[0]:
-                continue  # put out, or suspended: the others do not take its word for anything
-            promised = node.acknowledged
-            lost = [key for key in promised if any(other.seq_of(key[0]) < key[1] for other in self.nodes)]
-            assert not lost, f"seed {self.seed}: acknowledged by node {node.number}, and lost: {lost[:3]}"
+        """Everything that must hold of a world at rest."""
+        check(self)
 
 
 class Node:
     """One node: a store that outlives crashes, and what runs on it."""
 
     def __init__(
-        self, world: World, number: int, skew_ms: int, role: Role, by: "tuple[Node, KeyPair] | None" = None
+        self,
+        world: World,
+        number: int,
+        skew_ms: int,
+        role: Role,
+        by: "tuple[Node, KeyPair] | None" = None,
+        copy_of: "Node | None" = None,
     ) -> None:
         self.world = world
         self.number = number
@@ -238,8 +233,12 @@ class Node:
         self.index = Index(None) if world.has_index else None
         self.is_up = False
         self.node_keys = KeyPair.from_seed(self.random.randbytes(32))
+        if copy_of is not None:
+            self.node_keys, self.keys = copy_of.node_keys, _copy(copy_of.keys)
         store = Store(self.keys)
-        if not world.nodes:
+        if copy_of is not None:
+            renew_identity(store, self.random.randbytes)  # as the gate does, which sees another inode
+        elif not world.nodes:
             found_store(store, self.node_keys, world.network_keys, now_ms=self.clock_ms(),
                         random_bytes=self.random.randbytes)  # fmt: skip
         else:
@@ -359,17 +358,11 @@ class Node:
 
     def revoke(self, other: "Node", *, keeping: Callable[[SpaceId, Author, int], int] | None = None) -> None:
         """Put another node out. Of its chains stays what is here, or what `keeping` makes of each head's seq."""
-        key, salt = other.node_keys.public, self.random.randbytes(SALT_BYTES)
-        with self.store.read() as snapshot:
-            heads = [
-                (space, author, seq, digest)
-                for chain, author in self.store.names.authors()
-                if node_of(author) == key
-                and (head := snapshot.head(space := self.store.names.space_of_chain(chain), author))
-                and (seq := keeping(space, author, head.seq) if keeping else head.seq)
-                and (digest := snapshot.header_hash(space, author, seq)) is not None
-            ]
-        self.say(lambda members, header: encode_statement(Revoke(key, Cuts.at_heads(heads)), salt))
+        self.revoke_key(other.node_keys.public, keeping=keeping)
+
+    def revoke_key(self, key: bytes, *, keeping: Callable[[SpaceId, Author, int], int] | None = None) -> None:
+        cuts, salt = standing_cuts(self, key, keeping=keeping), self.random.randbytes(SALT_BYTES)
+        self.say(lambda members, header: encode_statement(Revoke(NodeId(key), cuts), salt))
 
     def grant(self, other: "Node", role: Role) -> None:
         statement, salt = Grant(other.node_keys.public, Rights(role)), self.random.randbytes(SALT_BYTES)
@@ -438,15 +431,27 @@ class Node:
             return {(found.model, found.id): found for _, found in snapshot.documents.everything()}
 
 
-def standing_cuts(node: Node, key: NodeId, *, of_system: int = 0) -> Cuts:
-    """Cuts that leave what a node holds of another's chains, but for the last so many of `system`."""
+def standing_cuts(
+    node: Node,
+    key: bytes,
+    *,
+    of_system: int = 0,
+    keeping: Callable[[SpaceId, Author, int], int] | None = None,
+) -> Cuts:
+    """Cuts that leave what a node holds of another's chains, but for the last so many of `system`.
+
+    Or what `keeping` makes of each head's seq.
+    """
     names = node.store.names
     heads: list[tuple[SpaceId, Author, int, bytes]] = []
     with node.store.read() as snapshot:
         for chain, author in names.authors():
             space = names.space_of_chain(chain)
             head = snapshot.head(space, author) if node_of(author) == key else None
-            seq = head.seq - (of_system if space == node.store.system else 0) if head is not None else 0
+            if head is None:
+                continue
+            seq = keeping(space, author, head.seq) if keeping is not None else head.seq
+            seq -= of_system if space == node.store.system else 0
             digest = snapshot.header_hash(space, author, seq) if seq > 0 else None
             if digest is not None:
                 heads.append((space, author, seq, digest))
