@@ -122,6 +122,23 @@ class Members:
                 passed |= item.past
         return tuple(sorted(found))
 
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """Every commit that is seen, causes first."""
+        items = (self._log.items[number] for number in bits(self._seen))
+        return tuple(item.link for item in items if item.index < 0)
+
+    def rooted_in(self, node: bytes) -> tuple[Link, ...]:
+        """The commits that give a node its rights: what stands of its admissions, grants and recoveries.
+
+        Of the founder, the genesis as well. With their past they are all that it takes to show these rights.
+        """
+        key, log = NodeId(node), self._log
+        numbers = self._view.stands & log.sources.get(key, 0)
+        if key == self.genesis.founder:
+            numbers |= self._view.stands & log.from_network_key & ~log.recoveries
+        return tuple(sorted({log.items[number].link for number in bits(numbers)}))
+
     def knows(self, link: Link) -> bool:
         """Whether a commit is here: seen, or taken in after this was made."""
         return link in self._log.commits
