@@ -132,7 +132,10 @@ class Members:
         """The commits that give a node its rights: what stands of its admissions, grants and recoveries.
 
         Of the founder, the genesis as well. With their past they are all that it takes to show these rights.
+        None for a node that has no rights.
         """
+        if self.rights_of(node) is None:
+            return ()
         key, log = NodeId(node), self._log
         numbers = self._view.stands & log.sources.get(key, 0)
         if key == self.genesis.founder:

@@ -10,8 +10,8 @@ from protocol.exchange import EVERYTHING, IntegrateWindow
 from protocol.frames import FrameReader
 from protocol.ids import NodeId, node_of
 from protocol.joining import (
-    Admitter,
     AdmissionWritten,
+    Admitter,
     Joiner,
     LoadStatements,
     Meeting,
@@ -117,11 +117,10 @@ def answer(node: Node, effect: MeetingEffect) -> MeetingAnswer:
             return effect.perform()
 
 
-def joiner(ticket: Ticket | None, keys: KeyPair, peer: Node, **options: Any) -> Joiner:
-    given: dict[str, Any] = {"network_id": peer.identity.network_id, "name": "laptop", "salt": bytes(16)}
-    return Joiner(
-        ticket=ticket, keys=keys, peer=NodeId(peer.node_keys.public), now_ms=0, **{**given, **options}
-    )
+def joiner(ticket: Ticket | None, keys: KeyPair, at: Node, **options: Any) -> Joiner:
+    """A device with these keys that has called a node."""
+    given: dict[str, Any] = {"network_id": at.identity.network_id, "peer": at.node_keys.public}
+    return Joiner(ticket=ticket, keys=keys, name="laptop", salt=bytes(16), now_ms=0, **{**given, **options})
 
 
 def admitter(node: Node, peer: bytes, opening: Opening = Opening.WAITS) -> Admitter:
