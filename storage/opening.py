@@ -33,6 +33,7 @@ from storage.keyfiles import (
     load_or_make_key,
 )
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
+from storage.replacing import finish
 from storage.store import Identity, Store
 
 OWN_CLOCK_AHEAD_MAX_MS = 60_000  # DESIGN, "The commit log": further behind its own past, a node starts anew
@@ -134,6 +135,7 @@ def open_record(
             prepare_directory(directory)
             lock = DirectoryLock(directory)
             undo.callback(lock.release)
+            finish(directory)
             anchor = AnchorFile(directory)
             undo.callback(anchor.close)
             _pass_gate(directory, anchor)
