@@ -4,6 +4,7 @@ Room: the order of these steps, for the daemon and for commands that work where
 no node runs. A first start makes the node's key and a network of one.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from protocol.body import body_hash
 from protocol.clock import HybridClock, ms_of_hlc
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
-from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, author_of, node_of, space_id
+from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, Author, author_of, node_of, space_id
 from protocol.integrate import Head, Integrated
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import StatementKind, decode_genesis, found_network, statement_kind
@@ -27,10 +28,12 @@ from storage.gate import (
 )
 from storage.keyfiles import (
     NETWORK_KEY_FILE,
+    NEXT_KEY_FILE,
     NODE_KEY_FILE,
     flush_directory,
     load_key,
     load_or_make_key,
+    write_secret,
 )
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.replacing import finish
@@ -82,8 +85,13 @@ def join_store(
 def renew_identity(store: Store, random_bytes: RandomBytes) -> None:
     """Go on as a new author with a new epoch; cursors of before answer `resync`. Durable when it returns."""
     assert store.identity is not None
+    node = node_of(store.identity.author)
+    _renew(store, author_of(node, random_bytes(INCARNATION_BYTES)), random_bytes)
+
+
+def _renew(store: Store, author: Author, random_bytes: RandomBytes) -> None:
+    assert store.identity is not None
     old = store.identity
-    author = author_of(old.author[:32], random_bytes(INCARNATION_BYTES))
     renewed = Identity(random_bytes(16), random_bytes(4).hex(), old.network_id, old.genesis, author)
     store.begin(renewed, founding=None)
 
@@ -186,6 +194,7 @@ def _settle_identity(
         found_store(store, keys, network_keys, now_ms=now_ms, random_bytes=random_bytes)
         flush_directory(directory)  # the record's name in it
         return None, keys
+    is_other = _adopt_next_key(directory, store, random_bytes)
     held = load_key(node_key_file)
     if held is None:
         raise StorageError(f"{node_key_file} is missing: put it back from a backup, together with the record")
@@ -193,6 +202,8 @@ def _settle_identity(
         raise StorageError(f"{node_key_file} is not the key of this record: put both back from one backup")
     heads = own_heads(store)
     seqs = {space: head.seq for space, head in heads.items()}
+    if is_other:
+        return "this device's old key was revoked", held
     reason = new_life or must_start_new_life(directory, anchor.value, store.identity.store_id, seqs)
     ahead_ms = max((ms_of_hlc(head.hlc) for head in heads.values()), default=0) - now_ms
     if reason is None and ahead_ms > OWN_CLOCK_AHEAD_MAX_MS:
@@ -200,6 +211,40 @@ def _settle_identity(
     if reason is not None:
         renew_identity(store, random_bytes)
     return reason, held
+
+
+def prepare_next_key(directory: Path, seed: bytes) -> None:
+    """Let the node go on under another key from its next start on: a revoked one never returns. Durable.
+
+    Raises `StorageError`.
+    """
+    try:
+        write_secret(directory / NEXT_KEY_FILE, seed.hex())
+    except FileExistsError:
+        pass  # prepared before, and the start is still to come
+    except OSError as error:
+        raise os_failure(error, directory) from error
+
+
+def _adopt_next_key(directory: Path, store: Store, random_bytes: RandomBytes) -> bool:
+    """Go on under the key that was prepared, if one was; the old one stays beside it under another name.
+
+    The record says first whose it is, so wherever this is cut short, the next start goes on from there.
+    """
+    keys = load_key(directory / NEXT_KEY_FILE)
+    if keys is None:
+        return False
+    assert store.identity is not None
+    old = node_of(store.identity.author)
+    if old != keys.public:
+        author = author_of(keys.public, random_bytes(INCARNATION_BYTES))
+        _renew(store, author, random_bytes)
+    held = load_key(directory / NODE_KEY_FILE)
+    if held is not None and held.public != keys.public:
+        os.rename(directory / NODE_KEY_FILE, directory / f"former-{held.public.hex()[:16]}.key")
+    os.rename(directory / NEXT_KEY_FILE, directory / NODE_KEY_FILE)
+    flush_directory(directory)
+    return True
 
 
 def _take_bearings(directory: Path, store: Store, anchor: AnchorFile) -> None:

@@ -26,7 +26,7 @@ from storage.catalog import Catalog
 from storage.errors import StorageError, StoreDamaged, os_failure
 from storage.gate import ANCHOR_FILE, INDEX_FILE, REPLACING_FILE, Anchor, AnchorFile
 from storage.integrator import Integrator, Said
-from storage.keyfiles import NETWORK_KEY_FILE, NODE_KEY_FILE, flush_directory, write_secret
+from storage.keyfiles import NETWORK_KEY_FILE, NEXT_KEY_FILE, NODE_KEY_FILE, flush_directory, write_secret
 from storage.lmdb_kv import DATA_FILE, LOCK_TABLE_FILE, LmdbKeyValueStore
 from storage.local import LocalWriter
 from storage.store import Store
@@ -116,7 +116,7 @@ def decide(directory: Path, stage: Path, aside: Path) -> None:
 
 
 def _old_names(directory: Path) -> list[str]:
-    kept = {DATA_FILE, ANCHOR_FILE, NODE_KEY_FILE, NETWORK_KEY_FILE, LOCK_TABLE_FILE}
+    kept = {DATA_FILE, ANCHOR_FILE, NODE_KEY_FILE, NETWORK_KEY_FILE, NEXT_KEY_FILE, LOCK_TABLE_FILE}
     return sorted(path.name for path in directory.iterdir() if path.name in kept)
 
 
