@@ -1,10 +1,10 @@
 """How a node comes to belong to a network, and how two members get to know that they both do.
 
-Room: conversations about membership on one link, after the handshake and before
-any sync: machines without a socket, a clock or storage. Statements of membership
-are all that is said here; nothing else crosses a link before both sides know each
-other as members. What statements mean is `membership`'s, what of them is shown
-`storage.showing`'s.
+Room: who says what on a link after the handshake and before any sync, and what
+follows. Statements of membership are all that is said here; nothing else crosses a
+link before both sides know each other as members. What statements mean is
+`membership`'s, what of them is shown `storage.showing`'s, and what every such
+conversation has in common `meeting`'s.
 
 Joining, the joiner being the caller:
 
@@ -22,84 +22,32 @@ Between members one of whom the other does not know yet, whoever called:
 
 Who answers a caller that it does not know waits for its first word: `who` from a
 joiner, `open` from a member. To the latter it says `who` itself.
-
-Bounded: one message is under way in each direction, evidence has a limit in all,
-and every conversation has its time.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 
-from protocol.errors import LocalMisuse, ProtocolError
-from protocol.evidence import Evidence, Incomplete
-from protocol.exchange import PeerMisbehaved
-from protocol.frames import FrameReader, to_frames
-from protocol.ids import Author, NetworkId, NodeId
+from protocol.errors import ProtocolError
+from protocol.evidence import Incomplete
+from protocol.ids import NetworkId, NodeId
 from protocol.keys import KeyPair
-from protocol.membership import Fault, Members, Rights
-from protocol.messages import (
-    NODE_NAME_MAX,
-    Admission,
-    Declined,
-    Error,
-    Message,
-    Met,
-    More,
-    Open,
-    Shown,
-    Who,
-    decode_message,
-    encode_message,
-    message_size_max,
+from protocol.meeting import (
+    Acquainted,
+    Admitted,
+    Joined,
+    Learned,
+    Meeting,
+    MeetingEvent,
+    NotMet,
+    Reason,
+    State,
+    TakeIn,
+    WriteAdmission,
 )
+from protocol.membership import Fault, Members
+from protocol.messages import NODE_NAME_MAX, Admission, Message, Met, More, Open, Shown, Who
 from protocol.statements import Admit, ask_admission, decode_statement, encode_statement, is_proven_admission
 from protocol.tickets import Ticket
 
-IDLE_AFTER_MS = 30_000  # without a word, while one is waited for
-WHOLE_TIMEOUT_MS = 600_000  # 64 MiB over a slow line
-
-
-class Reason(IntEnum):
-    """Why one side ends the conversation. Numbers are for ever; an unknown one is as good as `OTHER`."""
-
-    OTHER = 0
-    TICKET_USED = 1
-    EXPIRED = 2
-    NO_INVITATION = 3
-    REVOKED = 4
-    CANNOT_ADMIT = 5
-    NOT_PROVEN = 6
-    NO_ROLE = 7
-    TOO_MUCH = 8
-    FAILED = 9
-
-    @property
-    def text(self) -> str:
-        """What a person is told."""
-        return _TEXTS[self]
-
-    @property
-    def may_help_elsewhere(self) -> bool:
-        """Whether another node of the network may know better."""
-        return self in _ELSEWHERE
-
-
-_TEXTS = {
-    Reason.OTHER: "the other node has ended the conversation",
-    Reason.TICKET_USED: "this ticket was used already: ask for a new one",
-    Reason.EXPIRED: "this ticket has expired: ask for a new one",
-    Reason.NO_INVITATION: "this ticket is not known there yet, or was taken back",
-    Reason.REVOKED: "this device's key was revoked in that network",
-    Reason.CANNOT_ADMIT: "the node that answered may not admit others",
-    Reason.NOT_PROVEN: "the proof of the ticket does not hold: was it copied whole?",
-    Reason.NO_ROLE: "by what is known there this node has no role in the network",
-    Reason.TOO_MUCH: "there is more to show than a node will take in",
-    Reason.FAILED: "the node that answered cannot write this down now",
-}
-_ELSEWHERE = frozenset(
-    {Reason.OTHER, Reason.NO_INVITATION, Reason.CANNOT_ADMIT, Reason.NO_ROLE, Reason.FAILED}
-)
 _REASON_OF = {
     Fault.TICKET_USED: Reason.TICKET_USED,
     Fault.EXPIRED: Reason.EXPIRED,
@@ -119,323 +67,6 @@ def admission_reason(members: Members, author: bytes, admit: Admit, now_ms: int)
         return Reason.REVOKED
     fault = members.admission_fault(author, admit, now_ms)
     return None if fault is None else _REASON_OF.get(fault, Reason.OTHER)
-
-
-# -- effects, and the answer to each -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class LoadStatements:
-    """Some commits of `system` after those that were shown: what `node` has its rights by, or all there are."""
-
-    node: NodeId
-    everything: bool
-    shown: Mapping[Author, int]  # the last seq of each chain
-
-
-@dataclass(frozen=True, slots=True)
-class StatementsLoaded:
-    """A packed window, empty if nothing is left, and how far it goes. `is_last`: nothing is left after it."""
-
-    data: bytes
-    sent_to: tuple[tuple[Author, int], ...]
-    is_last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReadShown:
-    """Take in what the peer has shown: `perform` takes long enough for a thread of its own."""
-
-    evidence: Evidence
-    data: bytes
-    is_folded: bool
-
-    def perform(self) -> "ShownRead":
-        try:
-            self.evidence.take(self.data)
-            return ShownRead(self.evidence.fold() if self.is_folded else None)
-        except ProtocolError as fault:
-            return ShownRead(fault=fault)
-
-
-@dataclass(frozen=True, slots=True)
-class ShownRead:
-    """`members` is what all that was shown adds up to, if that was asked for."""
-
-    members: Members | None = None
-    fault: ProtocolError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TakeIn:
-    """See whether the evidence, with what is known here, gives the peer a role; if it does, store it."""
-
-    evidence: Evidence
-    node: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class TakenIn:
-    reason: Reason | None = None  # why not
-
-
-@dataclass(frozen=True, slots=True)
-class WriteAdmission:
-    """Write the admission down, unless the joiner is a member already."""
-
-    admit: Admit
-    body: bytes
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionWritten:
-    reason: Reason | None = None  # why not
-
-
-MeetingEffect = LoadStatements | ReadShown | TakeIn | WriteAdmission
-MeetingAnswer = StatementsLoaded | ShownRead | TakenIn | AdmissionWritten
-
-# -- news --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """The joiner is of the network, with these rights. `evidence` has all statements. The last event."""
-
-    members: Members
-    rights: Rights
-    evidence: Evidence
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """Of a joiner without a ticket: what the answerer has shown. The last event."""
-
-    members: Members
-    evidence: Evidence
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The peer has been shown everything, and is content: it is a member. The last event."""
-
-    node: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class Acquainted:
-    """Both sides know the other as a member: a session may begin on this link. The last event."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotMet:
-    """It came to nothing, for one of the known reasons. The last event."""
-
-    reason: Reason
-    text: str
-
-
-MeetingNews = Joined | Learned | Admitted | Acquainted | NotMet | PeerMisbehaved
-MeetingEvent = MeetingEffect | MeetingNews
-
-
-class _Unexpected(ProtocolError):
-    """A message that does not belong here."""
-
-
-class _State(Enum):
-    NEW = "new"
-    WAITING = "waiting for a first word"
-    SHOWING = "showing"
-    SHOWN = "shown"
-    LEARNING = "learning"
-    DECIDING = "deciding"
-    CLOSED = "closed"
-
-
-class Meeting:
-    """One side of a conversation about membership. `Joiner` and `Admitter` say what happens in it."""
-
-    def __init__(self, *, network_id: NetworkId, node: NodeId, peer: NodeId, now_ms: int) -> None:
-        """`node` is who we are, `peer` who the other side has proved to be. `now_ms` is of any steady clock."""
-        self._network_id = network_id
-        self._node = node
-        self._peer = peer
-        self._state = _State.NEW
-        self._frames = FrameReader(message_size_max)
-        self._outbox = bytearray()
-        self._events: list[MeetingEvent] = []
-        self._heard_ms = now_ms
-        self._ends_ms = now_ms + WHOLE_TIMEOUT_MS
-        self._asked: type[MeetingEffect] | None = None  # of the owner, and not answered yet
-        self._shown: dict[Author, int] = {}  # to the peer
-        self._everything = False  # is to be shown
-        self._is_last_shown = False
-        self._evidence = Evidence(network_id)
-        self._is_last_read = False
-
-    # -- the face ------------------------------------------------------------------------------------------
-
-    @property
-    def is_closed(self) -> bool:
-        return self._state is _State.CLOSED
-
-    @property
-    def deadline_ms(self) -> int | None:
-        """When to call `on_deadline`; None once closed."""
-        if self.is_closed:
-            return None
-        if self._asked is not None:
-            return self._ends_ms
-        return min(self._ends_ms, self._heard_ms + IDLE_AFTER_MS)
-
-    def take_bytes(self) -> bytes:
-        """What should now go to the peer, once."""
-        taken = bytes(self._outbox)
-        self._outbox.clear()
-        return taken
-
-    def rest(self) -> bytes:
-        """After `Acquainted`: what was received beyond, for the session."""
-        return self._frames.rest()
-
-    def begin(self, now_ms: int) -> list[MeetingEvent]:
-        """The link is this machine's."""
-        raise NotImplementedError
-
-    def receive(self, data: bytes, now_ms: int) -> list[MeetingEvent]:
-        """Take bytes from the peer. A peer's fault is never raised: it is the last event, `PeerMisbehaved`."""
-        self._frames.feed(data)
-        if not self.is_closed:
-            self._heard_ms = now_ms
-        try:
-            while not self.is_closed and (payload := self._frames.next()) is not None:
-                message = decode_message(payload)
-                match message:
-                    case Declined(reason):
-                        known = Reason(reason) if reason in set(Reason) else Reason.OTHER
-                        self._end(NotMet(known, known.text))
-                    case Error(_, text):
-                        self._end(NotMet(Reason.OTHER, f"{Reason.OTHER.text}: {text}"))
-                    case _:
-                        self._handle(message)
-        except ProtocolError as fault:
-            self._misbehaved(fault)
-        return self._take_events()
-
-    def receive_eof(self) -> list[MeetingEvent]:
-        """The link is gone."""
-        if not self.is_closed:
-            self._end(NotMet(Reason.OTHER, "the link has ended"))
-        return self._take_events()
-
-    def on_deadline(self, now_ms: int) -> list[MeetingEvent]:
-        deadline_ms = self.deadline_ms
-        if deadline_ms is not None and now_ms >= deadline_ms:
-            self._end(NotMet(Reason.OTHER, "the other node is silent, or too slow"))
-        return self._take_events()
-
-    def send(self, answer: MeetingAnswer, now_ms: int) -> list[MeetingEvent]:
-        """Take the answer to an effect. Ignored once closed. Raises `LocalMisuse` for what was not asked."""
-        if self.is_closed:
-            return []
-        expected = _ANSWERS.get(type(answer))
-        if expected is None or self._asked is not expected:
-            raise LocalMisuse(f"{type(answer).__name__} that was not asked for")
-        self._asked = None
-        self._heard_ms = now_ms
-        try:
-            match answer:
-                case StatementsLoaded():
-                    self._show(answer)
-                case ShownRead(members, fault):
-                    if fault is not None:
-                        raise fault
-                    self._on_read(members)
-                case TakenIn(reason):
-                    self._on_taken_in(reason)
-                case AdmissionWritten(reason):
-                    self._on_written(reason)
-        except ProtocolError as fault:
-            self._misbehaved(fault)
-        return self._take_events()
-
-    # -- for the two machines ------------------------------------------------------------------------------
-
-    def _handle(self, message: Message) -> None:
-        raise NotImplementedError
-
-    def _on_read(self, members: Members | None) -> None:
-        raise NotImplementedError
-
-    def _on_taken_in(self, reason: Reason | None) -> None:
-        raise NotImplementedError
-
-    def _on_written(self, reason: Reason | None) -> None:
-        raise NotImplementedError
-
-    def _send(self, message: Message) -> None:
-        self._outbox += to_frames(encode_message(message))
-
-    def _ask(self, effect: MeetingEffect) -> None:
-        assert self._asked is None
-        self._asked = type(effect)
-        self._events.append(effect)
-
-    def _unexpected(self, message: Message) -> _Unexpected:
-        return _Unexpected(f"{type(message).__name__} while {self._state.value}")
-
-    def _load(self) -> None:
-        self._state = _State.SHOWING
-        self._ask(LoadStatements(self._node, self._everything, dict(self._shown)))
-
-    def _show(self, loaded: StatementsLoaded) -> None:
-        if not loaded.data and not self._shown:  # this node has no role itself
-            self._decline(Reason.CANNOT_ADMIT)
-            return
-        self._shown.update(loaded.sent_to)
-        self._is_last_shown = loaded.is_last
-        self._send(Shown(loaded.data, loaded.is_last))
-        if loaded.is_last:
-            self._state = _State.SHOWN
-
-    def _go_on_showing(self, message: More) -> None:
-        if self._asked is not None or self._is_last_shown:
-            raise self._unexpected(message)
-        self._load()
-
-    def _read(self, message: Shown) -> None:
-        if self._asked is not None or self._is_last_read:
-            raise self._unexpected(message)
-        self._is_last_read = message.is_last
-        self._ask(ReadShown(self._evidence, message.data, message.is_last and self._folds))
-
-    _folds = True  # what was shown is judged by itself; else with what is known here
-
-    def _decline(self, reason: Reason) -> None:
-        self._send(Declined(reason.value))
-        self._end(NotMet(reason, reason.text))
-
-    def _misbehaved(self, fault: ProtocolError) -> None:
-        self._send(Error(1, str(fault)[:200]))
-        self._end(PeerMisbehaved(str(fault), fault.kind))
-
-    def _end(self, last: MeetingNews) -> None:
-        self._state = _State.CLOSED
-        self._events.append(last)
-
-    def _take_events(self) -> list[MeetingEvent]:
-        events, self._events = self._events, []
-        return events
-
-
-_ANSWERS: dict[type[MeetingAnswer], type[MeetingEffect]] = {
-    StatementsLoaded: LoadStatements,
-    ShownRead: ReadShown,
-    TakenIn: TakeIn,
-    AdmissionWritten: WriteAdmission,
-}
 
 
 class Joiner(Meeting):
@@ -464,13 +95,13 @@ class Joiner(Meeting):
         self._has_asked = False  # for its admission
 
     def begin(self, now_ms: int) -> list[MeetingEvent]:
-        self._state = _State.LEARNING
+        self._state = State.LEARNING
         self._send(Who())
         return self._take_events()
 
     def _handle(self, message: Message) -> None:
         match self._state, message:
-            case (_State.LEARNING, Shown()):
+            case (State.LEARNING, Shown()):
                 self._read(message)
             case _:
                 raise self._unexpected(message)
@@ -530,7 +161,7 @@ class Admitter(Meeting):
     def begin(self, now_ms: int) -> list[MeetingEvent]:
         match self._opening:
             case Opening.WAITS:
-                self._state = _State.WAITING
+                self._state = State.WAITING
             case Opening.ASKED:
                 self._load()
             case Opening.ASKS:
@@ -538,22 +169,22 @@ class Admitter(Meeting):
         return self._take_events()
 
     def _learn(self) -> None:
-        self._state = _State.LEARNING
+        self._state = State.LEARNING
         self._send(Who())
 
     def _handle(self, message: Message) -> None:
         match self._state, message:
-            case (_State.WAITING, Who()):
+            case (State.WAITING, Who()):
                 self._load()
-            case (_State.WAITING, Open()):
+            case (State.WAITING, Open()):
                 self._learn()
-            case (_State.SHOWING, More()):
+            case (State.SHOWING, More()):
                 self._go_on_showing(message)
-            case (_State.SHOWN, Admission()) if not self._everything:
+            case (State.SHOWN, Admission()) if not self._everything:
                 self._consider(message)
-            case (_State.SHOWN, Met()):
+            case (State.SHOWN, Met()):
                 self._end(Admitted(self._peer) if self._everything else Acquainted())
-            case (_State.LEARNING, Shown()):
+            case (State.LEARNING, Shown()):
                 self._read(message)
             case _:
                 raise self._unexpected(message)
@@ -571,7 +202,7 @@ class Admitter(Meeting):
         ):
             self._decline(Reason.NOT_PROVEN)
             return
-        self._state = _State.DECIDING
+        self._state = State.DECIDING
         self._ask(WriteAdmission(admit, admission.statement, admission.name))
 
     def _on_written(self, reason: Reason | None) -> None:
@@ -585,7 +216,7 @@ class Admitter(Meeting):
         if not self._is_last_read:
             self._send(More())
         else:
-            self._state = _State.DECIDING
+            self._state = State.DECIDING
             self._ask(TakeIn(self._evidence, self._peer))
 
     def _on_taken_in(self, reason: Reason | None) -> None:

@@ -8,7 +8,8 @@ more than it takes.
 from protocol.commit import Commit, Header
 from protocol.evidence import Evidence
 from protocol.ids import Author, NodeId, node_of
-from protocol.joining import LoadStatements, Reason, StatementsLoaded, WriteAdmission, admission_reason
+from protocol.joining import admission_reason
+from protocol.meeting import LoadStatements, Reason, StatementsLoaded, WriteAdmission
 from protocol.membership import Members
 from protocol.packing import pack_window
 from protocol.window import Run

@@ -9,23 +9,21 @@ from typing import Any
 from protocol.exchange import EVERYTHING, IntegrateWindow
 from protocol.frames import FrameReader
 from protocol.ids import NodeId, node_of
-from protocol.joining import (
+from protocol.joining import Admitter, Joiner, Opening
+from protocol.keys import KeyPair
+from protocol.meeting import (
     AdmissionWritten,
-    Admitter,
-    Joiner,
     LoadStatements,
     Meeting,
     MeetingAnswer,
     MeetingEffect,
     MeetingEvent,
-    Opening,
     ReadShown,
     Reason,
     TakeIn,
     TakenIn,
     WriteAdmission,
 )
-from protocol.keys import KeyPair
 from protocol.membership import Rights, Role
 from protocol.messages import Message, decode_message, message_size_max
 from protocol.statements import Invite, encode_statement

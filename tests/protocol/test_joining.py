@@ -16,7 +16,9 @@ from protocol.errors import LocalMisuse
 from protocol.exchange import PeerMisbehaved
 from protocol.frames import to_frames
 from protocol.ids import author_of
-from protocol.joining import (
+from protocol.joining import Opening
+from protocol.keys import KeyPair
+from protocol.meeting import (
     IDLE_AFTER_MS,
     WHOLE_TIMEOUT_MS,
     Acquainted,
@@ -26,10 +28,8 @@ from protocol.joining import (
     Learned,
     LoadStatements,
     NotMet,
-    Opening,
     Reason,
 )
-from protocol.keys import KeyPair
 from protocol.membership import Rights, Role
 from protocol.messages import Admission, Message, Met, Open, Shown, Who, encode_message
 from protocol.packing import pack_window, unpack_window
