@@ -136,7 +136,7 @@ def finish(directory: Path) -> Path | None:
         for left in directory.glob(STAGE_PREFIX + "*"):
             shutil.rmtree(left, ignore_errors=True)
         return None
-    stage, aside = directory / plan["stage"], directory / plan["aside"]
+    stage, aside = directory / str(plan["stage"]), directory / str(plan["aside"])
     if (stage / DATA_FILE).exists():  # it comes in last: until then, all that is here is the old node's
         aside.mkdir(mode=0o700, exist_ok=True)
         flush_directory(directory)
@@ -172,4 +172,5 @@ def _read_plan(directory: Path) -> dict[str, Any] | None:
         raise StorageError(
             f"{path} is damaged: delete it, and the node that was here before starts"
         ) from error
-    return dict(plan)
+    known: dict[str, Any] = plan
+    return known

@@ -22,7 +22,8 @@ from node.net.discovery import Discovery
 from node.net.door import Door
 from node.net.known import KnownAddresses
 from node.net.mdns import MdnsRadio
-from node.net.peers import Peers, Strangers, Surroundings
+from node.net.meetings import MeetingParts, Meetings
+from node.net.peers import Peers, Surroundings
 from node.net.report import report, warnings
 from node.net.tls import answering_context, calling_context
 from node.net.watch import Watch, addresses_of_machine
@@ -58,7 +59,7 @@ class NetworkParts:
     random_bytes: Callable[[int], bytes]
     on_rolled_back: Callable[[RolledBack], None]
     name_of: Callable[[NodeId], str | None] = lambda node: None
-    strangers: Strangers | None = None
+    on_admitted: Callable[[NodeId, str], None] = lambda node, name: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,18 @@ class Network:
         identity = parts.store.identity
         assert identity is not None
         local = Local(parts.keys, identity.author, identity.epoch, identity.network_id)
+        meetings = Meetings(
+            MeetingParts(
+                store=parts.store,
+                writer=parts.writer,
+                clerk=self._clerk,
+                clock_ms=parts.clock_ms,
+                steady_ms=parts.steady_ms,
+                log=parts.log,
+                on_acquainted=lambda link, rest: peers.on_acquainted(link, rest),
+                on_admitted=parts.on_admitted,
+            )
+        )
         around = Surroundings(
             local=lambda: local,
             members=lambda: parts.store.members,
@@ -165,7 +178,7 @@ class Network:
             timers=loop,
             log=parts.log,
             faults=self._faults,
-            strangers=parts.strangers,
+            strangers=meetings.speaker,
         )
         peers = Peers(around, fingerprint, self._position)
         self._door = Door(self._sockets, context, peers.answering, peers.keeper, self._refused, parts.log)
