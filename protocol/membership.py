@@ -163,6 +163,12 @@ class Members:
         found = {node: self.role_of(node) for node in sorted(nodes)}
         return {node: role for node, role in found.items() if role is not None}
 
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """Every node that was ever let in, in order: members, suspended and revoked ones."""
+        entries = list(self._log.entries.items())
+        return tuple(sorted({self.genesis.founder, *(n for n, items in entries if items & self._seen)}))
+
     def rights_of(self, node: bytes) -> Rights | None:
         """The rights of a node; None for a stranger, for a revoked and for a suspended node."""
         return self._view.rights(node)
@@ -248,6 +254,15 @@ class Members:
         numbers = bits(self._log.usable_invites(ticket_key, self._view.stands))
         statements = (self._log.items[number].statement for number in numbers)
         return tuple(statement for statement in statements if isinstance(statement, Invite))
+
+    def open_invites(self) -> tuple[Invite, ...]:
+        """The invitations that stand and that nobody has used, expired ones too, in the order of saying."""
+        found: list[tuple[Items, Invite]] = []
+        for ticket_key, items in list(self._log.invites.items()):
+            number = items & self._seen
+            if number and not self._log.admits.get(ticket_key, 0) & self._seen:
+                found += [(number, invite) for invite in self.invites_of(ticket_key)]
+        return tuple(invite for _, invite in sorted(found, key=lambda pair: pair[0]))
 
     # -- inside
 

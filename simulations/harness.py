@@ -23,7 +23,6 @@ from protocol.body import SALT_BYTES
 from protocol.changes import DocumentChange, Edit, EditKind
 from protocol.clock import HybridClock
 from protocol.commit import Commit, Header
-from protocol.cuts import Cuts
 from protocol.document import Document
 from protocol.exchange import (
     Arrived,
@@ -40,7 +39,7 @@ from protocol.exchange import (
 )
 from protocol.frames import HEADER_BYTES
 from protocol.handshake import Handshake, HandshakeFailed, Local, Peer, Side
-from protocol.ids import Author, builtin_model_id, node_of, sortable_id
+from protocol.ids import Author, builtin_model_id, sortable_id
 from protocol.keys import KeyPair
 from protocol.membership import Members, Rights, Role
 from protocol.schema import Model, parse_definition
@@ -49,6 +48,7 @@ from protocol.statements import EXPIRES_MS_MAX, Invite, Revoke, ask_admission, e
 from storage.catalog import Catalog
 from storage.exchange import Exchange
 from storage.integrator import Integrator, Said
+from storage.judging import cuts_at_heads
 from storage.kv import Table
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import found_store, join_store, renew_identity
@@ -258,13 +258,8 @@ class Node:
         """Put another node out, leaving what is here of it."""
         key, salt = other.node_keys.public, self.random.randbytes(SALT_BYTES)
         with self.store.read() as snapshot:
-            heads = [
-                (self.store.names.space_of_chain(chain), author, head.seq, head.hash)
-                for chain, author in self.store.names.authors()
-                if node_of(author) == key
-                and (head := snapshot.head(self.store.names.space_of_chain(chain), author)) is not None
-            ]
-        self.say(lambda members, header: encode_statement(Revoke(key, Cuts.at_heads(heads)), salt))
+            cuts = cuts_at_heads(snapshot, key)
+        self.say(lambda members, header: encode_statement(Revoke(key, cuts), salt))
 
     def come_due(self) -> None:
         """Let this node's clock reach whatever came too early."""
