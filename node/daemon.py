@@ -15,8 +15,9 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
+from node.api.civicbase.network import NetworkRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
 from node.api.civicbase.realtime_socket import RealtimeParts
@@ -44,11 +46,17 @@ from node.feed import Feed
 from node.listening import CannotListen
 from node.logs import make_logger
 from node.metrics import Metrics
+from node.net.calling import CallParts, call_network
+from node.net.known import note_address
 from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
+from node.services.bringing import Bringing, BringingParts
 from node.services.builtin import builtin_models
+from node.services.devices import NODE, Devices
 from node.services.identity import Identity, build_identity
+from node.services.joining import Joining, JoiningParts
 from node.services.local import LocalStore
+from node.services.membership import Membership, MembershipParts
 from node.services.models import Models
 from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
@@ -59,12 +67,13 @@ from node.settings import Settings
 from node.writer import Writer
 from protocol.clock import HybridClock
 from protocol.exchange import RolledBack
+from protocol.ids import NodeId
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.integrator import FeedEntry, Integrator
+from storage.integrator import FeedEntry, Integrator, Written
 from storage.opening import OpenRecord, open_record
 
 RUN_FILE = "run.json"
@@ -117,9 +126,9 @@ class AccountRoutesNeed:
 
 @dataclass(frozen=True, slots=True)
 class NewLife:
-    """A node that goes on as a new author in the same process: why, and the sockets of its API."""
+    """A node that starts again in the same process: why it goes on as a new author, if it does, and its sockets."""
 
-    reason: str
+    reason: str | None
     sockets: list[socket.socket]
 
 
@@ -131,7 +140,8 @@ class Node:
     ) -> None:
         self.settings = settings
         self._new_life = new_life
-        self.rolled_back: asyncio.Future[str] | None = None  # why this node must go on as a new author
+        # Resolved when the node must start again in place: why it goes on as a new author, if that is the reason.
+        self.renewal: asyncio.Future[str | None] | None = None
         self.world = world or World()
         self.log = make_logger(
             level=settings.log_level,
@@ -140,6 +150,7 @@ class Node:
             clock_ms=self.world.now_ms,
         )
         self.metrics = Metrics()
+        self._background: list[asyncio.Task[None]] = []
         self.record: OpenRecord | None = None
         self.url = ""
         self._started_ms = self.world.now_ms()
@@ -155,7 +166,7 @@ class Node:
             flush_delay_ms=flush_delay_ms,
             new_life=self._new_life.reason if self._new_life is not None else None,
         )
-        self.rolled_back = asyncio.get_running_loop().create_future()
+        self.renewal = asyncio.get_running_loop().create_future()
         try:
             self._build(self.record, directory)
             self.network.bind()
@@ -163,6 +174,10 @@ class Node:
             self.realtime.start()
             listening = await self.server.start()
             self.network.start()
+            self._background = [
+                asyncio.create_task(self._publish_name()),
+                asyncio.create_task(self.bringing.run()),
+            ]
         except BaseException:
             await self._stop_parts()
             raise
@@ -186,7 +201,7 @@ class Node:
         self.integrator.indexer.open()
         self.feed = Feed(store)
         self.writer = Writer(self.integrator, now_ms=world.now_ms, on_written=self._on_written, log=self.log,
-                             on_stored=lambda written: self.network.on_stored(written))  # fmt: skip
+                             on_stored=self._on_stored)  # fmt: skip
         self.records = Records(
             store,
             self.catalog,
@@ -232,11 +247,14 @@ class Node:
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 random_bytes=world.random_bytes,
                 on_rolled_back=self._on_rolled_back,
+                name_of=lambda node: self.devices.name_of(node),
+                on_admitted=self._on_admitted,
             )
         )
         self._count(store)
         name = settings.name or os.uname().nodename
         token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
+        self._build_membership(record, name, owner)
         self.realtime = Realtime(
             RealtimeParts(
                 feed=self.feed,
@@ -285,6 +303,85 @@ class Node:
             sockets=self._new_life.sockets if self._new_life is not None else (),
         )
 
+    def _build_membership(self, record: OpenRecord, name: str, owner: Caller) -> None:
+        store, world = record.store, self.world
+        self._members = store.members
+        node_model = lambda: self.records.builtin("default", NODE)  # noqa: E731
+        self.devices = Devices(store, self.writer, node_model, name=name, user=owner.user_id or "owner")
+        self.membership = Membership(
+            MembershipParts(
+                store=store,
+                writer=self.writer,
+                devices=self.devices,
+                directory=record.directory,
+                addresses=self.network.addresses,
+                applications=self.catalog.applications,
+                links=lambda: list(self.network.status()["peers"]),
+                start_again=self._start_again,
+                now_ms=world.now_ms,
+                random_bytes=world.random_bytes,
+            )
+        )
+        call_parts = CallParts(
+            world.now_ms, lambda: int(world.seconds() * 1_000), world.random_bytes, self.log
+        )
+        self.joining = Joining(
+            JoiningParts(
+                record=record,
+                writer=self.writer,
+                call=partial(call_network, parts=call_parts),
+                name=self.devices.name,
+                start_again=self._start_again,
+                remember=lambda local, address, node: note_address(local, address, node, world.now_ms()),
+                now_ms=world.now_ms,
+                random_bytes=world.random_bytes,
+            )
+        )
+        self.bringing = Bringing(
+            BringingParts(
+                directory=record.directory,
+                records=self.records,
+                writer=self.writer,
+                local=self.local,
+                has_email=self._has_email,
+                find_model=self.catalog.find,
+                wait_synced=self.network.linked_and_in_sync,
+                log=self.log,
+            )
+        )
+
+    async def _has_email(self, application: str, email: str) -> bool:
+        return bool(await self.identity.accounts.find_by_email(application, email))
+
+    async def _publish_name(self) -> None:
+        try:
+            await self.devices.publish()
+        except StorageError as error:
+            self.log.warning("this device's name is not told: %s", error)
+
+    def _on_admitted(self, node: NodeId, name: str) -> None:
+        self._in_background(self.devices.note(node, name))
+
+    def _on_stored(self, written: Written) -> None:
+        """Commits have been stored: peers hear of it, and if they say who belongs to the network, that counts now."""
+        self.network.on_stored(written)
+        assert self.record is not None
+        members = self.record.store.members
+        if members is not self._members:
+            self._members = members
+            self.network.on_members_changed()
+            self._in_background(self._publish_name())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background = [task for task in self._background if not task.done()]
+        self._background.append(asyncio.get_running_loop().create_task(work))
+
+    def _start_again(self, reason: str | None = None) -> None:
+        """Stop and start in place, with the record and the keys that are there then."""
+        assert self.renewal is not None
+        if not self.renewal.done():
+            self.renewal.set_result(reason)
+
     async def _keep_house(self) -> None:
         """What need not hold up the start, and what comes round every hour."""
         await asyncio.sleep(WARM_AFTER_S)
@@ -310,6 +407,9 @@ class Node:
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self._sync).routes(),
+            *NetworkRoutes(
+                self.membership, self.joining, self.bringing, self.network.network_id.hex()
+            ).routes(),
             *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),
         ]
 
@@ -320,11 +420,7 @@ class Node:
     def _on_rolled_back(self, event: RolledBack) -> None:
         """A peer holds commits of ours that we lack: not one more may be signed as the author that we were."""
         self.writer.freeze("this node goes on as a new author: try again")
-        assert self.rolled_back is not None
-        if not self.rolled_back.done():
-            self.rolled_back.set_result(
-                "a peer holds commits of this node that are not in its record any more"
-            )
+        self._start_again("a peer holds commits of this node that are not in its record any more")
 
     async def _sync(self, timeout_s: float) -> dict[str, Any]:
         synced = await self.network.sync(timeout_s)
@@ -400,6 +496,9 @@ class Node:
         with contextlib.suppress(FileNotFoundError):
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self.realtime.stop()
         await asyncio.gather(self.server.stop(), self.network.stop())
         await self._stop_parts()
@@ -478,11 +577,11 @@ async def _serve(settings: Settings) -> int:
     sys.stdout.write(f"civicnode is ready: {node.url}\n")  # the one line that callers wait for
     sys.stdout.flush()
     while True:
-        assert node.record is not None and node.rolled_back is not None
+        assert node.record is not None and node.renewal is not None
         if node.record.new_life:
             node.log.warning("going on as a new author: %s", node.record.new_life)
         stopped: asyncio.Future[Any] = loop.create_task(stopping.wait())
-        either: list[asyncio.Future[Any]] = [stopped, node.rolled_back]
+        either: list[asyncio.Future[Any]] = [stopped, node.renewal]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if stopping.is_set():
@@ -493,9 +592,9 @@ async def _serve(settings: Settings) -> int:
 
 
 async def _renewed(node: Node) -> Node:
-    """The same node as another author, on the same addresses. Whoever asks the API meanwhile waits."""
-    assert node.rolled_back is not None and node.server.listening is not None
-    new_life = NewLife(node.rolled_back.result(), node.server.keep_sockets())
+    """The node that is in the directory now, on the same addresses. Whoever asks the API meanwhile waits."""
+    assert node.renewal is not None and node.server.listening is not None
+    new_life = NewLife(node.renewal.result(), node.server.keep_sockets())
     settings = replace(node.settings, api=node.server.listening.address, listen=node.network.listening)
     await node.stop()
     renewed = Node(settings, node.world, new_life)

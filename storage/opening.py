@@ -17,6 +17,7 @@ from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, Author, author_of
 from protocol.integrate import Head, Integrated
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import StatementKind, decode_genesis, found_network, statement_kind
+from protocol.window import Run
 from storage.errors import StorageError, StoreDamaged, os_failure
 from storage.gate import (
     FOUNDING,
@@ -37,6 +38,7 @@ from storage.keyfiles import (
 )
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.replacing import finish
+from storage.runs import WaitingRoom, ends_to_keep, key_of
 from storage.store import Identity, Store
 
 OWN_CLOCK_AHEAD_MAX_MS = 60_000  # DESIGN, "The commit log": further behind its own past, a node starts anew
@@ -58,12 +60,18 @@ def found_store(
 
 
 def join_store(
-    store: Store, keys: KeyPair, statements: Sequence[Commit], *, random_bytes: RandomBytes
+    store: Store,
+    keys: KeyPair,
+    statements: Sequence[Commit],
+    runs: Sequence[Run] = (),
+    *,
+    random_bytes: RandomBytes,
 ) -> None:
     """Give a new store its identity in a network that exists, with the statements that say so.
 
-    `statements` are verified commits of `system`, causes first, the genesis among them. Durable when it
-    returns. Raises `StoreDamaged` if they do not integrate.
+    `statements` are verified commits of `system`, causes first, the genesis among them; `runs` those in which
+    they came, whose ends may lie further on. Durable when it returns. Raises `StoreDamaged` if they do not
+    integrate.
     """
     genesis = next(
         decode_genesis(body)
@@ -80,6 +88,11 @@ def join_store(
             if not isinstance(outcome, Integrated):
                 raise StoreDamaged(f"a statement of the network does not integrate: {outcome}")
             batch.keep(outcome)
+        reach = {key_of(run.commits[0]): 0 for run in runs} | {
+            key_of(commit): commit.header.seq for commit in statements
+        }
+        waiting = ends_to_keep([run.commits for run in runs], reach)
+        WaitingRoom(batch).keep(batch.local, waiting)
 
 
 def renew_identity(store: Store, random_bytes: RandomBytes) -> None:

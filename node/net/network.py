@@ -31,13 +31,15 @@ from node.origins import Address
 from node.writer import Writer
 from protocol.exchange import Arrived, Fresh, RolledBack
 from protocol.handshake import Local, Peer
-from protocol.ids import NodeId, node_of
+from protocol.ids import NetworkId, NodeId, node_of
 from protocol.keys import KeyPair
 from storage.errors import StorageError
 from storage.exchange import cursor_change
 from storage.integrator import AnyChange, FeedEntry, Written
 from storage.store import Store
 
+SYNC_TRY_S = 30.0
+SYNC_AGAIN_S = 1.0  # between looks whether somebody is there
 TOUCHED_MAX = 1_000  # documents that one sync names conflicts of
 
 
@@ -127,9 +129,36 @@ class Network:
         self._sockets = bind(self._parts.listen, "--listen")
 
     @property
+    def network_id(self) -> NetworkId:
+        """Which network this node is in."""
+        assert self._parts.store.identity is not None
+        return self._parts.store.identity.network_id
+
+    @property
     def listening(self) -> Address:
         """Where peers reach this node: the port is the one that was taken."""
         return Address(self._parts.listen.host, self._sockets[0].getsockname()[1])
+
+    def addresses(self) -> list[Address]:
+        """Where others may reach this node, as far as it knows: IPv4 first. Blocks for a moment."""
+        listening = self.listening
+        if not listening.is_wildcard:
+            return [listening]
+        try:
+            held = addresses_of_machine()
+        except OSError:
+            held = ()
+        found = [Address(host, listening.port) for host in held if ":" not in host or ":" in listening.host]
+        found.sort(key=lambda address: ":" in address.host)
+        return found or [Address("127.0.0.1", listening.port)]
+
+    async def linked_and_in_sync(self) -> None:
+        """Wait until this node holds the same as every peer that it is linked with, and there is one."""
+        while True:
+            await self.sync(SYNC_TRY_S)
+            if self._peers is not None and self._peers.talks and self.is_in_sync:
+                return
+            await asyncio.sleep(SYNC_AGAIN_S)
 
     def start(self) -> None:
         """Open in the background."""
