@@ -316,6 +316,7 @@ class Node:
                 directory=record.directory,
                 addresses=self.network.addresses,
                 applications=self.catalog.applications,
+                is_told_revoked=lambda: self.network.is_told_revoked,
                 links=lambda: list(self.network.status()["peers"]),
                 start_again=self._start_again,
                 now_ms=world.now_ms,

@@ -181,10 +181,11 @@ class Acquainted:
 
 @dataclass(frozen=True, slots=True)
 class NotMet:
-    """It came to nothing, for one of the known reasons. The last event."""
+    """It came to nothing, for one of the known reasons. The last event. `is_told`: by the peer."""
 
     reason: Reason
     text: str
+    is_told: bool = False
 
 
 MeetingNews = Joined | Learned | Admitted | Acquainted | NotMet | PeerMisbehaved
@@ -266,7 +267,7 @@ class Meeting:
                 match message:
                     case Declined(reason):
                         known = Reason(reason) if reason in set(Reason) else Reason.OTHER
-                        self._end(NotMet(known, known.text))
+                        self._end(NotMet(known, known.text, is_told=True))
                     case Error(_, text):
                         self._end(NotMet(Reason.OTHER, f"{Reason.OTHER.text}: {text}"))
                     case _:

@@ -52,6 +52,7 @@ class MeetingParts:
     log: logging.Logger
     on_acquainted: Callable[[Link, bytes], None]  # with what the session is to hear first
     on_admitted: Callable[[NodeId, str], None]  # a joiner, and what people call it
+    on_told_revoked: Callable[[], None]  # a peer says that this node's key was revoked
 
 
 class Meetings:
@@ -155,7 +156,9 @@ class MeetingTalk(Speaker):
             case Admitted(node):
                 self._meetings.parts.log.info("%s has joined this network", node.hex()[:8])
                 self._link.end("it has joined, and comes back as a member")
-            case NotMet(reason, text):
+            case NotMet(reason, text, is_told):
+                if is_told and reason is Reason.REVOKED:
+                    self._meetings.parts.on_told_revoked()
                 self._link.end(text, reason.name.lower())
             case PeerMisbehaved(reason):
                 self._link.end(reason, event.kind)

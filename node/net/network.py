@@ -38,6 +38,10 @@ from storage.exchange import cursor_change
 from storage.integrator import AnyChange, FeedEntry, Written
 from storage.store import Store
 
+TOLD_REVOKED = (
+    "another device of this network says that the key of this one was revoked: "
+    "it can join again with a ticket, or with `civicnode recover` by the recovery code"
+)
 SYNC_TRY_S = 30.0
 SYNC_AGAIN_S = 1.0  # between looks whether somebody is there
 TOUCHED_MAX = 1_000  # documents that one sync names conflicts of
@@ -80,6 +84,7 @@ class Network:
         assert parts.store.identity is not None
         self._parts = parts
         self._author = parts.store.identity.author
+        self._members = parts.store.members
         self._clerk = Clerk(parts.store, parts.writer.submit, parts.log)
         self._known = KnownAddresses(parts.store, self._keep, clock_ms=parts.clock_ms)
         with parts.store.read() as snapshot:
@@ -91,6 +96,7 @@ class Network:
         self._discovery: Discovery | None = None
         self._opening: asyncio.Task[None] | None = None
         self._is_stopped = False
+        self.is_told_revoked = False  # a peer says so; it may lie, or this node may not have heard of it yet
         self._touched: list[dict[tuple[str, str, str], None]] = []  # of each sync under way
         self._faults = parts.metrics.counter(
             "civicnode_link_faults_total", "Links that ended by somebody's fault, and what was refused", ("reason",)
@@ -189,6 +195,7 @@ class Network:
                 log=parts.log,
                 on_acquainted=lambda link, rest: peers.on_acquainted(link, rest),
                 on_admitted=parts.on_admitted,
+                on_told_revoked=self._on_told_revoked,
             )
         )
         around = Surroundings(
@@ -239,6 +246,11 @@ class Network:
         if self._discovery is not None:
             await self._discovery.refresh(addresses)
 
+    def _on_told_revoked(self) -> None:
+        if not self.is_told_revoked:
+            self._parts.log.warning(TOLD_REVOKED)
+        self.is_told_revoked = True
+
     def _refused(self, reason: str) -> None:
         self._faults.add((reason,))
 
@@ -276,6 +288,9 @@ class Network:
         self._position = max(self._position, written.arrival)
         if self._peers is not None:
             self._peers.on_arrived(Arrived(written.arrival, since, fresh))
+        if self._parts.store.members is not self._members:
+            self._members = self._parts.store.members
+            self.on_members_changed()
 
     def on_entries(self, entries: Sequence[FeedEntry]) -> None:
         """Documents have changed."""
@@ -306,8 +321,12 @@ class Network:
             "peers": report(peers, self._parts.name_of, self._parts.steady_ms, self._parts.clock_ms)
             if peers is not None
             else [],
-            "warnings": warnings(peers) if peers is not None else [],
+            "warnings": self._warnings(),
         }
+
+    def _warnings(self) -> list[dict[str, str]]:
+        told = [{"kind": "revoked", "text": TOLD_REVOKED}] if self.is_told_revoked else []
+        return told + (warnings(self._peers) if self._peers is not None else [])
 
     async def sync(self, timeout_s: float) -> Synced:
         """Dial now, and wait until this node holds the same as every peer it can reach, or the time is over."""

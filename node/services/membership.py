@@ -65,6 +65,7 @@ class MembershipParts:
     directory: Path
     addresses: Callable[[], Sequence[Address]]
     applications: Callable[[], Sequence[str]]  # that have data here
+    is_told_revoked: Callable[[], bool]  # a peer says that this node's key was revoked
     links: Callable[[], list[dict[str, Any]]]  # as `GET /v1/sync/status` tells of them
     start_again: Callable[[str], None]  # in place, since the node goes on under another key
     now_ms: Callable[[], int]
@@ -238,7 +239,7 @@ class Membership:
     async def recover(self, code: str, putting_out: Sequence[NodeId] = ()) -> bool:
         """Make this node an administrator by the network key, and put out others. Returns whether it has been said.
 
-        A node whose own key was revoked goes on under another first: then it starts again in place, False is
+        A node whose own key was revoked, by what it knows or by what a peer has told it, goes on under another first: then it starts again in place, False is
         returned, and the caller asks once more. Raises `InvalidFields`, `WrongNetwork` or `NotPermitted`.
         """
         network_keys = read_recovery_code(code)
@@ -246,7 +247,7 @@ class Membership:
             raise WrongNetwork("This recovery code is of another network than the one that this node is in")
         if self._node in putting_out:
             raise NotPermitted("A device does not put itself out")
-        if self._members.is_revoked(self._node):
+        if self._members.is_revoked(self._node) or self._parts.is_told_revoked():
             seed = self._parts.random_bytes(SEED_BYTES)
             await asyncio.to_thread(prepare_next_key, self._parts.directory, seed)
             self._parts.start_again("this device's old key was revoked")
