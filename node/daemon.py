@@ -15,9 +15,8 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,21 +41,16 @@ from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
 from node.api.runner import ApiServer, tls_context
 from node.api.system import System
+from node.belonging import Belonging, BelongingParts
 from node.feed import Feed
 from node.listening import CannotListen
 from node.logs import make_logger
 from node.metrics import Metrics
-from node.net.calling import CallParts, call_network
-from node.net.known import note_address
 from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
-from node.services.bringing import Bringing, BringingParts
 from node.services.builtin import builtin_models
-from node.services.devices import NODE, Devices
 from node.services.identity import Identity, build_identity
-from node.services.joining import Joining, JoiningParts
 from node.services.local import LocalStore
-from node.services.membership import Membership, MembershipParts
 from node.services.models import Models
 from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
@@ -67,7 +61,6 @@ from node.settings import Settings
 from node.writer import Writer
 from protocol.clock import HybridClock
 from protocol.exchange import RolledBack
-from protocol.ids import NodeId
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
@@ -150,7 +143,6 @@ class Node:
             clock_ms=self.world.now_ms,
         )
         self.metrics = Metrics()
-        self._background: list[asyncio.Task[None]] = []
         self.record: OpenRecord | None = None
         self.url = ""
         self._started_ms = self.world.now_ms()
@@ -174,10 +166,7 @@ class Node:
             self.realtime.start()
             listening = await self.server.start()
             self.network.start()
-            self._background = [
-                asyncio.create_task(self._publish_name()),
-                asyncio.create_task(self.bringing.run()),
-            ]
+            self.belonging.start()
         except BaseException:
             await self._stop_parts()
             raise
@@ -247,14 +236,31 @@ class Node:
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 random_bytes=world.random_bytes,
                 on_rolled_back=self._on_rolled_back,
-                name_of=lambda node: self.devices.name_of(node),
-                on_admitted=self._on_admitted,
+                name_of=lambda node: self.belonging.devices.name_of(node),
+                on_admitted=lambda node, name: self.belonging.on_admitted(node, name),
             )
         )
         self._count(store)
         name = settings.name or os.uname().nodename
         token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
-        self._build_membership(record, name, owner)
+        self.belonging = Belonging(
+            BelongingParts(
+                record=record,
+                catalog=self.catalog,
+                records=self.records,
+                writer=self.writer,
+                local=self.local,
+                identity=self.identity,
+                network=lambda: self.network,
+                name=name,
+                user=owner.user_id or "owner",
+                start_again=self._start_again,
+                now_ms=world.now_ms,
+                steady_ms=lambda: int(world.seconds() * 1_000),
+                random_bytes=world.random_bytes,
+                log=self.log,
+            )
+        )
         self.realtime = Realtime(
             RealtimeParts(
                 feed=self.feed,
@@ -303,79 +309,9 @@ class Node:
             sockets=self._new_life.sockets if self._new_life is not None else (),
         )
 
-    def _build_membership(self, record: OpenRecord, name: str, owner: Caller) -> None:
-        store, world = record.store, self.world
-        self._members = store.members
-        node_model = lambda: self.records.builtin("default", NODE)  # noqa: E731
-        self.devices = Devices(store, self.writer, node_model, name=name, user=owner.user_id or "owner")
-        self.membership = Membership(
-            MembershipParts(
-                store=store,
-                writer=self.writer,
-                devices=self.devices,
-                directory=record.directory,
-                addresses=self.network.addresses,
-                applications=self.catalog.applications,
-                is_told_revoked=lambda: self.network.is_told_revoked,
-                links=lambda: list(self.network.status()["peers"]),
-                start_again=self._start_again,
-                now_ms=world.now_ms,
-                random_bytes=world.random_bytes,
-            )
-        )
-        call_parts = CallParts(
-            world.now_ms, lambda: int(world.seconds() * 1_000), world.random_bytes, self.log
-        )
-        self.joining = Joining(
-            JoiningParts(
-                record=record,
-                writer=self.writer,
-                call=partial(call_network, parts=call_parts),
-                name=self.devices.name,
-                start_again=self._start_again,
-                remember=lambda local, address, node: note_address(local, address, node, world.now_ms()),
-                now_ms=world.now_ms,
-                random_bytes=world.random_bytes,
-            )
-        )
-        self.bringing = Bringing(
-            BringingParts(
-                directory=record.directory,
-                records=self.records,
-                writer=self.writer,
-                local=self.local,
-                has_email=self._has_email,
-                find_model=self.catalog.find,
-                wait_synced=self.network.linked_and_in_sync,
-                log=self.log,
-            )
-        )
-
-    async def _has_email(self, application: str, email: str) -> bool:
-        return bool(await self.identity.accounts.find_by_email(application, email))
-
-    async def _publish_name(self) -> None:
-        try:
-            await self.devices.publish()
-        except StorageError as error:
-            self.log.warning("this device's name is not told: %s", error)
-
-    def _on_admitted(self, node: NodeId, name: str) -> None:
-        self._in_background(self.devices.note(node, name))
-
     def _on_stored(self, written: Written) -> None:
-        """Commits have been stored: peers hear of it, and if they say who belongs to the network, that counts now."""
         self.network.on_stored(written)
-        assert self.record is not None
-        members = self.record.store.members
-        if members is not self._members:
-            self._members = members
-            self.network.on_members_changed()
-            self._in_background(self._publish_name())
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        self._background = [task for task in self._background if not task.done()]
-        self._background.append(asyncio.get_running_loop().create_task(work))
+        self.belonging.on_stored()
 
     def _start_again(self, reason: str | None = None) -> None:
         """Stop and start in place, with the record and the keys that are there then."""
@@ -398,6 +334,7 @@ class Node:
         return base64.urlsafe_b64encode(self.world.random_bytes(size_bytes)).rstrip(b"=").decode("ascii")
 
     def _routes(self) -> list[Route]:
+        belonging = self.belonging
         accounts = AccountRoutesNeed(self.identity, self._find_model)
         return [
             *auth_routes(accounts),
@@ -409,7 +346,7 @@ class Node:
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self._sync).routes(),
             *NetworkRoutes(
-                self.membership, self.joining, self.bringing, self.network.network_id.hex()
+                belonging.membership, belonging.joining, belonging.bringing, self.network.network_id.hex()
             ).routes(),
             *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),
         ]
@@ -497,9 +434,7 @@ class Node:
         with contextlib.suppress(FileNotFoundError):
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.belonging.stop()
         await self.realtime.stop()
         await asyncio.gather(self.server.stop(), self.network.stop())
         await self._stop_parts()

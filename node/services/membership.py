@@ -239,8 +239,9 @@ class Membership:
     async def recover(self, code: str, putting_out: Sequence[NodeId] = ()) -> bool:
         """Make this node an administrator by the network key, and put out others. Returns whether it has been said.
 
-        A node whose own key was revoked, by what it knows or by what a peer has told it, goes on under another first: then it starts again in place, False is
-        returned, and the caller asks once more. Raises `InvalidFields`, `WrongNetwork` or `NotPermitted`.
+        A node whose own key was revoked, by what it knows or by what a peer has told it, goes on under another
+        first: then it starts again in place, False is returned, and the caller asks once more. Raises
+        `InvalidFields`, `WrongNetwork` or `NotPermitted`.
         """
         network_keys = read_recovery_code(code)
         if network_keys.public != self._members.genesis.network_key:
