@@ -6,23 +6,24 @@ requests. Nothing is decided here.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from node.net.calling import CallParts, call_network
 from node.net.known import note_address
 from node.net.network import Network
+from node.origins import Address
 from node.services.bringing import Bringing, BringingParts
 from node.services.devices import APPLICATION, NODE, Devices
 from node.services.identity import Identity
-from node.services.joining import Joining, JoiningParts
+from node.services.joining import Joining, JoiningParts, Met
 from node.services.local import LocalStore
 from node.services.membership import Membership, MembershipParts
 from node.services.records import Records
 from node.writer import Writer
-from protocol.ids import NodeId
+from protocol.ids import NetworkId, NodeId
+from protocol.keys import KeyPair
+from protocol.tickets import Ticket
 from storage.catalog import Catalog
 from storage.errors import StorageError
 from storage.opening import OpenRecord
@@ -78,12 +79,11 @@ class Belonging:
                 random_bytes=parts.random_bytes,
             )
         )
-        call_parts = CallParts(parts.now_ms, parts.steady_ms, parts.random_bytes, parts.log)
         self.joining = Joining(
             JoiningParts(
                 record=record,
                 writer=writer,
-                call=partial(call_network, parts=call_parts),
+                call=self._call,
                 name=self.devices.name,
                 start_again=lambda: parts.start_again(None),
                 remember=lambda local, address, node: note_address(local, address, node, parts.now_ms()),
@@ -118,12 +118,25 @@ class Belonging:
         members = self._parts.record.store.members
         if members is not self._members:
             self._members = members
-            self._parts.network().on_members_changed()
             self._in_background(self._publish_name())
 
     def on_admitted(self, node: NodeId, name: str) -> None:
         """A device was let in here, and says what it is called."""
         self._in_background(self.devices.note(node, name))
+
+    async def _call(
+        self,
+        addresses: Sequence[Address],
+        network_id: NetworkId,
+        keys: KeyPair,
+        ticket: Ticket | None,
+        name: str,
+    ) -> Met:
+        from node.net.calling import CallParts, call_network  # here, since most starts never join
+
+        parts = self._parts
+        given = CallParts(parts.now_ms, parts.steady_ms, parts.random_bytes, parts.log)
+        return await call_network(addresses, network_id, keys, ticket, name, given)
 
     async def _has_email(self, application: str, email: str) -> bool:
         return bool(await self._parts.identity.accounts.find_by_email(application, email))

@@ -27,6 +27,7 @@ from node.api.civicbase.account_admin import routes as account_admin_routes
 from node.api.civicbase.admin import AdminRoutes
 from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
+from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.network import NetworkRoutes
@@ -42,6 +43,7 @@ from node.api.routes import Caller, Route
 from node.api.runner import ApiServer, tls_context
 from node.api.system import System
 from node.belonging import Belonging, BelongingParts
+from node.conflict_feed import ConflictFeed
 from node.feed import Feed
 from node.listening import CannotListen
 from node.logs import make_logger
@@ -49,6 +51,8 @@ from node.metrics import Metrics
 from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
+from node.services.conflicts import Conflicts
+from node.services.history import Histories
 from node.services.identity import Identity, build_identity
 from node.services.local import LocalStore
 from node.services.models import Models
@@ -60,7 +64,6 @@ from node.services.records import Records
 from node.settings import Settings
 from node.writer import Writer
 from protocol.clock import HybridClock
-from protocol.exchange import RolledBack
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
@@ -189,6 +192,7 @@ class Node:
         )
         self.integrator.indexer.open()
         self.feed = Feed(store)
+        self.conflict_feed = ConflictFeed(self.feed, self.index)
         self.writer = Writer(self.integrator, now_ms=world.now_ms, on_written=self._on_written, log=self.log,
                              on_stored=self._on_stored)  # fmt: skip
         self.records = Records(
@@ -201,6 +205,7 @@ class Node:
             is_index_stale=self.integrator.indexer.is_stale_for,
         )
         self.models = Models(self.records, self.catalog)
+        self.conflicts = Conflicts(store, self.catalog, self.index, self.records)
         self.local = LocalStore(store, self.writer)
         node_id = store.identity.author[:32]
         self.identity = build_identity(
@@ -263,7 +268,7 @@ class Node:
         )
         self.realtime = Realtime(
             RealtimeParts(
-                feed=self.feed,
+                feed=self.conflict_feed,
                 documents=self.records,
                 permissions=self.identity.permissions,
                 authenticator=self.authenticator,
@@ -272,6 +277,7 @@ class Node:
                 log=self.log,
                 owner_token=token,
                 owner=owner,
+                conflict=self.conflicts.view,
             )
         )
         parts = FrameParts(
@@ -309,10 +315,6 @@ class Node:
             sockets=self._new_life.sockets if self._new_life is not None else (),
         )
 
-    def _on_stored(self, written: Written) -> None:
-        self.network.on_stored(written)
-        self.belonging.on_stored()
-
     def _start_again(self, reason: str | None = None) -> None:
         """Stop and start in place, with the record and the keys that are there then."""
         assert self.renewal is not None
@@ -335,6 +337,7 @@ class Node:
 
     def _routes(self) -> list[Route]:
         belonging = self.belonging
+        assert self.record is not None
         accounts = AccountRoutesNeed(self.identity, self._find_model)
         return [
             *auth_routes(accounts),
@@ -342,6 +345,13 @@ class Node:
             *account_admin_routes(accounts),
             *ModelRoutes(self.models, self.records).routes(),
             *DataRoutes(self.records, self.identity.permissions).routes(),
+            *ConflictRoutes(
+                self.conflicts,
+                Histories(self.record.store, self.records),
+                self.models,
+                self.records,
+                self.identity.permissions,
+            ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self._sync).routes(),
@@ -355,17 +365,17 @@ class Node:
         model = self.catalog.find(application, name)
         return None if model is None or is_builtin(model) else model
 
-    def _on_rolled_back(self, event: RolledBack) -> None:
+    def _on_rolled_back(self, event: object) -> None:
         """A peer holds commits of ours that we lack: not one more may be signed as the author that we were."""
         self.writer.freeze("this node goes on as a new author: try again")
         self._start_again("a peer holds commits of this node that are not in its record any more")
 
-    async def _sync(self, timeout_s: float) -> dict[str, Any]:
+    async def _sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         synced = await self.network.sync(timeout_s)
-        return {"syncedCount": synced.count, "conflicts": self._conflicts_among(synced.touched)}
-
-    def _conflicts_among(self, touched: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
-        return []
+        found = await self.conflicts.among(caller.application, synced.touched)
+        may = self.identity.permissions.check
+        listed = [content for subject, content in found if may(caller, subject.model, "read", subject)]
+        return {"syncedCount": synced.count, "conflicts": listed}
 
     def _on_written(self, entries: Sequence[FeedEntry]) -> None:
         self.records.forget(entries)
@@ -374,6 +384,12 @@ class Node:
             if entry.model.startswith("$"):
                 self.identity.on_change(entry.model, entry.id)
         self.feed.publish(entries)
+
+    def _on_stored(self, written: Written) -> None:
+        self.network.on_stored(written)
+        self.belonging.on_stored()
+        if written.conflicts:
+            self.conflict_feed.publish(written.conflicts)
 
     def _count(self, store: Any) -> None:
         gauge = self.metrics.gauge
