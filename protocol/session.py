@@ -43,6 +43,7 @@ from protocol.exchange import (
     RunsLoaded,
     Shares,
     StateLoaded,
+    Unacquainted,
     WindowIntegrated,
 )
 from protocol.frames import FrameReader
@@ -60,6 +61,7 @@ from protocol.messages import (
     Root,
     Roots,
     Want,
+    Who,
     Window,
     Yours,
     decode_message,
@@ -188,6 +190,10 @@ class SyncSession:
         self._talk.outbox.clear()
         return taken
 
+    def rest(self) -> bytes:
+        """After `Unacquainted`: what was received beyond, for the machine that goes on."""
+        return self._frames.rest()
+
     def receive(self, data: bytes, now_ms: int) -> list[Event]:
         """Take bytes from the peer; return what they mean, in order.
 
@@ -309,6 +315,9 @@ class SyncSession:
                 self._talk.learn([space for space, _ in message.roots])
                 self._peer_roots = message
                 self._owes_roots, self._expects_roots = not self._expects_roots, False
+            case (State.OPENING, Who()):
+                self._state = State.CLOSED
+                self._talk.emit(Unacquainted())
             case (_, Ping()):
                 pass
             case (_, Error(_, text)):

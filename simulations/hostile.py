@@ -9,11 +9,11 @@ from collections.abc import Callable
 from random import Random
 
 from protocol.body import Dot
-from protocol.clock import CLOCK_AHEAD_MAX_MS
 from protocol.commit import Commit, Dep
 from protocol.exchange import WindowIntegrated
 from protocol.ids import INCARNATION_BYTES, author_of
 from protocol.keys import KeyPair
+from protocol.limits import CLOCK_AHEAD_MAX_MS
 from protocol.membership import Role
 from simulations.forger import Forger, frontier_deps, window_of
 from simulations.harness import Node, World

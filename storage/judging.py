@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.body import decode_body
 from protocol.commit import Header
-from protocol.cuts import Cut
+from protocol.cuts import Cut, Cuts
 from protocol.document import Document
 from protocol.errors import ProtocolError
-from protocol.ids import INCARNATION_BYTES, Author, SpaceId, node_of
+from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, node_of
 from protocol.integrate import Change, Placed, rebuild
 from protocol.membership import Judgement, Link, Members
 from storage.log import Rejudged
@@ -101,6 +101,18 @@ def effective_seq(snapshot: "Snapshot", chain: Chain, basis: Basis) -> int:
 
 def _last_counting(backwards: Iterable[Span]) -> int:
     return next((span.last_seq for span in backwards if span.judgement.counts), 0)
+
+
+def cuts_at_heads(snapshot: "Snapshot", node: NodeId) -> Cuts:
+    """What a revocation of a node names that leaves standing all that is here of it, in every space."""
+    names = snapshot.names
+    heads = [
+        (space, author, head.seq, head.hash)
+        for chain, author in names.authors()
+        if node_of(author) == node
+        and (head := snapshot.head(space := names.space_of_chain(chain), author)) is not None
+    ]
+    return Cuts.at_heads(heads)
 
 
 @dataclass(slots=True)

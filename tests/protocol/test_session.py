@@ -27,6 +27,7 @@ from protocol.exchange import (
     RolledBack,
     Shares,
     StateLoaded,
+    Unacquainted,
     WindowIntegrated,
     WindowStored,
     shares_of,
@@ -45,6 +46,7 @@ from protocol.messages import (
     SpaceTips,
     Tip,
     Want,
+    Who,
     Window,
     Yours,
     encode_message,
@@ -57,7 +59,7 @@ from storage.memory_kv import MemoryKeyValueStore
 from tests.protocol.dialogue import NOW_MS, Dialogue, Record, Side, pair, session
 from tests.protocol.message_strategies import messages, odd_messages
 
-END = (PeerMisbehaved, Ended, RolledBack)
+END = (PeerMisbehaved, Ended, RolledBack, Unacquainted)
 
 
 def kinds(side: Side) -> list[str]:
@@ -652,6 +654,25 @@ def test_a_chain_that_storage_refuses_is_told_and_left() -> None:
     assert events[:2] == [refused, WindowStored(0, 0)]
     side.take(side.session.receive(framed(OFFER), NOW_MS))
     assert side.messages()[-1] == Want(())
+
+
+@pytest.mark.parametrize("is_caller", [True, False])
+def test_a_peer_that_does_not_know_this_node_may_ask_and_the_link_goes_on(is_caller: bool) -> None:
+    first, second = pair()
+    talk = Dialogue(first, second)
+    side = talk.caller if is_caller else talk.answerer
+    beyond = framed(Ping())
+    assert side.session.receive(framed(Who()) + beyond, 0) == [Unacquainted()]
+    assert side.session.is_closed and side.session.take_bytes() == b""
+    assert side.session.rest() == beyond
+    assert side.session.deadline_ms is None
+
+
+def test_who_comes_first_or_not_at_all() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    (event,) = talk.caller.session.receive(framed(Who()), 0)
+    assert isinstance(event, PeerMisbehaved)
 
 
 # -- how far the peer is -----------------------------------------------------------------------------------

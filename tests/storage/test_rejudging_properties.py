@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.clock import CLOCK_AHEAD_MAX_MS
 from protocol.commit import Commit
 from protocol.document import Document
 from protocol.errors import ProtocolError
 from protocol.ids import author_of
 from protocol.integrate import Integrated, Known, Verdict, Waiting
+from protocol.limits import CLOCK_AHEAD_MAX_MS
 from protocol.membership import Role
 from protocol.statements import Revoke
 from simulations.harness import START_MS, Node, World, standing_cuts
