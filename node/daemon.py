@@ -186,7 +186,7 @@ class Node:
         self.integrator.indexer.open()
         self.feed = Feed(store)
         self.writer = Writer(self.integrator, now_ms=world.now_ms, on_written=self._on_written, log=self.log,
-                             on_arrived=lambda arrival: self.network.on_arrived(arrival))  # fmt: skip
+                             on_stored=lambda written: self.network.on_stored(written))  # fmt: skip
         self.records = Records(
             store,
             self.catalog,

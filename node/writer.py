@@ -44,17 +44,17 @@ class Writer:
         *,
         now_ms: Callable[[], int],
         on_written: Callable[[Sequence[FeedEntry]], None],
-        on_arrived: Callable[[int], None] = lambda arrival: None,
+        on_stored: Callable[[Written], None] = lambda written: None,
         log: logging.Logger,
     ) -> None:
         """`on_written` is called on the loop: the group is durable, its writers are not answered yet.
 
-        `on_arrived` is called after that, with the newest arrival, also where no document has changed.
+        `on_stored` is called after that, whenever commits were stored, also where no document has changed.
         """
         self._integrator = integrator
         self._now_ms = now_ms
         self._on_written = on_written
-        self._on_arrived = on_arrived
+        self._on_stored = on_stored
         self._log = log
         self._pending: deque[tuple[AnyChange, int, asyncio.Future[Any]]] = deque()
         self._groups: queue.SimpleQueue[list[AnyChange] | None] = queue.SimpleQueue()
@@ -194,7 +194,7 @@ class Writer:
                 else:
                     future.set_result(result)
             if outcome.arrival:
-                self._on_arrived(outcome.arrival)
+                self._on_stored(outcome)
         else:
             for future in futures:
                 if not future.done():

@@ -22,6 +22,7 @@ from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
 from protocol.schema import FieldType, Model
+from protocol.standing import Standing
 from protocol.window import Run
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
@@ -109,6 +110,8 @@ class Written:
     results: list[Any]
     entries: list[FeedEntry] = field(default_factory=list)
     arrival: int = 0  # the newest of what was stored; 0 if no commit was
+    # With the application and the arrival of each, if these and nothing else were stored:
+    own: Sequence[tuple[str, Commit, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,10 @@ class Integrator:
             written.arrival = max(written.arrival, rejudgement.number)
         if batch.rejudgements:
             written.entries.sort(key=lambda entry: (entry.arrival, entry.index))
+        if not (group.received or group.said or batch.rejudgements) and all(
+            finished.standing is Standing.STANDS for _, finished, _ in group.done
+        ):
+            written.own = [(name, finished.commit, arrival.number) for name, finished, arrival in group.done]
         self._after_commit(done, group.records, batch.rejudgements)
         return written
 

@@ -232,6 +232,12 @@ class Link(asyncio.Protocol):
         self.end(reason, fault)
         self._abort()
 
+    @property
+    def local_host(self) -> str | None:
+        """The address of this machine that the link uses."""
+        name = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return str(name[0]) if name else None
+
     def refresh(self) -> None:
         """What waits to be stored has become less: read on, if nothing else is against it."""
         self._read_or_not()
