@@ -180,8 +180,10 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         try:
-            if self.state is not State.CLOSED and self.speaker is not None:
+            if self.state is State.OPEN and self.speaker is not None:
                 self._step(self.speaker.machine.receive_eof())
+            elif self.state is State.HANDSHAKE and self._handshake is not None:
+                self._on_handshake(self._handshake.receive_eof())
             self.end("the link is closed" if exc is None else str(exc) or type(exc).__name__)
         except Exception:
             self._on_bug()
