@@ -21,10 +21,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from protocol.body import body_hash
-from protocol.commit import VERSION, Commit, deps_to_lists, make_commit, verify_signature
+from protocol.commit import (
+    Commit,
+    check_header,
+    commit_of_fields,
+    deps_to_lists,
+    encode_header,
+    verify_signature,
+)
 from protocol.encoding import decode_exact, decode_strings, encode
 from protocol.errors import BadSignature, LocalMisuse, Malformed, TooLarge
-from protocol.ids import AUTHOR_BYTES, NODE_ID_BYTES
+from protocol.ids import AUTHOR_BYTES, Author
 from protocol.keys import SIGNATURE_BYTES
 from protocol.limits import (
     COMMIT_SIZE_MAX_BYTES,
@@ -101,10 +108,10 @@ def decode_run(data: bytes) -> Run:
             case _:
                 raise Malformed("an entry of a run is [hlc step, deps, parts]")
         present, hashes = _bodies_of(parts, rest)
-        # Built as bytes and decoded again, so that exactly one piece of code decides what a header may hold.
-        node, incarnation = author[:NODE_ID_BYTES], author[NODE_ID_BYTES:]
-        header_bytes = encode([VERSION, space, node, incarnation, seq, previous, hlc, deps, hashes])
-        commit = make_commit(header_bytes, present, None)
+        header = check_header(space, Author(author), seq, previous, hlc, deps, hashes)
+        commit = commit_of_fields(
+            header, encode_header(space, author, seq, previous, hlc, deps, hashes), present
+        )
         commits.append(commit)
         seq, previous = seq + 1, commit.hash
     if next(rest, None) is not None:
