@@ -58,7 +58,6 @@ from node.services.records import Records
 from node.settings import Settings
 from node.writer import Writer
 from protocol.clock import HybridClock
-from protocol.exchange import RolledBack
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
@@ -317,7 +316,7 @@ class Node:
         model = self.catalog.find(application, name)
         return None if model is None or is_builtin(model) else model
 
-    def _on_rolled_back(self, event: RolledBack) -> None:
+    def _on_rolled_back(self, event: object) -> None:
         """A peer holds commits of ours that we lack: not one more may be signed as the author that we were."""
         self.writer.freeze("this node goes on as a new author: try again")
         assert self.rolled_back is not None

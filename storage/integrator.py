@@ -22,7 +22,6 @@ from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
 from protocol.schema import FieldType, Model
-from protocol.standing import Standing
 from protocol.window import Run
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
@@ -245,7 +244,7 @@ class Integrator:
         if batch.rejudgements:
             written.entries.sort(key=lambda entry: (entry.arrival, entry.index))
         if not (group.received or group.said or batch.rejudgements) and all(
-            finished.standing is Standing.STANDS for _, finished, _ in group.done
+            finished.counts for _, finished, _ in group.done
         ):
             written.own = [(name, finished.commit, arrival.number) for name, finished, arrival in group.done]
         self._after_commit(done, group.records, batch.rejudgements)
