@@ -17,7 +17,7 @@ cannot make 4 MiB take 300, nor seconds.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from protocol.body import body_hash
@@ -51,9 +51,12 @@ class Run:
     """Consecutive commits of one author in one space, the last of them signed."""
 
     commits: tuple[Commit, ...]
+    encoded: bytes | None = field(default=None, compare=False, repr=False)  # as it came, if it did
 
     def encode(self) -> bytes:
         """Raises `TooLarge` if a node would not take it; `LocalMisuse` if it is not signed."""
+        if self.encoded is not None:
+            return self.encoded
         if not self.commits or self.commits[-1].signature is None:
             raise LocalMisuse("the last commit of a run carries its signature")
         first = self.commits[0].header
@@ -119,7 +122,7 @@ def decode_run(data: bytes) -> Run:
     if not verify_signature(author, previous, signature):
         raise BadSignature(f"run of {len(commits)} commits up to seq {seq - 1}")
     commits[-1] = replace(commits[-1], signature=signature)
-    return Run(tuple(commits))
+    return Run(tuple(commits), bytes(data))
 
 
 def _bodies_of(parts: list[Any], rest: Iterator[bytes]) -> tuple[list[bytes | None], list[bytes]]:
