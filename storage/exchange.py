@@ -53,7 +53,7 @@ from storage.heads import Heads
 from storage.integrator import AnyChange, Forked, LocalChange, Received
 from storage.local import LocalWriter
 from storage.names import Chain
-from storage.runs import RunReader, WaitingRoom, ends_to_keep, key_of
+from storage.runs import RunReader, WaitingRoom, begun, ends_to_keep, key_of
 from storage.store import Snapshot, Store
 
 SUSPECTS_MAX = 4_096
@@ -389,11 +389,11 @@ class Exchange:
             order = causal_order(runs, known_seq, system=self._store.system)
         reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
         slices = list(_slices(order.ready))
-        begun = ends_to_keep([run.commits for run in runs], reach) if len(slices) > 1 else {}
+        kept_meanwhile = begun(runs, reach) if len(slices) > 1 else {}
         for commit in order.ready:
             reach[key_of(commit)] = max(reach[key_of(commit)], commit.header.seq)
         kept = ends_to_keep(order.tails, reach) if order.tails else {}
-        return _Plan(slices, begun if slices else kept, kept)
+        return _Plan(slices, kept_meanwhile if slices else kept, kept)
 
     def _keep_waiting(self, runs: dict[ChainKey, Run]) -> Generator[AnyChange, Any, None]:
         """Exactly these wait from now on."""
