@@ -180,7 +180,7 @@ def test_a_node_that_holds_data_asks_what_becomes_of_it(ann: NodeProcess, tmp_pa
         for node in (bob, ann):
             found = until(
                 lambda node=node: (a := node.ask("GET", "/v1/data/Note/n1")).status == 200 and a.json, "n1"
-            )  # type: ignore[misc]
+            )
             assert {name: found[name] for name in note} == note
             assert node.ask("GET", "/v1/data/Note/gone").status == 404
             assert title(node, "first") == "of ann"
