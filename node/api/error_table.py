@@ -9,12 +9,26 @@ from node.api.errors import ErrorTable
 from node.api.refusals import REFUSALS
 from node.services.conflicts import UnknownConflict
 from node.writer import WriterOverloaded
-from protocol.errors import EditFault, InvalidId, ModelFault, QueryFault, TooLarge, UnknownPlace, Unmergeable
+from protocol.errors import (
+    EditFault,
+    InvalidId,
+    ModelFault,
+    NotPermitted,
+    QueryFault,
+    TooLarge,
+    UnknownPlace,
+    Unmergeable,
+)
 from protocol.limits import BODY_SIZE_MAX_BYTES
 from storage import errors as storage
 
 _FAILED = "The disk failed; the node takes no more writes until it is restarted"
 _DAMAGED = "Part of the record cannot be read: run `civicnode doctor`"
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]
 
 
 def _conflict_open(error: storage.ConflictOpen) -> errors.ApiError:
@@ -35,6 +49,7 @@ ERROR_TABLE: ErrorTable = {
     QueryFault: lambda error: errors.ValidationFailed(error.details),
     TooLarge: lambda error: errors.PayloadTooLarge(size_max_bytes=BODY_SIZE_MAX_BYTES),
     InvalidId: lambda error: errors.BadRequest(str(error)),
+    NotPermitted: lambda error: errors.Forbidden(_sentence(error)),
     UnknownConflict: lambda refusal: errors.NotFound(str(refusal)),
     storage.UnknownModel: lambda error: errors.NotFound(str(error)),
     storage.UnknownDocument: lambda error: errors.NotFound(str(error)),

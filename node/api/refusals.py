@@ -29,5 +29,9 @@ REFUSALS: ErrorTable = {
     refusals.UnknownAccount: lambda refusal: errors.NotFound(str(refusal)),
     refusals.UnknownData: lambda refusal: errors.NotFound(str(refusal)),
     refusals.BaseUnknown: lambda refusal: errors.Conflict(str(refusal)),
+    refusals.UnknownNode: lambda refusal: errors.NotFound(str(refusal)),
+    refusals.WrongNetwork: lambda refusal: errors.Conflict(str(refusal)),
+    refusals.JoinRefused: lambda refusal: errors.Conflict(str(refusal)),
+    refusals.HoldsData: lambda refusal: errors.Conflict(str(refusal)),
     refusals.ChangedMeanwhile: lambda refusal: errors.Conflict(str(refusal)),
 }
