@@ -205,7 +205,9 @@ class Rebuilder:
         batch = self._batch
         before = batch.documents.get(*key)
         addresses = list(batch.documents.history(*key))
-        document, verdicts = rebuild(batch, *key, map(self._places.place, addresses))
+        placed = map(self._places.place, addresses)
+        is_quarantined = before is not None and before.is_quarantined
+        document, verdicts = rebuild(batch, *key, placed, is_quarantined=is_quarantined)
         for at, verdict in zip(addresses, verdicts, strict=True):
             batch.log.settle_verdict(at.chain, at.seq, at.index, verdict)
         if before == document or (before is None and document.is_blank):
