@@ -200,7 +200,7 @@ def integrate(commit: Commit, view: View, *, system: SpaceId, is_early: bool = F
     knowledge = _knowledge(view, header)
     if space == system:
         return _integrate_statements(commit, view, knowledge)
-    past = _system_past(view, header)
+    past, grown = _system_past(view, header)
     judgement = view.judge(space, author, header.seq, commit.hash, past)
     overlay = _Overlay(view, space)
     judge = _Judge(header, judgement.role, _known_of(view, header, knowledge))
@@ -208,7 +208,6 @@ def integrate(commit: Commit, view: View, *, system: SpaceId, is_early: bool = F
         _integrate_body(index, data, header, judge, overlay, is_early)
         for index, data in enumerate(commit.bodies)
     ]
-    grown = past if past != view.system_past(space, author, header.seq - 1) else None
     return Integrated(commit, overlay.changed, entries, knowledge, grown, judgement.standing)
 
 
@@ -237,17 +236,22 @@ def _known_of(view: View, header: Header, knowledge: dict[Author, int]) -> Calla
     return known_of
 
 
-def _system_past(view: View, header: Header) -> frozenset[Link]:
-    """Heads of what the whole causal past of a commit holds of `system`."""
+def _system_past(view: View, header: Header) -> tuple[frozenset[Link], frozenset[Link] | None]:
+    """Heads of what the whole causal past of a commit holds of `system`; again, if that has grown with it."""
     space = header.space
     own = view.system_past(space, header.author, header.seq - 1)
+    if not header.deps:
+        return own, None
     found = set(own)
     for dep in header.deps:
         if dep.in_system:
             found.add(Link(dep.author, dep.seq, dep.hash_prefix))
         else:
             found |= view.system_past(space, dep.author, dep.seq)
-    return own if found == own else view.system_heads(frozenset(found))
+    if found == own:
+        return own, None
+    heads = view.system_heads(frozenset(found))
+    return heads, heads if heads != own else None
 
 
 def _integrate_body(
@@ -433,8 +437,7 @@ class CommitBuilder:
         previous = head.hash if head else NO_PREVIOUS
         self._header = Header(space, author, self.seq, previous, hlc, deps, ())
         self._knowledge = _knowledge(view, self._header) if deps else {}
-        past = _system_past(view, self._header)
-        self._grown = past if past != view.system_past(space, author, self.seq - 1) else None
+        past, self._grown = _system_past(view, self._header)
         role = view.judge(space, author, self.seq, b"", past).role
         self._judge = _Judge(self._header, role, _known_of(view, self._header, self._knowledge))
         self._overlay = _Overlay(view, space)
