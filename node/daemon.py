@@ -27,6 +27,7 @@ from node.api.civicbase.account_admin import routes as account_admin_routes
 from node.api.civicbase.admin import AdminRoutes
 from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
+from node.api.civicbase.changes import ChangeRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.realtime import Realtime
@@ -40,6 +41,7 @@ from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
 from node.api.runner import ApiServer, tls_context
 from node.api.system import System
+from node.due import DueTimer
 from node.feed import Feed
 from node.listening import CannotListen
 from node.logs import make_logger
@@ -58,13 +60,14 @@ from node.services.records import Records
 from node.settings import Settings
 from node.writer import Writer
 from protocol.clock import HybridClock
-from protocol.exchange import RolledBack
+from protocol.exchange import RolledBack, Shares
+from protocol.ids import application_space_name
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.integrator import FeedEntry, Integrator
+from storage.integrator import FeedEntry, Integrator, Shared
 from storage.opening import OpenRecord, open_record
 
 RUN_FILE = "run.json"
@@ -160,7 +163,9 @@ class Node:
             self._build(self.record, directory)
             self.network.bind()
             self.writer.start()
+            self.due.look()
             self.realtime.start()
+            self.changes.start()
             listening = await self.server.start()
             self.network.start()
         except BaseException:
@@ -185,8 +190,22 @@ class Node:
         )
         self.integrator.indexer.open()
         self.feed = Feed(store)
-        self.writer = Writer(self.integrator, now_ms=world.now_ms, on_written=self._on_written, log=self.log,
-                             on_arrived=lambda arrival: self.network.on_arrived(arrival))  # fmt: skip
+        self.writer = Writer(
+            self.integrator,
+            now_ms=world.now_ms,
+            on_written=self._on_written,
+            on_arrived=self._on_arrived,
+            on_members_changed=self._on_members_changed,
+            on_caught_up=self.feed.caught_up,
+            log=self.log,
+        )
+        self.due = DueTimer(
+            next_due_ms=self.integrator.next_due_ms,
+            submit=self.writer.submit,
+            now_ms=world.now_ms,
+            timers=asyncio.get_running_loop(),
+            log=self.log,
+        )
         self.records = Records(
             store,
             self.catalog,
@@ -232,6 +251,7 @@ class Node:
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 random_bytes=world.random_bytes,
                 on_rolled_back=self._on_rolled_back,
+                on_in_sync=self._on_in_sync,
             )
         )
         self._count(store)
@@ -250,6 +270,7 @@ class Node:
                 owner=owner,
             )
         )
+        self.changes = ChangeRoutes(self.realtime, self._conflicts_among)
         parts = FrameParts(
             clock_ms=world.now_ms,
             seconds=world.seconds,
@@ -310,6 +331,7 @@ class Node:
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self._sync).routes(),
+            *self.changes.routes(),
             *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),
         ]
 
@@ -340,6 +362,33 @@ class Node:
             if entry.model.startswith("$"):
                 self.identity.on_change(entry.model, entry.id)
         self.feed.publish(entries)
+
+    def _on_arrived(self, arrival: int) -> None:
+        self.network.on_arrived(arrival)
+        self.due.look()
+
+    def _on_members_changed(self) -> None:
+        """Other statements count than before: every token, and every link, is judged again."""
+        self.authenticator.forget_all()
+        self.realtime.check_all()
+        self.network.on_members_changed()
+
+    def _on_in_sync(self, shares: Shares) -> None:
+        """This node and a peer hold the same of what they share."""
+        shared = [a for a in self.catalog.applications() if application_space_name(a) in shares]
+        unshared = self.integrator.unshared(shared)
+        if not unshared:
+            return
+        try:
+            written = self.writer.submit(Shared(unshared))
+        except StorageError as error:
+            self.log.warning("not noted: %s", error)  # the next time both hold the same, it is tried again
+        else:
+            written.add_done_callback(self._noted)
+
+    def _noted(self, done: "asyncio.Future[Any]") -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self.log.warning("not noted: %s", error)
 
     def _count(self, store: Any) -> None:
         gauge = self.metrics.gauge
@@ -400,6 +449,8 @@ class Node:
         with contextlib.suppress(FileNotFoundError):
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
+        self.due.stop()
+        self.changes.stop()
         await self.realtime.stop()
         await asyncio.gather(self.server.stop(), self.network.stop())
         await self._stop_parts()

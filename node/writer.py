@@ -45,16 +45,22 @@ class Writer:
         now_ms: Callable[[], int],
         on_written: Callable[[Sequence[FeedEntry]], None],
         on_arrived: Callable[[int], None] = lambda arrival: None,
+        on_members_changed: Callable[[], None] = lambda: None,
+        on_caught_up: Callable[[str], None] = lambda application: None,
         log: logging.Logger,
     ) -> None:
         """`on_written` is called on the loop: the group is durable, its writers are not answered yet.
 
         `on_arrived` is called after that, with the newest arrival, also where no document has changed.
+        `on_members_changed` is called before both, `on_caught_up` after `on_written`, with each application whose
+        first sync is over.
         """
         self._integrator = integrator
         self._now_ms = now_ms
         self._on_written = on_written
         self._on_arrived = on_arrived
+        self._on_members_changed = on_members_changed
+        self._on_caught_up = on_caught_up
         self._log = log
         self._pending: deque[tuple[AnyChange, int, asyncio.Future[Any]]] = deque()
         self._groups: queue.SimpleQueue[list[AnyChange] | None] = queue.SimpleQueue()
@@ -184,8 +190,12 @@ class Writer:
         self.groups += 1
         self._writers += (len(futures) + len(self._pending) - self._writers) * 0.2
         if isinstance(outcome, Written):
+            if outcome.has_new_members:
+                self._on_members_changed()
             if outcome.entries:
                 self._on_written(outcome.entries)
+            for application in outcome.caught_up:
+                self._on_caught_up(application)
             for future, result in zip(futures, outcome.results, strict=True):
                 if future.done():
                     continue

@@ -25,7 +25,7 @@ from node.net.report import report, warnings
 from node.net.tls import answering_context, calling_context
 from node.origins import Address
 from node.writer import Writer
-from protocol.exchange import RolledBack
+from protocol.exchange import RolledBack, Shares
 from protocol.handshake import Local, Peer
 from protocol.ids import NodeId, node_of
 from protocol.keys import KeyPair
@@ -54,6 +54,7 @@ class NetworkParts:
     steady_ms: Callable[[], int]
     random_bytes: Callable[[int], bytes]
     on_rolled_back: Callable[[RolledBack], None]
+    on_in_sync: Callable[[Shares], None] = lambda shares: None  # with a peer, of what is shared
     name_of: Callable[[NodeId], str | None] = lambda node: None
     strangers: Strangers | None = None
 
@@ -153,6 +154,7 @@ class Network:
             keep_cursor=self._keep_cursor,
             remember=self._known.remember,
             on_rolled_back=parts.on_rolled_back,
+            on_in_sync=parts.on_in_sync,
             clock_ms=parts.clock_ms,
             steady_ms=parts.steady_ms,
             random_bytes=parts.random_bytes,

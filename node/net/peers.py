@@ -73,6 +73,7 @@ class Surroundings:
     keep_cursor: Callable[[Peer, int], None]
     remember: Callable[[Address, NodeId], None]  # a peer was reached there
     on_rolled_back: Callable[[RolledBack], None]
+    on_in_sync: Callable[[Shares], None]
     clock_ms: Callable[[], int]
     steady_ms: Callable[[], int]
     random_bytes: Callable[[int], bytes]
@@ -376,6 +377,7 @@ class Peers:
                 self._around.faults.add(("rolled_back",))
                 self._around.on_rolled_back(news)
             case InSync():
+                self._around.on_in_sync(self._shares[talk.link])
                 self._read_on()
         self._changed()
 

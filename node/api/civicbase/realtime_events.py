@@ -93,7 +93,8 @@ class Event:
         documents = self._sources.documents
         try:
             if self.entry.change is Change.DELETED:
-                return _Gone(documents.creator(self.model, self.entry.id))
+                creator = documents.creator(self.model, self.entry.id)
+                return _Gone(self.entry.created_by if creator is None else creator)
             return documents.rendered(self.model, self.entry.id)
         except StoreDamaged:
             return None  # reading it by id says so; the other events go on
