@@ -67,7 +67,7 @@ from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.integrator import FeedEntry, Integrator, Shared
+from storage.integrator import FeedEntry, Integrator, Shared, Written
 from storage.opening import OpenRecord, open_record
 
 RUN_FILE = "run.json"
@@ -194,7 +194,7 @@ class Node:
             self.integrator,
             now_ms=world.now_ms,
             on_written=self._on_written,
-            on_arrived=self._on_arrived,
+            on_stored=self._on_stored,
             on_members_changed=self._on_members_changed,
             on_caught_up=self.feed.caught_up,
             log=self.log,
@@ -363,8 +363,8 @@ class Node:
                 self.identity.on_change(entry.model, entry.id)
         self.feed.publish(entries)
 
-    def _on_arrived(self, arrival: int) -> None:
-        self.network.on_arrived(arrival)
+    def _on_stored(self, written: Written) -> None:
+        self.network.on_stored(written)
         self.due.look()
 
     def _on_members_changed(self) -> None:

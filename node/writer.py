@@ -44,21 +44,21 @@ class Writer:
         *,
         now_ms: Callable[[], int],
         on_written: Callable[[Sequence[FeedEntry]], None],
-        on_arrived: Callable[[int], None] = lambda arrival: None,
+        on_stored: Callable[[Written], None] = lambda written: None,
         on_members_changed: Callable[[], None] = lambda: None,
         on_caught_up: Callable[[str], None] = lambda application: None,
         log: logging.Logger,
     ) -> None:
         """`on_written` is called on the loop: the group is durable, its writers are not answered yet.
 
-        `on_arrived` is called after that, with the newest arrival, also where no document has changed.
-        `on_members_changed` is called before both, `on_caught_up` after `on_written`, with each application whose
-        first sync is over.
+        `on_stored` is called after that, whenever commits were stored, also where no document has changed.
+        `on_members_changed` is called before both where other statements count than before, `on_caught_up` after
+        `on_written` with each application whose first sync is over.
         """
         self._integrator = integrator
         self._now_ms = now_ms
         self._on_written = on_written
-        self._on_arrived = on_arrived
+        self._on_stored = on_stored
         self._on_members_changed = on_members_changed
         self._on_caught_up = on_caught_up
         self._log = log
@@ -204,7 +204,7 @@ class Writer:
                 else:
                     future.set_result(result)
             if outcome.arrival:
-                self._on_arrived(outcome.arrival)
+                self._on_stored(outcome)
         else:
             for future in futures:
                 if not future.done():

@@ -260,9 +260,14 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Our order of arrival has grown up to here."""
+    """Our order of arrival has grown up to here.
+
+    `fresh` are all chains that have grown after the position `since`, if that is known without asking storage.
+    """
 
     position: int
+    since: int = -1
+    fresh: tuple[Fresh, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

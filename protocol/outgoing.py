@@ -13,7 +13,9 @@ from protocol.conversation import Conversation
 from protocol.errors import LocalMisuse, Malformed, ProtocolError
 from protocol.exchange import (
     ArrivalsLoaded,
+    Arrived,
     ChainKey,
+    Fresh,
     HeadsLoaded,
     LoadArrivals,
     LoadHeads,
@@ -116,11 +118,22 @@ class Outgoing:
         if type(self._loading) is not LoadArrivals:
             raise LocalMisuse("arrivals that were not asked for")
         self._loading = None
-        self.told_position = max(self.told_position, loaded.position)
         self._talk.arrived(loaded.position if loaded.is_last else loaded.position + 1)
+        self._tell(loaded.position, loaded.fresh)
+
+    def on_arrived(self, arrived: Arrived) -> None:
+        """What has arrived is told at once, if nothing before it is left to be told."""
+        is_next = arrived.since == self.told_position == self._talk.our_position
+        self._talk.arrived(arrived.position)
+        if arrived.fresh and is_next and self._offered is None and self._loading is None and not self._spaces:
+            shares = self._talk.shares
+            self._tell(arrived.position, tuple(fresh for fresh in arrived.fresh if fresh.space in shares))
+
+    def _tell(self, position: int, all_fresh: tuple[Fresh, ...]) -> None:
+        self.told_position = max(self.told_position, position)
         talk = self._talk
         offers: dict[str, list[Tip]] = {}
-        for fresh in loaded.fresh:
+        for fresh in all_fresh:
             key = talk.key(fresh.space, fresh.tip.author)
             if fresh.tip.author == talk.peer or talk.peer_has.get(key, 0) >= fresh.tip.seq:
                 continue

@@ -30,6 +30,7 @@ MARKS_MAX = 1 << 20  # each becomes an object while the window is put together: 
 UNPACKED_SIZE_MAX_BYTES = WINDOW_MESSAGE_MAX_BYTES
 _SAMPLE_BODIES = 48  # of a window, spread over its runs: enough to meet every field that is common
 _SAMPLE_SIZE_MAX_BYTES = 4_096  # a larger body has little to gain and costs much to look through
+_WORTH_PACKING_BYTES = 1_024  # a record just written goes out alone, and fast: there is little to say once
 _REPEATED_MIN = 3  # in the sample
 _STRING_SIZE_MIN = 4  # a mark and its code take two bytes
 
@@ -37,6 +38,8 @@ _STRING_SIZE_MIN = 4  # a mark and its code take two bytes
 def pack_window(runs: Sequence[Run]) -> bytes:
     """The bytes that carry these runs. Raises as `encode_window` does."""
     window = encode_window(runs)
+    if len(window) < _WORTH_PACKING_BYTES:
+        return encode([window])
     strings = _strings_of(runs)
     data = window.replace(_MARK, b"\xff\x00")
     used: list[bytes] = []

@@ -233,6 +233,8 @@ class SyncSession:
                 self._state = State.OPENING
                 if self._is_caller:
                     self._load_state()
+            case Arrived() if self._state is State.RUNNING and self._incoming.is_checked:
+                self._outgoing.on_arrived(given)
             case Arrived(position):
                 self._talk.arrived(position)
             case Close(reason):

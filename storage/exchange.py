@@ -84,9 +84,9 @@ class _Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is `ready` to be integrated, in this order; what waits while that is `begun`, and what is `kept` after."""
+    """What is integrated, slice by slice; what waits while that is `begun`, and what is `kept` after."""
 
-    ready: list[Commit]
+    slices: list[Sequence[Commit]]
     begun: dict[ChainKey, Run]
     kept: dict[ChainKey, Run]
 
@@ -354,10 +354,10 @@ class Exchange:
         """
         self.is_unsettled = True
         plan = self._plan([*self._waiting.runs.values(), *runs])
-        slices = list(_slices(plan.ready))
+        slices = plan.slices
         if len(slices) != 1:
-            yield from self._keep_waiting(plan.begun if slices else plan.kept)
-        self._taking = {key_of(commit): commit.header.seq for commit in plan.ready}
+            yield from self._keep_waiting(plan.begun)
+        self._taking = {key_of(commit): commit.header.seq for some in slices for commit in some}
         taken = _Taken()
         proofs = {commit.hash: run for run in runs for commit in run.commits}
         try:
@@ -434,10 +434,12 @@ class Exchange:
 
             order = causal_order(runs, known_seq, system=self._store.system)
         reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
-        begun = ends_to_keep([run.commits for run in runs], reach)
+        slices = list(_slices(order.ready))
+        begun = ends_to_keep([run.commits for run in runs], reach) if len(slices) > 1 else {}
         for commit in order.ready:
             reach[key_of(commit)] = max(reach[key_of(commit)], commit.header.seq)
-        return _Plan(order.ready, begun, ends_to_keep(order.tails, reach))
+        kept = ends_to_keep(order.tails, reach) if order.tails else {}
+        return _Plan(slices, begun if slices else kept, kept)
 
     def _keep_waiting(self, runs: dict[ChainKey, Run]) -> Generator[AnyChange, Any, None]:
         """Exactly these wait from now on."""

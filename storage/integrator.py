@@ -23,6 +23,7 @@ from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
 from protocol.schema import FieldType, Model
+from protocol.standing import Standing
 from protocol.window import Run
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
@@ -125,6 +126,8 @@ class Written:
         default_factory=list
     )  # applications whose first sync is over: to be read anew
     has_new_members: bool = False  # other statements count than before
+    # With the application and the arrival of each, if these and nothing else were stored:
+    own: Sequence[tuple[str, Commit, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,10 @@ class Integrator:
             written.arrival = max(written.arrival, rejudgement.number)
         if batch.rejudgements:
             written.entries.sort(key=lambda entry: (entry.arrival, entry.index))
+        if not (group.received or group.said or batch.rejudgements) and all(
+            finished.standing is Standing.STANDS for _, finished, _ in group.done
+        ):
+            written.own = [(name, finished.commit, arrival.number) for name, finished, arrival in group.done]
         self._after_commit(done, group.records, batch.rejudgements)
         written.caught_up = group.caught_up
         written.has_new_members = self._store.members is not members_before

@@ -8,6 +8,7 @@ import click
 from cli import options
 
 STATUS_TIMEOUT_S = 5.0
+LINKED = ("live", "syncing", "diverged", "closing")  # states of links, in the words of `GET /v1/sync/status`
 
 
 @click.command(
@@ -41,18 +42,19 @@ def status(data_dir: Path | None, as_json: bool) -> None:
 
 
 def _show(document: dict[str, Any], pid: int) -> None:
-    from cli.output import counted, duration, print_pairs, size
+    from cli.output import counted, duration, print_pairs, print_table, size
 
     behind = int((document.get("index") or {}).get("behind", 0))
     peers = document.get("peers") or []
+    linked = sum(peer.get("state") in LINKED for peer in peers)
     age = duration(float(document.get("uptime_s", 0)))
-    sync = "in sync" if document.get("in_sync") else "not in sync"
     print_pairs(
         [
             ("name", document.get("name")),
             ("node", document.get("node_id")),
             ("network", document.get("network_id")),
             ("api", document.get("api")),
+            ("peers reach it at", document.get("listen")),
             (
                 "running",
                 f"{age}, version {document.get('version')}, pid {pid}",
@@ -63,8 +65,33 @@ def _show(document: dict[str, Any], pid: int) -> None:
                 f"{document.get('documents', 0):,} in {counted(int(document.get('commits', 0)), 'commit')}",
             ),
             ("index", "up to date" if behind == 0 else f"{counted(behind, 'change')} behind"),
-            ("peers", f"{len(peers)}, {sync}"),
+            ("peers", f"{counted(linked, 'link')}, {_sync(document, peers)}"),
         ]
     )
-    for peer in peers:
-        print_pairs([("  peer", peer)])
+    if peers:
+        print_table(("peer", "address", "state", "behind by", "since", "last fault"), map(_row, peers))
+    for warning in document.get("warnings") or []:
+        print_pairs([(str(warning.get("at") or "now"), warning.get("text"))])
+
+
+def _sync(document: dict[str, Any], peers: list[dict[str, Any]]) -> str:
+    if not peers:
+        return "alone so far"
+    return "in sync" if document.get("in_sync") else "not in sync"
+
+
+def _row(peer: dict[str, Any]) -> tuple[object, ...]:
+    """A peer on one line. How far it is behind counts commits that it has not confirmed."""
+    from cli.output import counted
+
+    name = peer.get("name") or str(peer.get("node_id") or "?")[:8]
+    lag, lag_ms = peer.get("lag_arrivals"), peer.get("lag_ms") or 0
+    behind = "" if lag is None else "nothing" if not lag else f"{counted(lag, 'commit')}, {lag_ms:,} ms"
+    return (
+        name,
+        f"{'to' if peer.get('direction') == 'out' else 'from'} {peer.get('address')}",
+        peer.get("state"),
+        behind,
+        peer.get("since"),
+        peer.get("last_fault"),
+    )

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from node.net.recent import Recent
 from protocol.errors import ProtocolError
-from protocol.exchange import Answer, Effect, IntegrateWindow, LoadState
+from protocol.exchange import Answer, Effect, IntegrateWindow, LoadRuns, LoadState
 from protocol.window import Run
 from storage.errors import StorageError
 from storage.exchange import Exchange, Steps, unpacked
@@ -83,6 +84,7 @@ class Clerk:
         self._record = _Thread("sync", log)
         self._unpacker = _Thread("sync windows", log)
         self._exchange: Exchange | None = None
+        self.recent = Recent()
         self.queued_bytes = 0  # of windows that are not in the record yet
         # Of the first thread alone:
         self._windows: deque[_Window] = deque()
@@ -104,8 +106,11 @@ class Clerk:
         """Carry out an effect. `reply` is called on the loop, with the answer or what went wrong.
 
         What is not wanted any more when its turn comes is left out, and not answered. Answers of one kind come
-        in the order of asking. Call on the loop.
+        in the order of asking; one that needs no look at the record comes at once. Call on the loop.
         """
+        if isinstance(effect, LoadRuns) and (known := self.recent.load(effect)) is not None:
+            reply(known)
+            return
         if isinstance(effect, IntegrateWindow):
             size = len(effect.data)
             self.queued_bytes += size

@@ -60,21 +60,19 @@ class Doorkeeper:
         if len(from_there) >= KNOCKING_PER_HOST_MAX:
             displaced = from_there[0]
         elif len(self._knocking) >= KNOCKING_MAX:
-            displaced = self._crowd() or next(iter(self._knocking))
+            displaced = self._from_a_crowd()
         if displaced is not None:
             del self._knocking[displaced]
         self._knocking[who] = source
         return True, displaced
 
-    def _crowd(self) -> Hashable | None:
-        """The oldest of the address that most of them come from, if there is such a one."""
+    def _from_a_crowd(self) -> Hashable:
+        """The oldest of the address that most of them come from; the oldest of all if each comes from its own."""
         counts: dict[str, int] = {}
         for source in self._knocking.values():
             counts[source] = counts.get(source, 0) + 1
-        most = max(counts, key=lambda source: counts[source])
-        if counts[most] == 1:
-            return None
-        return next(who for who, source in self._knocking.items() if source == most)
+        most = max(counts.values())
+        return next(who for who, source in self._knocking.items() if counts[source] == most)
 
     def _may_knock(self, source: str) -> bool:
         now_ms = self._steady_ms()

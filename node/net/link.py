@@ -179,8 +179,10 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         try:
-            if self.state is not State.CLOSED and self.speaker is not None:
+            if self.state is State.OPEN and self.speaker is not None:
                 self._step(self.speaker.machine.receive_eof())
+            elif self.state is State.HANDSHAKE and self._handshake is not None:
+                self._on_handshake(self._handshake.receive_eof())
             self.end("the link is closed" if exc is None else str(exc) or type(exc).__name__)
         except Exception:
             self._on_bug()
@@ -231,6 +233,12 @@ class Link(asyncio.Protocol):
         """Close the link at once."""
         self.end(reason, fault)
         self._abort()
+
+    @property
+    def local_host(self) -> str | None:
+        """The address of this machine that the link uses."""
+        name = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return str(name[0]) if name else None
 
     def refresh(self) -> None:
         """What waits to be stored has become less: read on, if nothing else is against it."""

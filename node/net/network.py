@@ -18,20 +18,23 @@ from node.metrics import Metrics
 from node.net import door
 from node.net.clerk import Clerk
 from node.net.contacts import Source
+from node.net.discovery import Discovery
 from node.net.door import Door
 from node.net.known import KnownAddresses
+from node.net.mdns import MdnsRadio
 from node.net.peers import Peers, Strangers, Surroundings
 from node.net.report import report, warnings
 from node.net.tls import answering_context, calling_context
+from node.net.watch import Watch, addresses_of_machine
 from node.origins import Address
 from node.writer import Writer
-from protocol.exchange import RolledBack, Shares
+from protocol.exchange import Arrived, Fresh, RolledBack, Shares
 from protocol.handshake import Local, Peer
 from protocol.ids import NodeId, node_of
 from protocol.keys import KeyPair
 from storage.errors import StorageError
 from storage.exchange import cursor_change
-from storage.integrator import AnyChange, FeedEntry
+from storage.integrator import AnyChange, FeedEntry, Written
 from storage.store import Store
 
 TOUCHED_MAX = 1_000  # documents that one sync names conflicts of
@@ -82,6 +85,8 @@ class Network:
         self._sockets: list[socket.socket] = []
         self._door: Door | None = None
         self._peers: Peers | None = None
+        self._watch: Watch | None = None
+        self._discovery: Discovery | None = None
         self._opening: asyncio.Task[None] | None = None
         self._is_stopped = False
         self._touched: list[dict[tuple[str, str, str], None]] = []  # of each sync under way
@@ -173,6 +178,26 @@ class Network:
         for address in self._known.addresses():
             peers.contacts.add(address, Source.LEARNED)
         peers.plan()
+        if parts.mdns and not parts.listen.is_loopback:
+            self._discovery = Discovery(
+                identity.network_id,
+                self.listening,
+                lambda on_heard, on_lost: MdnsRadio(on_heard, on_lost, parts.log),
+                on_found=lambda address: peers.found(address, Source.NEARBY),
+                on_lost=peers.contacts.forget_nearby,
+                clock_ms=parts.clock_ms,
+                random_bytes=parts.random_bytes,
+                log=parts.log,
+            )
+        self._watch = Watch(addresses_of_machine, self._on_look, clock_ms=parts.clock_ms, log=parts.log)
+        self._watch.start()
+
+    async def _on_look(self, addresses: tuple[str, ...], has_changed: bool) -> None:
+        if has_changed and self._peers is not None:
+            self._parts.log.info("the network has changed: calling all known peers")
+            self._peers.on_network_changed(addresses)
+        if self._discovery is not None:
+            await self._discovery.refresh(addresses)
 
     def _refused(self, reason: str) -> None:
         self._faults.add((reason,))
@@ -185,6 +210,10 @@ class Network:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
+        if self._watch is not None:
+            await self._watch.stop()
+        if self._discovery is not None:
+            await self._discovery.stop()
         if self._door is not None:
             await self._door.close()
         else:
@@ -196,11 +225,17 @@ class Network:
 
     # -- what the daemon tells -----------------------------------------------------------------------------
 
-    def on_arrived(self, position: int) -> None:
-        """Commits have been stored, ours or others', up to this arrival."""
-        self._position = max(self._position, position)
+    def on_stored(self, written: Written) -> None:
+        """Commits have been stored, ours or others'."""
+        fresh: tuple[Fresh, ...] = ()
+        since = -1
+        if written.own:
+            fresh, since = self._clerk.recent.put(written.own), written.own[0][2] - 1
+        else:
+            self._clerk.recent.forget()
+        self._position = max(self._position, written.arrival)
         if self._peers is not None:
-            self._peers.on_arrived(position)
+            self._peers.on_arrived(Arrived(written.arrival, since, fresh))
 
     def on_entries(self, entries: Sequence[FeedEntry]) -> None:
         """Documents have changed."""

@@ -16,16 +16,17 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from node.metrics import Counter
 from node.net.contacts import Contact, Contacts, Source
 from node.net.limits import LINKS_MAX, Doorkeeper
-from node.net.link import LINGER_S, Link, Speaker, State, Timer, Timers
+from node.net.link import Link, Speaker, State, Timer, Timers
 from node.net.talk import Desk, SyncTalk
 from node.origins import Address
 from protocol.exchange import (
+    Arrived,
     ChainRefused,
     Diverged,
     ForkFound,
@@ -46,6 +47,7 @@ DIALING_MAX = 8  # at a time
 STRANGERS_MAX = 8  # that are being handled by `strangers` at a time
 QUEUED_MAX_BYTES = 64 << 20  # of windows that wait to be stored; above it links stop reading
 BRIEF_MS = 5_000  # a link that ended sooner is no reason to call again at once
+GOODBYE_S = 1.0  # for peers to hear that the node stops
 NOTES_MAX = 32  # what went wrong, remembered for `GET /v1/sync/status`
 
 # Makes what speaks with a node that has no role here, or says no. It may look at `link.side`.
@@ -127,7 +129,7 @@ class Peers:
             link.end("the node is stopping")
         if self.links:
             try:
-                async with asyncio.timeout(LINGER_S):
+                async with asyncio.timeout(GOODBYE_S):
                     await self._emptied.wait()
             except TimeoutError:
                 for link in list(self.links):
@@ -135,11 +137,11 @@ class Peers:
 
     # -- what others tell ----------------------------------------------------------------------------------
 
-    def on_arrived(self, position: int) -> None:
+    def on_arrived(self, arrived: Arrived) -> None:
         """Our order of arrival has grown."""
-        self.position = max(self.position, position)
+        self.position = max(self.position, arrived.position)
         for talk in list(self.talks.values()):
-            talk.arrived(position)
+            talk.arrived(arrived)
         self._changed()
 
     def on_members_changed(self) -> None:
@@ -152,6 +154,14 @@ class Peers:
                 talk.close("no role in this network")
             elif shares != self._shares[link]:
                 talk.close("rights have changed")
+        self.wake()
+
+    def on_network_changed(self, addresses: Sequence[str]) -> None:
+        """The machine has these addresses now: links from others are dead, and every known peer may be near."""
+        for link in list(self.links):
+            host = link.local_host
+            if host is not None and host not in addresses and not Address(host, 0).is_loopback:
+                link.cut("this machine has another address now")
         self.wake()
 
     def wake(self) -> None:

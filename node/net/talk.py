@@ -131,7 +131,7 @@ class SyncTalk(Speaker):
         while self._held and not self.link.is_full:
             self._perform(self._held.popleft())
         if not self.link.is_full and self._told_position < self._position:
-            self._tell()
+            self._tell(Arrived(self._position))
 
     def on_end(self) -> None:
         self._held.clear()
@@ -141,17 +141,17 @@ class SyncTalk(Speaker):
 
     # -- the face towards the owner
 
-    def arrived(self, position: int) -> None:
-        """Our order of arrival has grown up to here."""
-        if position <= self._position:
+    def arrived(self, arrived: Arrived) -> None:
+        """Our order of arrival has grown."""
+        if arrived.position <= self._position:
             return
-        self._position = position
+        self._position = arrived.position
         if len(self._lags) < LAGS_MAX:
-            self._lags.append(_Lag(self._steady_ms(), position))
+            self._lags.append(_Lag(self._steady_ms(), arrived.position))
         else:
-            self._lags[-1].position = position
+            self._lags[-1].position = arrived.position
         if not self.link.is_full:
-            self._tell()
+            self._tell(arrived)
 
     def close(self, reason: str) -> None:
         """End the conversation, and tell the peer why."""
@@ -181,9 +181,9 @@ class SyncTalk(Speaker):
 
     # -- in between
 
-    def _tell(self) -> None:
+    def _tell(self, arrived: Arrived) -> None:
         self._told_position = self._position
-        self._give(Arrived(self._position))
+        self._give(arrived)
 
     def _give(self, given: Input) -> None:
         if self.is_open or isinstance(given, Begin):

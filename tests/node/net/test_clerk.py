@@ -1,0 +1,252 @@
+"""On which thread what is done: windows do not hold up what others ask, and nothing that fails stops the rest."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from node.net.clerk import SMALL_WINDOW_BYTES, Clerk
+from protocol.exchange import (
+    EVERYTHING,
+    Answer,
+    Effect,
+    IntegrateWindow,
+    LoadHeads,
+    LoadRuns,
+    LoadState,
+    RunsLoaded,
+    StateLoaded,
+    WindowIntegrated,
+)
+from storage.errors import StorageError, StorageFull
+from storage.exchange import SLICE_BODIES_MAX
+from storage.integrator import AnyChange
+from tests.protocol.dialogue import NOW_MS, Record
+
+NAMES = ("app/default", "system")
+
+
+def window_of(record: Record, *, after_seq: int = 0) -> IntegrateWindow:
+    """Everything that a record has written."""
+    keys = [(record.store.system, record.author), (record.store.space("default"), record.author)]
+    wants = tuple((key, after_seq if key[0] != record.store.system else 0) for key in keys)
+    loaded = record.exchange.perform(LoadRuns(wants, 4 << 20))
+    assert isinstance(loaded, RunsLoaded) and loaded.window is not None
+    return IntegrateWindow(loaded.window, NAMES, EVERYTHING)
+
+
+class Desk:
+    """A clerk over a record in memory, whose writer takes as long as the test wants."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.clerk = Clerk(record.store, self._submit, logging.getLogger("tests"))
+        self.written: list[AnyChange] = []
+        self.gate: asyncio.Event | None = None  # what the writer waits for
+        self.failure: Exception | None = None
+        self.answers: list[tuple[str, Answer | Exception]] = []
+        self.changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _submit(self, change: AnyChange) -> "asyncio.Future[Any]":
+        task = asyncio.get_running_loop().create_task(self._write(change))
+        self._tasks.add(task)
+        return task
+
+    async def _write(self, change: AnyChange) -> Any:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.written.append(change)
+        self.changed.set()
+        return self.record.integrator.write_one(change, NOW_MS)
+
+    def ask(self, name: str, effect: Effect, is_wanted: Any = lambda: True) -> None:
+        def reply(answer: Answer | Exception) -> None:
+            self.answers.append((name, answer))
+            self.changed.set()
+
+        self.clerk.perform(effect, reply, is_wanted)
+
+    async def until(self, count: int) -> None:
+        """So many answers have come."""
+        await self.until_true(lambda: len(self.answers) >= count)
+
+    async def until_true(self, condition: Callable[[], bool]) -> None:
+        """It holds, after something was written or answered."""
+        async with asyncio.timeout(20):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.answers]
+
+
+@asynccontextmanager
+async def desk(record: Record) -> AsyncIterator[Desk]:
+    made = Desk(record)
+    made.clerk.start()
+    try:
+        yield made
+    finally:
+        await made.clerk.stop()
+
+
+def state_of(record: Record) -> LoadState:
+    return LoadState(record.author, "epoch", EVERYTHING)
+
+
+async def test_what_others_ask_is_answered_while_a_window_is_taken_in() -> None:
+    here, there = Record("here"), Record("there")
+    there = Record("there", founder=here)
+    for number in range(3 * SLICE_BODIES_MAX):
+        here.put(f"d{number}", title="x")
+    async with desk(there) as at:
+        at.gate = asyncio.Event()
+        at.ask("window", window_of(here))
+        at.ask("state", state_of(here))
+        at.ask("heads", LoadHeads("app/default", b"", 10))
+        await at.until(2)
+        assert at.names == ["state", "heads"]
+        at.gate.set()
+        await at.until(3)
+        answer = at.answers[2][1]
+        assert isinstance(answer, WindowIntegrated) and answer.integrated == 3 * SLICE_BODIES_MAX + 1
+        assert len(at.written) >= 4  # slices, so that what is asked for on the node gets in between
+    assert there.fingerprint() == here.fingerprint()
+
+
+async def test_windows_are_taken_in_one_at_a_time_in_the_order_in_which_they_came() -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    for number in range(600):
+        here.put(f"d{number}", title="x")
+    first = window_of(here)
+    here.put("last", title="y")
+    second = window_of(here, after_seq=600)
+    assert len(second.data) <= SMALL_WINDOW_BYTES < len(first.data)
+    async with desk(there) as at:
+        at.ask("large", first)
+        at.ask("small", second)  # would overtake the large one, which is taken apart on another thread
+        await at.until(2)
+        assert at.names == ["large", "small"]
+        assert all(isinstance(answer, WindowIntegrated) and not answer.waiting for _, answer in at.answers)
+    assert there.seq(here.author) == 601
+
+
+async def test_a_large_window_is_taken_apart_on_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from node.net import clerk
+
+    here = Record("here")
+    there = Record("there", founder=here)
+    for number in range(300):
+        here.put(f"d{number}", title="some text that makes it larger")
+    threads: list[str] = []
+    real = clerk.unpacked
+
+    def noting(effect: IntegrateWindow) -> Any:
+        threads.append(threading.current_thread().name)
+        return real(effect)
+
+    monkeypatch.setattr(clerk, "unpacked", noting)
+    async with desk(there) as at:
+        at.ask("large", window_of(here))
+        await at.until(1)
+        here.put("one", title="more")
+        at.ask("small", window_of(here, after_seq=300))
+        await at.until(2)
+    assert threads == ["sync windows", "sync"]
+
+
+async def test_a_window_that_no_honest_node_sends_is_the_peers_fault_and_keeps_nothing() -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    async with desk(there) as at:
+        at.ask("noise", IntegrateWindow(b"\x81\x43abc", NAMES, EVERYTHING))
+        await at.until(1)
+        answer = at.answers[0][1]
+        assert isinstance(answer, WindowIntegrated) and answer.fault
+        assert at.written == [] and at.clerk.queued_bytes == 0
+
+
+async def test_a_disk_that_fails_is_told_and_the_window_is_taken_in_when_it_works_again() -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    for number in range(2 * SLICE_BODIES_MAX):
+        here.put(f"d{number}", title="x")
+    async with desk(there) as at:
+        at.ask("window", window_of(here))
+        await at.until_true(lambda: len(at.written) == 2)  # what is kept whole, and the first slice
+        at.failure = StorageFull("the disk is full")
+        await at.until(1)
+        assert isinstance(at.answers[0][1], StorageFull)
+        at.failure = None
+        assert 0 < there.seq(here.author) < 2 * SLICE_BODIES_MAX
+        at.ask("state", state_of(here))  # a link comes up again
+        await at.until(2)
+        await at.until_true(lambda: there.seq(here.author) == 2 * SLICE_BODIES_MAX)
+    assert there.fingerprint() == here.fingerprint()
+
+
+async def test_a_bug_is_logged_and_told_and_the_thread_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    here = Record("here")
+    async with desk(here) as at:
+        at.ask("odd", LoadHeads("app/default", b"", "ten"))  # type: ignore[arg-type]
+        at.ask("state", state_of(here))
+        await at.until(2)
+        assert isinstance(at.answers[0][1], TypeError)
+        assert isinstance(at.answers[1][1], StateLoaded)
+    assert "an effect of sync failed" in caplog.text
+
+
+async def test_what_nobody_wants_any_more_is_left_out() -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    here.put("d", title="x")
+    async with desk(there) as at:
+        at.ask("window", window_of(here), lambda: False)
+        at.ask("state", state_of(here), lambda: False)
+        at.ask("wanted", state_of(here))
+        await at.until(1)
+        assert at.names == ["wanted"]
+        assert at.clerk.queued_bytes == 0 and at.written == []
+
+
+async def test_bytes_of_windows_are_counted_until_they_are_stored() -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    here.put("d", title="x")
+    async with desk(there) as at:
+        at.gate = asyncio.Event()
+        effect = window_of(here)
+        at.ask("window", effect)
+        assert at.clerk.queued_bytes == len(effect.data)
+        at.gate.set()
+        await at.until(1)
+        assert at.clerk.queued_bytes == 0
+
+
+async def test_a_writer_that_takes_nothing_more_is_told_as_it_is() -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    here.put("d", title="x")
+
+    def refuse(change: AnyChange) -> "asyncio.Future[Any]":
+        raise StorageError("the node is stopping")
+
+    async with desk(there) as at:
+        at.clerk._submit = refuse
+        at.ask("window", window_of(here))
+        await at.until(1)
+        assert str(at.answers[0][1]) == "the node is stopping"
+
+
+async def test_a_clerk_that_was_never_started_can_be_stopped() -> None:
+    await Desk(Record("here")).clerk.stop()
