@@ -342,6 +342,17 @@ class _Judge:
             return True
         return self._role is Role.MEMBER and not model.startswith(_ADMIN_MODEL_PREFIXES)
 
+    @property
+    def refusal(self) -> str:
+        """Why `may_write` says no, for people."""
+        match self._role:
+            case Role.MEMBER:
+                return "This device is a member of its network: what it asks for counts from admin devices only"
+            case Role.READER:
+                return "This device is a reader in its network: it may not write"
+            case _:
+                return "This device has no role in its network any more: it may not write"
+
     def is_past(self, seen: Sequence[Dot], index: int) -> bool:
         """Whether all that the body of this index has seen is in its causal past."""
         for dot in seen:
@@ -469,7 +480,7 @@ class CommitBuilder:
             size = self.size_bytes + len(data)
             raise TooLarge("commit in bytes", size=size, size_max=COMMIT_SIZE_MAX_BYTES)
         if not self._judge.may_write(model):
-            raise NotPermitted(f"this node may not write documents of {model} in this network")
+            raise NotPermitted(self._judge.refusal)
         if (seen and not self._judge.is_past(seen, index)) or not body.is_understood:
             raise LocalMisuse("a body of unknown kind, or that has seen what its commit does not build on")
         if self._undo is not None:

@@ -8,7 +8,7 @@ from node.api import errors
 from node.api.errors import ErrorTable
 from node.api.refusals import REFUSALS
 from node.writer import WriterOverloaded
-from protocol.errors import InvalidId, ModelFault, QueryFault, TooLarge
+from protocol.errors import InvalidId, ModelFault, NotPermitted, QueryFault, TooLarge
 from protocol.limits import BODY_SIZE_MAX_BYTES
 from storage import errors as storage
 
@@ -20,6 +20,7 @@ ERROR_TABLE: ErrorTable = {
     ModelFault: lambda error: errors.ValidationFailed(error.details),
     QueryFault: lambda error: errors.ValidationFailed(error.details),
     TooLarge: lambda error: errors.PayloadTooLarge(size_max_bytes=BODY_SIZE_MAX_BYTES),
+    NotPermitted: lambda error: errors.Forbidden(str(error)),
     InvalidId: lambda error: errors.BadRequest(str(error)),
     storage.UnknownModel: lambda error: errors.NotFound(str(error)),
     storage.UnknownDocument: lambda error: errors.NotFound(str(error)),
