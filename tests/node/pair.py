@@ -176,9 +176,8 @@ async def pair(
 
 async def admit(host: Running, directory: Path, role: Role) -> None:
     """Make a data directory of a node that the host has admitted."""
-    directory.mkdir(mode=0o700)
     random_bytes = host.node.world.random_bytes
-    keys = load_or_make_key(directory / NODE_KEY_FILE, random_bytes(SEED_BYTES))
+    keys = _new_node(directory, random_bytes(SEED_BYTES))
     ticket = KeyPair.from_seed(random_bytes(SEED_BYTES))
     network_id = host.store.members.genesis.network_id
     said = [Invite(ticket.public, Rights(role), EXPIRES_MS_MAX), ask_admission(ticket, keys, network_id)]
@@ -190,3 +189,8 @@ async def admit(host: Running, directory: Path, role: Role) -> None:
     statements = [commit for commit in host.commits() if commit.header.space == host.store.system]
     join_store(store, keys, statements, random_bytes=random_bytes)
     store.close()
+
+
+def _new_node(directory: Path, seed: bytes) -> KeyPair:
+    directory.mkdir(mode=0o700)
+    return load_or_make_key(directory / NODE_KEY_FILE, seed)
