@@ -28,9 +28,9 @@ from node.net.tls import answering_context, calling_context
 from node.net.watch import Watch, addresses_of_machine
 from node.origins import Address
 from node.writer import Writer
-from protocol.exchange import Arrived, Fresh, RolledBack, Shares
+from protocol.exchange import Arrived, Fresh, PeerHolds, RolledBack, Shares
 from protocol.handshake import Local, Peer
-from protocol.ids import NodeId, node_of
+from protocol.ids import Author, NodeId, node_of
 from protocol.keys import KeyPair
 from storage.errors import StorageError
 from storage.exchange import cursor_change
@@ -57,7 +57,8 @@ class NetworkParts:
     steady_ms: Callable[[], int]
     random_bytes: Callable[[int], bytes]
     on_rolled_back: Callable[[RolledBack], None]
-    on_in_sync: Callable[[Shares], None] = lambda shares: None  # with a peer, of what is shared
+    on_in_sync: Callable[[Shares], None] = lambda shares: None  # of what is shared, a peer holds the same
+    on_peer_holds: Callable[[Author, Shares, PeerHolds], None] = lambda peer, shares, holds: None
     name_of: Callable[[NodeId], str | None] = lambda node: None
     strangers: Strangers | None = None
 
@@ -160,6 +161,7 @@ class Network:
             remember=self._known.remember,
             on_rolled_back=parts.on_rolled_back,
             on_in_sync=parts.on_in_sync,
+            on_peer_holds=parts.on_peer_holds,
             clock_ms=parts.clock_ms,
             steady_ms=parts.steady_ms,
             random_bytes=parts.random_bytes,

@@ -32,6 +32,7 @@ from protocol.exchange import (
     ForkFound,
     InSync,
     News,
+    PeerHolds,
     RolledBack,
     Shares,
     WindowStored,
@@ -75,7 +76,6 @@ class Surroundings:
     keep_cursor: Callable[[Peer, int], None]
     remember: Callable[[Address, NodeId], None]  # a peer was reached there
     on_rolled_back: Callable[[RolledBack], None]
-    on_in_sync: Callable[[Shares], None]
     clock_ms: Callable[[], int]
     steady_ms: Callable[[], int]
     random_bytes: Callable[[int], bytes]
@@ -84,6 +84,8 @@ class Surroundings:
     log: logging.Logger
     faults: Counter  # by one word
     strangers: Strangers | None = None
+    on_in_sync: Callable[[Shares], None] = lambda shares: None  # of what is shared, both hold the same
+    on_peer_holds: Callable[[Author, Shares, PeerHolds], None] = lambda peer, shares, holds: None
 
 
 class Peers:
@@ -386,6 +388,8 @@ class Peers:
                 self._note("rolled_back", f"{_short(talk.peer.author)} holds our commit {seq} of {space}")
                 self._around.faults.add(("rolled_back",))
                 self._around.on_rolled_back(news)
+            case PeerHolds():
+                self._around.on_peer_holds(talk.peer.author, self._shares[talk.link], news)
             case InSync():
                 self._around.on_in_sync(self._shares[talk.link])
                 self._read_on()

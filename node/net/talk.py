@@ -28,6 +28,7 @@ from protocol.exchange import (
     LoadHeads,
     LoadRuns,
     News,
+    PeerHolds,
     PeerMisbehaved,
     RolledBack,
     WindowStored,
@@ -122,7 +123,7 @@ class SyncTalk(Speaker):
             case RolledBack():
                 self.link.end("the peer holds commits of ours that are not here")
                 self._listener.on_news(self, event)
-            case ForkFound() | ChainRefused() | Diverged() | WindowStored():
+            case PeerHolds() | ForkFound() | ChainRefused() | Diverged() | WindowStored():
                 self._listener.on_news(self, event)
             case _:
                 self._perform(event)
