@@ -33,6 +33,7 @@ from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
 from node.api.civicbase.realtime_socket import RealtimeParts
+from node.api.civicbase.receipts import PeerReceipts
 from node.api.civicbase.sync import SyncRoutes
 from node.api.civicbase.users import routes as user_routes
 from node.api.error_table import ERROR_TABLE
@@ -56,12 +57,13 @@ from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
 from node.services.owner import OwnerTokenDamaged, ensure_owner_token
 from node.services.permissions import Ruled
+from node.services.receipts import Newest, Receipts
 from node.services.records import Records
 from node.settings import Settings
 from node.writer import Writer
 from protocol.clock import HybridClock
 from protocol.exchange import RolledBack, Shares
-from protocol.ids import application_space_name
+from protocol.ids import NodeId, application_space_name
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
@@ -236,6 +238,7 @@ class Node:
         self.origins = AllowedOrigins(
             self.local, settings.origins, lambda all: self.server.allow_origins(all)
         )
+        self.receipts = Receipts(NodeId(node_id), self._newest_of)
         self.network = Network(
             NetworkParts(
                 store=store,
@@ -252,6 +255,7 @@ class Node:
                 random_bytes=world.random_bytes,
                 on_rolled_back=self._on_rolled_back,
                 on_in_sync=self._on_in_sync,
+                on_peer_holds=self.receipts.on_peer_holds,
             )
         )
         self._count(store)
@@ -322,13 +326,14 @@ class Node:
 
     def _routes(self) -> list[Route]:
         accounts = AccountRoutesNeed(self.identity, self._find_model)
+        receipts = PeerReceipts(self.receipts)
         return [
             *auth_routes(accounts),
             *user_routes(accounts),
             *account_admin_routes(accounts),
             *ModelRoutes(self.models, self.records).routes(),
-            *DataRoutes(self.records, self.identity.permissions).routes(),
-            *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
+            *DataRoutes(self.records, self.identity.permissions, receipts).routes(),
+            *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self._sync).routes(),
             *self.changes.routes(),
@@ -372,6 +377,18 @@ class Node:
         self.authenticator.forget_all()
         self.realtime.check_all()
         self.network.on_members_changed()
+        assert self.record is not None
+        members = self.record.store.members
+        self.receipts.on_members_changed(lambda node: members.role_of(node) is not None)
+
+    def _newest_of(self, application: str) -> Newest:
+        """Where our own chain stands in an application."""
+        assert self.record is not None and self.record.store.identity is not None
+        store = self.record.store
+        space = store.space(application)
+        with store.read() as snapshot:
+            head = snapshot.head(space, self.record.store.identity.author)
+            return Newest(application, space, head.seq if head else 0, snapshot.log.last_arrival())
 
     def _on_in_sync(self, shares: Shares) -> None:
         """This node and a peer hold the same of what they share."""
@@ -450,6 +467,7 @@ class Node:
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
         self.due.stop()
+        self.receipts.close()
         self.changes.stop()
         await self.realtime.stop()
         await asyncio.gather(self.server.stop(), self.network.stop())

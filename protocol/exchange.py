@@ -256,7 +256,17 @@ class Ended:
     reason: str
 
 
-News = InSync | PeerHolds | WindowStored | ForkFound | ChainRefused | RolledBack | Diverged | PeerMisbehaved | Ended
+News = (
+    InSync
+    | PeerHolds
+    | WindowStored
+    | ForkFound
+    | ChainRefused
+    | RolledBack
+    | Diverged
+    | PeerMisbehaved
+    | Ended
+)
 Event = Effect | News
 
 # -- what its owner tells a session ----------------------------------------------------------------------

@@ -347,7 +347,9 @@ class _Judge:
         """Why `may_write` says no, for people."""
         match self._role:
             case Role.MEMBER:
-                return "This device is a member of its network: what it asks for counts from admin devices only"
+                return (
+                    "This device is a member of its network: what it asks for counts from admin devices only"
+                )
             case Role.READER:
                 return "This device is a reader in its network: it may not write"
             case _:

@@ -52,7 +52,9 @@ class Outgoing:
         self._proofs: deque[bytes] = deque()  # windows that show forks, unasked
         self._wants_received = self._wants_answered = 0
         self._windows_sent = self._windows_acked = 0
-        self._under_way: deque[tuple[tuple[SpaceId, int], ...]] = deque()  # of our own chains, window by window
+        self._under_way: deque[tuple[tuple[SpaceId, int], ...]] = (
+            deque()
+        )  # of our own chains, window by window
         self._credits = CREDITS
 
     @property

@@ -195,7 +195,7 @@ class Integrator:
         self._on_stored = on_stored
         self._author = store.identity.author
         self._kinds: dict[int, tuple[Model, _Kinds]] = {}
-        self._applications: dict[bytes, str] = {}  # those that are stored, by space
+        self._applications: dict[SpaceId, str] = {}  # those that are stored, by space
         self._unobserved: list[Hlc] = []  # timestamps of others, until we are told the time
         self._early: list[tuple[Hlc, Chain, int]] = []  # a heap
         self._timed_ms = 0  # when the time of an arrival was last kept
@@ -244,7 +244,8 @@ class Integrator:
                     elif isinstance(change, Said):
                         written.results.append(self._say(change, group))
                     elif isinstance(change, Shared):
-                        written.results.append(self._note_shared(change, group))
+                        self._note_shared(change, group)
+                        written.results.append(None)
                     else:
                         written.results.append(_run_local(change, batch.local))
                 except Exception as error:  # of a guard, of a plan: it belongs to this change alone

@@ -1,4 +1,4 @@
-"""Two whole nodes of one network in one process, not linked: what one has written is handed over by hand.
+"""Two whole nodes of one network in one process; unlinked, what one has written is handed over by hand.
 
 Room: what tests share that ask one node about what happened on another. Each node is the daemon's own, with its
 API on a free port and its record in a directory; only time is the test's.
@@ -22,7 +22,15 @@ from protocol.cuts import Cuts
 from protocol.ids import NodeId, node_of
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import Members, Rights, Role
-from protocol.statements import EXPIRES_MS_MAX, Grant, Invite, Revoke, ask_admission, encode_statement
+from protocol.statements import (
+    EXPIRES_MS_MAX,
+    Admit,
+    Grant,
+    Invite,
+    Revoke,
+    ask_admission,
+    encode_statement,
+)
 from storage.integrator import Received, Said
 from storage.keyfiles import NODE_KEY_FILE, load_or_make_key
 from storage.lmdb_kv import LmdbKeyValueStore
@@ -159,7 +167,7 @@ async def exchange(first: Running, second: Running) -> None:
 
 @asynccontextmanager
 async def pair(
-    directory: Path, *, role: Role = Role.MEMBER, **settings: Any
+    directory: Path, *, role: Role = Role.MEMBER, is_linked: bool = False, **settings: Any
 ) -> AsyncIterator[tuple[Running, Running]]:
     """The founder of a network and a second node that it has admitted in this role."""
     async with AsyncExitStack() as held:
@@ -168,6 +176,8 @@ async def pair(
         await first.node.start()
         held.push_async_callback(first.node.stop)
         await admit(first, directory / "second", role)
+        if is_linked:
+            settings = {"peers": (first.node.network.listening,), **settings}
         second = Running(directory / "second", Clock(), http, **settings)
         await second.node.start()
         held.push_async_callback(second.node.stop)
@@ -180,7 +190,10 @@ async def admit(host: Running, directory: Path, role: Role) -> None:
     keys = _new_node(directory, random_bytes(SEED_BYTES))
     ticket = KeyPair.from_seed(random_bytes(SEED_BYTES))
     network_id = host.store.members.genesis.network_id
-    said = [Invite(ticket.public, Rights(role), EXPIRES_MS_MAX), ask_admission(ticket, keys, network_id)]
+    said: list[Invite | Admit] = [
+        Invite(ticket.public, Rights(role), EXPIRES_MS_MAX),
+        ask_admission(ticket, keys, network_id),
+    ]
     for statement in said:
         body = encode_statement(statement, random_bytes(SALT_BYTES))
         await host.say(lambda members, header, body=body: body)  # type: ignore[misc]
