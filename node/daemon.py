@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from node.api.app import build_app
 from node.api.authenticator import Authenticator, owner_caller
@@ -28,6 +28,7 @@ from node.api.civicbase.admin import AdminRoutes
 from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
 from node.api.civicbase.changes import ChangeRoutes
+from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.realtime import Realtime
@@ -42,6 +43,7 @@ from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
 from node.api.runner import ApiServer, tls_context
 from node.api.system import System
+from node.conflict_feed import ConflictFeed
 from node.due import DueTimer
 from node.feed import Feed
 from node.listening import CannotListen
@@ -50,6 +52,8 @@ from node.metrics import Metrics
 from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
+from node.services.conflicts import Conflicts
+from node.services.history import Histories
 from node.services.identity import Identity, build_identity
 from node.services.local import LocalStore
 from node.services.models import Models
@@ -62,7 +66,6 @@ from node.services.records import Records
 from node.settings import Settings
 from node.writer import Writer
 from protocol.clock import HybridClock
-from protocol.exchange import RolledBack, Shares
 from protocol.ids import NodeId, application_space_name
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
@@ -71,6 +74,9 @@ from storage.gate import INDEX_FILE
 from storage.index import Index
 from storage.integrator import FeedEntry, Integrator, Shared, Written
 from storage.opening import OpenRecord, open_record
+
+if TYPE_CHECKING:
+    from protocol.exchange import Shares
 
 RUN_FILE = "run.json"
 # One busy Python thread makes every request wait for its turn: at the default of 5 ms a read took 5.2 ms
@@ -192,6 +198,7 @@ class Node:
         )
         self.integrator.indexer.open()
         self.feed = Feed(store)
+        self.conflict_feed = ConflictFeed(self.feed, self.index)
         self.writer = Writer(
             self.integrator,
             now_ms=world.now_ms,
@@ -218,6 +225,7 @@ class Node:
             is_index_stale=self.integrator.indexer.is_stale_for,
         )
         self.models = Models(self.records, self.catalog)
+        self.conflicts = Conflicts(store, self.catalog, self.index, self.records)
         self.local = LocalStore(store, self.writer)
         node_id = store.identity.author[:32]
         self.identity = build_identity(
@@ -263,7 +271,7 @@ class Node:
         token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
         self.realtime = Realtime(
             RealtimeParts(
-                feed=self.feed,
+                feed=self.conflict_feed,
                 documents=self.records,
                 permissions=self.identity.permissions,
                 authenticator=self.authenticator,
@@ -272,6 +280,7 @@ class Node:
                 log=self.log,
                 owner_token=token,
                 owner=owner,
+                conflict=self.conflicts.view,
             )
         )
         self.changes = ChangeRoutes(self.realtime, self._conflicts_among)
@@ -325,6 +334,7 @@ class Node:
         return base64.urlsafe_b64encode(self.world.random_bytes(size_bytes)).rstrip(b"=").decode("ascii")
 
     def _routes(self) -> list[Route]:
+        assert self.record is not None
         accounts = AccountRoutesNeed(self.identity, self._find_model)
         receipts = PeerReceipts(self.receipts)
         return [
@@ -333,6 +343,13 @@ class Node:
             *account_admin_routes(accounts),
             *ModelRoutes(self.models, self.records).routes(),
             *DataRoutes(self.records, self.identity.permissions, receipts).routes(),
+            *ConflictRoutes(
+                self.conflicts,
+                Histories(self.record.store, self.records),
+                self.models,
+                self.records,
+                self.identity.permissions,
+            ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self._sync).routes(),
@@ -344,7 +361,7 @@ class Node:
         model = self.catalog.find(application, name)
         return None if model is None or is_builtin(model) else model
 
-    def _on_rolled_back(self, event: RolledBack) -> None:
+    def _on_rolled_back(self, event: object) -> None:
         """A peer holds commits of ours that we lack: not one more may be signed as the author that we were."""
         self.writer.freeze("this node goes on as a new author: try again")
         assert self.rolled_back is not None
@@ -353,12 +370,17 @@ class Node:
                 "a peer holds commits of this node that are not in its record any more"
             )
 
-    async def _sync(self, timeout_s: float) -> dict[str, Any]:
+    async def _sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         synced = await self.network.sync(timeout_s)
-        return {"syncedCount": synced.count, "conflicts": self._conflicts_among(synced.touched)}
+        return {"syncedCount": synced.count, "conflicts": await self._conflicts_among(caller, synced.touched)}
 
-    def _conflicts_among(self, touched: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
-        return []
+    async def _conflicts_among(
+        self, caller: Caller, touched: Sequence[tuple[str, str, str]]
+    ) -> list[dict[str, Any]]:
+        """The open conflicts of some documents that the caller may see."""
+        found = await self.conflicts.among(caller.application, touched)
+        may = self.identity.permissions.check
+        return [content for subject, content in found if may(caller, subject.model, "read", subject)]
 
     def _on_written(self, entries: Sequence[FeedEntry]) -> None:
         self.records.forget(entries)
@@ -370,13 +392,14 @@ class Node:
 
     def _on_stored(self, written: Written) -> None:
         self.network.on_stored(written)
+        if written.conflicts:
+            self.conflict_feed.publish(written)
         self.due.look()
 
     def _on_members_changed(self) -> None:
-        """Other statements count than before: every token, and every link, is judged again."""
+        """Other statements count than before: every token is judged again. Links see to themselves."""
         self.authenticator.forget_all()
         self.realtime.check_all()
-        self.network.on_members_changed()
         assert self.record is not None
         members = self.record.store.members
         self.receipts.on_members_changed(lambda node: members.role_of(node) is not None)
@@ -390,7 +413,7 @@ class Node:
             head = snapshot.head(space, self.record.store.identity.author)
             return Newest(application, space, head.seq if head else 0, snapshot.log.last_arrival())
 
-    def _on_in_sync(self, shares: Shares) -> None:
+    def _on_in_sync(self, shares: "Shares") -> None:
         """This node and a peer hold the same of what they share."""
         shared = [a for a in self.catalog.applications() if application_space_name(a) in shares]
         unshared = self.integrator.unshared(shared)

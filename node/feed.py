@@ -8,9 +8,9 @@ before the end of a first sync: what that brings (`storage.first_sync`) is no
 news, so it is not handed on, and once it is over subscribers are told to read anew.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from protocol.body import decode_body
 from protocol.errors import ProtocolError
@@ -25,6 +25,7 @@ ARRIVALS_KEPT_MAX = 1_000_000  # how far back a cursor may lie (CONTRACT, "One c
 ARRIVALS_READ_MAX = 10_000  # in one go: the log of a busy application beside a quiet one, 50 ms
 BODY_MAX = 1 << 16  # after every body of an arrival
 Listener = Callable[[Sequence[FeedEntry]], None]
+E = TypeVar("E", covariant=True)
 
 
 class Position(NamedTuple):
@@ -35,11 +36,11 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Part(Generic[E]):
     """A part of the feed: no entry after `after` and up to `reach` is missing from it."""
 
     after: Position
-    entries: Sequence[FeedEntry]
+    entries: Sequence[E]
     reach: Position
 
 
@@ -128,7 +129,7 @@ class Feed:
             raise CursorTooOld(str(position))
         return position
 
-    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part:
+    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part[FeedEntry]:
         """What follows a position, of one application or of all: about `limit` entries at most. Blocks.
 
         Raises `CursorTooOld` where a first sync lies in between.
@@ -151,6 +152,22 @@ class Feed:
                             return Part(after, entries, Position(entries[-1].arrival, entries[-1].index))
                         entries.append(entry)
             return Part(after, entries, max(after, Position(snapshot.log.last_arrival(), BODY_MAX)))
+
+    def old_among(self, arrivals: Iterable[int], application: str) -> set[int]:
+        """Those of some arrivals that a first sync of this application, which still goes on, has brought. Blocks."""
+        with self._store.read() as snapshot:
+            space = self._store.space(application)
+            first = first_sync(snapshot, space)
+            if first is None or not first.is_open:
+                return set()
+            found: set[int] = set()
+            for number in arrivals:
+                happening = next(iter(snapshot.log.happenings(after_number=number - 1)), None)
+                if isinstance(happening, Arrival):
+                    head = snapshot.log.header_fields(happening.chain, happening.seq)
+                    if first.brought(number, head.hlc):
+                        found.add(number)
+            return found
 
 
 class _Reader:

@@ -29,7 +29,6 @@ from protocol.membership import (
     Link,
     Members,
     Role,
-    Standing,
     StatementKind,
     decode_genesis,
     read_system_commit,
@@ -125,7 +124,7 @@ class Integrated:
     entries: list[Entry]
     knowledge: dict[Author, int] = field(default_factory=dict)  # what `knows` now answers, where it grew
     system_past: frozenset[Link] | None = None  # what `system_past` now answers, where it grew
-    standing: Standing = Standing.STANDS
+    counts: bool = True  # whether others are to build on it; of what does not count nobody need hear
     members: Members | None = None  # with the statements of this commit, if it is of `system`
 
 
@@ -208,7 +207,7 @@ def integrate(commit: Commit, view: View, *, system: SpaceId, is_early: bool = F
         _integrate_body(index, data, header, judge, overlay, is_early)
         for index, data in enumerate(commit.bodies)
     ]
-    return Integrated(commit, overlay.changed, entries, knowledge, grown, judgement.standing)
+    return Integrated(commit, overlay.changed, entries, knowledge, grown, judgement.counts)
 
 
 def _knowledge(view: View, header: Header) -> dict[Author, int]:

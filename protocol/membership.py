@@ -59,6 +59,11 @@ class Judgement:
     standing: Standing
     role: Role | None
 
+    @property
+    def counts(self) -> bool:
+        """Whether anything may follow from the commit: one of a reader stands, and says nothing."""
+        return self.role is not None and self.role is not Role.READER
+
 
 class Members:
     """The members that a set of statements adds up to. Immutable.

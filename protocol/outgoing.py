@@ -120,9 +120,8 @@ class Outgoing:
         space, _ = self._spaces.popleft()
         if not loaded.is_last and loaded.tips:
             self._spaces.appendleft((space, loaded.tips[-1].author))
-        tips = tuple(tip for tip in loaded.tips if tip.author != self._talk.peer)
-        if tips:
-            self._offer([SpaceTips(space, tips)])
+        if loaded.tips:  # the peer's own among them: somebody else may write as it
+            self._offer([SpaceTips(space, loaded.tips)])
 
     def on_arrivals(self, loaded: ArrivalsLoaded) -> None:
         if type(self._loading) is not LoadArrivals:

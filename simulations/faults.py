@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from protocol.changes import Edit, EditKind
 from simulations.harness import Link, Node, World
 from storage.errors import UnknownDocument
-from storage.memory_kv import MemoryKeyValueStore
+from storage.kv import KeyValueStore
 
 SETTLE_MS = 600_000  # virtual; far more than back-off, silence and three comparisons take
 
@@ -69,7 +69,7 @@ class Run:
         self.world = world = World(seed)
         self.settings = settings or Settings.drawn(world)
         self._random = world.chance("faults")
-        self._backups: dict[int, MemoryKeyValueStore] = {}
+        self._backups: dict[int, KeyValueStore] = {}
         self._ids = [f"shared-{number}" for number in range(8)]
         skews = world.chance("skew")
         for _ in range(self.settings.nodes):

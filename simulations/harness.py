@@ -26,6 +26,7 @@ from protocol.commit import Commit, Header
 from protocol.cuts import Cuts
 from protocol.document import Document
 from protocol.exchange import (
+    EVERYTHING,
     Arrived,
     Begin,
     Close,
@@ -37,19 +38,41 @@ from protocol.exchange import (
     News,
     PeerMisbehaved,
     RolledBack,
+    WindowIntegrated,
 )
 from protocol.frames import HEADER_BYTES
 from protocol.handshake import Handshake, HandshakeFailed, Local, Peer, Side
-from protocol.ids import Author, builtin_model_id, node_of, sortable_id
+from protocol.ids import (
+    INCARNATION_BYTES,
+    SYSTEM_SPACE_NAME,
+    Author,
+    SpaceId,
+    application_space_name,
+    author_of,
+    builtin_model_id,
+    node_of,
+    sortable_id,
+)
 from protocol.keys import KeyPair
 from protocol.membership import Members, Rights, Role
 from protocol.schema import Model, parse_definition
 from protocol.session import SyncSession
-from protocol.statements import EXPIRES_MS_MAX, Invite, Revoke, ask_admission, encode_statement
+from protocol.statements import (
+    EXPIRES_MS_MAX,
+    Grant,
+    Invite,
+    Revoke,
+    ask_admission,
+    encode_statement,
+    sign_recovery,
+)
+from simulations.forger import Forger
 from storage.catalog import Catalog
+from storage.doctor_replay import replayed_differences
 from storage.exchange import Exchange
-from storage.integrator import Integrator, Said
-from storage.kv import Table
+from storage.index import Index
+from storage.integrator import AnyChange, FeedEntry, Integrator, Said
+from storage.kv import KeyValueStore, Table
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import found_store, join_store, renew_identity
 from storage.store import Identity, Store
@@ -76,11 +99,21 @@ def model_of(definition: dict[str, Any]) -> Model:
     return replace(parsed, id=builtin_model_id(APPLICATION, name), name=name)
 
 
+def in_memory(number: int) -> KeyValueStore:
+    """Where the node of this number keeps its record: nowhere but in this process."""
+    return MemoryKeyValueStore()
+
+
 class World:
     """Virtual time, and the chance of one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(
+        self, seed: int, *, keys: Callable[[int], KeyValueStore] = in_memory, has_index: bool = False
+    ) -> None:
+        """`keys` makes the store of the node with a number; with an index, every node has one of its own."""
         self.seed = seed
+        self.make_keys = keys
+        self.has_index = has_index
         self.now_ms = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._tickets = count()
@@ -117,18 +150,58 @@ class World:
 
     # -- making things -------------------------------------------------------------------------------------
 
-    def node(self, *, skew_ms: int = 0, role: Role = Role.MEMBER) -> "Node":
-        """A node: the founder if it is the first, else one that the founder admits with this role."""
-        node = Node(self, len(self.nodes), skew_ms, role)
+    def node(
+        self, *, skew_ms: int = 0, role: Role = Role.MEMBER, by: "tuple[Node, KeyPair] | None" = None
+    ) -> "Node":
+        """A node: the founder if it is the first, else one that the founder admits with this role.
+
+        Or one that comes `by` a ticket, admitted by a member that knows of it.
+        """
+        node = Node(self, len(self.nodes), skew_ms, role, by)
         self.nodes.append(node)
         return node
+
+    def ticket(self) -> KeyPair:
+        return KeyPair.from_seed(self.chance("ticket", next(self._tickets)).randbytes(32))
+
+    def stranger(self) -> Forger:
+        """Somebody with a key that nobody admitted."""
+        chance = self.chance("stranger", next(self._tickets))
+        keys = KeyPair.from_seed(chance.randbytes(32))
+        return Forger(keys, author_of(keys.public, chance.randbytes(INCARNATION_BYTES)))
 
     def link(self, caller: "Node", answerer: "Node", **options: Any) -> "Link":
         link = Link(self, len(self.links), caller, answerer, **options)
         self.links.append(link)
         return link
 
+    def part(self) -> None:
+        """Every link is cut, and stays so until `meet`."""
+        for link in self.links:
+            link.is_kept = False
+            link.cut()
+        self.run(for_ms=1_000)
+
+    def meet(self) -> None:
+        """Every link is opened."""
+        for link in self.links:
+            link.is_kept = True
+            if link.connection is None:
+                link.open()
+
+    def settle(self, *, for_ms: int = 60_000) -> None:
+        """Let all nodes come to the same, and check that it is the right one."""
+        self.meet()
+        assert self.run(self.is_settled, for_ms=for_ms), f"seed {self.seed}: no convergence in {for_ms} ms"
+        self.check()
+
     # -- what must hold ------------------------------------------------------------------------------------
+
+    def is_settled(self) -> bool:
+        """Whether all hold the same, and both ends of every link know it."""
+        ends = [end for link in self.links if link.connection for end in link.connection.ends.values()]
+        is_live = len(ends) == 2 * len(self.links) and all(e.session and e.session.is_live for e in ends)
+        return is_live and self.is_in_sync()
 
     def is_in_sync(self) -> bool:
         """Whether every node runs and all say the same root."""
@@ -139,13 +212,19 @@ class World:
         for node in self.nodes:
             while node.integrator.next_due_ms() is not None:
                 node.come_due()
+            found = replayed_differences(node.store, MemoryKeyValueStore())
+            assert not found, f"seed {self.seed}: node {node.number} replayed: {found[:5]}"
         roots = {node.root() for node in self.nodes}
         assert len(roots) == 1, f"seed {self.seed}: roots differ"
+        roles = [node.store.members.roles for node in self.nodes]
+        assert all(held == roles[0] for held in roles), f"seed {self.seed}: equal roots, other members"
         documents = [node.documents() for node in self.nodes]
         assert all(held == documents[0] for held in documents), (
             f"seed {self.seed}: equal roots, other documents"
         )
         for node in self.nodes:
+            if node.node_keys.public not in roles[0]:
+                continue  # put out, or suspended: the others do not take its word for anything
             promised = node.acknowledged
             lost = [key for key in promised if any(other.seq_of(key[0]) < key[1] for other in self.nodes)]
             assert not lost, f"seed {self.seed}: acknowledged by node {node.number}, and lost: {lost[:3]}"
@@ -154,15 +233,19 @@ class World:
 class Node:
     """One node: a store that outlives crashes, and what runs on it."""
 
-    def __init__(self, world: World, number: int, skew_ms: int, role: Role) -> None:
+    def __init__(
+        self, world: World, number: int, skew_ms: int, role: Role, by: "tuple[Node, KeyPair] | None" = None
+    ) -> None:
         self.world = world
         self.number = number
         self.skew_ms = skew_ms
         self.random = world.chance("node", number)
-        self.keys = MemoryKeyValueStore()
+        self.keys = world.make_keys(number)
         self.endpoints: list[Endpoint] = []
         self.news: list[News] = []
         self.acknowledged: set[tuple[Author, int]] = set()
+        self.entries: list[FeedEntry] = []  # of the feed, since this node began
+        self.index = Index(None) if world.has_index else None
         self.is_up = False
         self.node_keys = KeyPair.from_seed(self.random.randbytes(32))
         store = Store(self.keys)
@@ -170,7 +253,10 @@ class Node:
             found_store(store, self.node_keys, world.network_keys, now_ms=self.clock_ms(),
                         random_bytes=self.random.randbytes)  # fmt: skip
         else:
-            statements = world.nodes[0].admit(self.node_keys, role)
+            if by is None:
+                by = world.nodes[0], KeyPair.from_seed(world.nodes[0].random.randbytes(32))
+                by[0].invite(by[1], role)
+            statements = by[0].admit(self.node_keys, by[1])
             join_store(store, self.node_keys, statements, random_bytes=self.random.randbytes)
         self.start()
 
@@ -182,20 +268,40 @@ class Node:
         assert self.store.identity is not None
         return self.store.identity
 
+    @property
+    def author(self) -> Author:
+        return self.identity.author
+
+    @property
+    def space(self) -> SpaceId:
+        """Where the documents of these runs are."""
+        return self.store.space(APPLICATION)
+
     # -- life ----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         self.store = Store(self.keys)
         catalog = Catalog(self.store)
+        catalog.add_builtin(self.world.model)
         with self.store.read() as snapshot:
             catalog.load(snapshot)
-        self.integrator = Integrator(self.store, None, catalog, self.node_keys, HybridClock(),
+        self.integrator = Integrator(self.store, self.index, catalog, self.node_keys, HybridClock(),
                                      self.random.randbytes, lambda space, seq: None)  # fmt: skip
-        self.exchange = Exchange(
-            self.store, lambda change: self.integrator.write_one(change, self.clock_ms())
-        )
+        self.integrator.indexer.open()
+        while self.integrator.indexer.refill():
+            pass
+        self.exchange = Exchange(self.store, self.write)
         self.exchange.run(self.exchange.settle())
         self.is_up = True
+
+    def write(self, change: AnyChange, now_ms: int | None = None) -> Any:
+        """Hand a change to the writer: its result, or what it failed with is raised."""
+        written = self.integrator.write([change], self.clock_ms() if now_ms is None else now_ms)
+        self.entries += written.entries
+        (result,) = written.results
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def crash(self) -> None:
         """Everything that was not stored is gone, links too."""
@@ -204,10 +310,10 @@ class Node:
             endpoint.connection.cut()
         self.endpoints.clear()
 
-    def backup(self) -> MemoryKeyValueStore:
+    def backup(self) -> KeyValueStore:
         return _copy(self.keys)
 
-    def restore(self, backup: MemoryKeyValueStore, *, as_new_author: bool = True) -> None:
+    def restore(self, backup: KeyValueStore, *, as_new_author: bool = True) -> None:
         """Go back to a backup: the gate notices and starts a new life, unless it is told not to."""
         self.crash()
         self.keys = _copy(backup)
@@ -230,17 +336,20 @@ class Node:
 
     def say(self, make: Callable[[Members, Header], bytes]) -> None:
         """Say something in `system`, durably."""
-        self.integrator.write_one(Said(make), self.clock_ms())
+        self.write(Said(make))
         self.tell()
 
-    def admit(self, joiner: KeyPair, role: Role) -> list[Commit]:
-        """Invite and admit a node. All statements, as it is shown them."""
-        ticket = KeyPair.from_seed(self.random.randbytes(32))
-        salts = [self.random.randbytes(SALT_BYTES) for _ in range(2)]
-        invite = Invite(ticket.public, Rights(role), EXPIRES_MS_MAX)
-        admit = ask_admission(ticket, joiner, self.identity.network_id)
-        self.say(lambda members, header: encode_statement(invite, salts[0]))
-        self.say(lambda members, header: encode_statement(admit, salts[1]))
+    def invite(self, ticket: KeyPair, role: Role) -> None:
+        invite, salt = Invite(ticket.public, Rights(role), EXPIRES_MS_MAX), self.random.randbytes(SALT_BYTES)
+        self.say(lambda members, header: encode_statement(invite, salt))
+
+    def admit(self, joiner: KeyPair, ticket: KeyPair) -> list[Commit]:
+        """Admit a node by a ticket. All statements, as it is shown them."""
+        admit, salt = (
+            ask_admission(ticket, joiner, self.identity.network_id),
+            self.random.randbytes(SALT_BYTES),
+        )
+        self.say(lambda members, header: encode_statement(admit, salt))
         return self.statements()
 
     def statements(self) -> list[Commit]:
@@ -254,29 +363,51 @@ class Node:
             ]
         return [commit for commit in found if commit is not None]
 
-    def revoke(self, other: "Node") -> None:
-        """Put another node out, leaving what is here of it."""
+    def revoke(self, other: "Node", *, keeping: Callable[[SpaceId, Author, int], int] | None = None) -> None:
+        """Put another node out. Of its chains stays what is here, or what `keeping` makes of each head's seq."""
         key, salt = other.node_keys.public, self.random.randbytes(SALT_BYTES)
         with self.store.read() as snapshot:
             heads = [
-                (self.store.names.space_of_chain(chain), author, head.seq, head.hash)
+                (space, author, seq, digest)
                 for chain, author in self.store.names.authors()
                 if node_of(author) == key
-                and (head := snapshot.head(self.store.names.space_of_chain(chain), author)) is not None
+                and (head := snapshot.head(space := self.store.names.space_of_chain(chain), author))
+                and (seq := keeping(space, author, head.seq) if keeping else head.seq)
+                and (digest := snapshot.header_hash(space, author, seq)) is not None
             ]
         self.say(lambda members, header: encode_statement(Revoke(key, Cuts.at_heads(heads)), salt))
+
+    def grant(self, other: "Node", role: Role) -> None:
+        statement, salt = Grant(other.node_keys.public, Rights(role)), self.random.randbytes(SALT_BYTES)
+        self.say(lambda members, header: encode_statement(statement, salt))
+
+    def recover(self, *revoked: Revoke) -> None:
+        """Use the recovery code of the network: this node is an admin now, and whom it names are out."""
+        keys, salt = self.world.network_keys, self.random.randbytes(SALT_BYTES)
+        self.say(lambda members, header: sign_recovery(keys, revoked, salt, header))
 
     def come_due(self) -> None:
         """Let this node's clock reach whatever came too early."""
         due_ms = self.integrator.next_due_ms()
         if due_ms is not None:
-            self.integrator.write([], due_ms)
+            self.write(lambda local: None, max(due_ms, self.clock_ms()))
+
+    def take(self, window: bytes) -> WindowIntegrated:
+        """Integrate a window, however it came here."""
+        names = (SYSTEM_SPACE_NAME, application_space_name(APPLICATION))
+        answer = self.exchange.perform(IntegrateWindow(window, names, EVERYTHING))
+        assert isinstance(answer, WindowIntegrated)
+        self.tell()
+        return answer
 
     # -- use -----------------------------------------------------------------------------------------------
 
     def put(self, id: str, **values: Any) -> None:
         """Create or update a document, durably."""
         self.edit(Edit(EditKind.PUT, self.world.model, id, values))
+
+    def delete(self, id: str) -> None:
+        self.edit(Edit(EditKind.DELETE, self.world.model, id, {}))
 
     def create(self, count: int = 1) -> None:
         for _ in range(count):
@@ -285,11 +416,7 @@ class Node:
             self.put(id, title=title, status="TODO", rank=self.random.randrange(1_000))
 
     def edit(self, *edits: Edit) -> None:
-        written = self.integrator.write([DocumentChange(APPLICATION, f"user-{self.number}", list(edits))],
-                                        self.clock_ms())  # fmt: skip
-        for result in written.results:
-            if isinstance(result, Exception):
-                raise result
+        self.write(DocumentChange(APPLICATION, f"user-{self.number}", list(edits)))
         with self.store.read() as snapshot:
             head = snapshot.head(self.store.space(APPLICATION), self.identity.author)
         if head is not None:
@@ -317,7 +444,7 @@ class Node:
             return {(found.model, found.id): found for _, found in snapshot.documents.everything()}
 
 
-def _copy(keys: MemoryKeyValueStore) -> MemoryKeyValueStore:
+def _copy(keys: KeyValueStore) -> MemoryKeyValueStore:
     copy = MemoryKeyValueStore()
     with keys.read() as source, copy.write() as target:
         for table in Table:

@@ -276,8 +276,7 @@ class _Examination:
         """Whether documents and the like are what the log says, be it that they have been made so."""
         assert store.identity is not None
         with self._scratch() as directory, store.read() as real, record.read() as transaction:
-            names = {t: dict(transaction.scan(t, b"", None)) for t in (Table.CHAINS, Table.COLLECTIONS)}
-            scratch = scratch_store(directory, store.identity, names)
+            scratch = scratch_store(LmdbKeyValueStore(directory), store.identity, transaction)
             with closing(scratch):
                 try:
                     replay(real, scratch, self._step)

@@ -16,8 +16,7 @@ from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
 from protocol.integrate import Integrated, Refused, Waiting
 from protocol.window import decode_run
 from storage.errors import StorageError
-from storage.kv import ReadTransaction, Table
-from storage.lmdb_kv import LmdbKeyValueStore, LmdbTransaction
+from storage.kv import KeyValueStore, ReadTransaction, Table
 from storage.log import KnownFork, Rejudgement
 from storage.names import Chain, Names
 from storage.store import Batch, Identity, Snapshot, Store
@@ -35,9 +34,9 @@ class ReplayFailed(StorageError):
     """The log does not integrate in the order in which it says that it did."""
 
 
-def scratch_store(directory: str, identity: Identity, names: dict[Table, dict[bytes, bytes]]) -> Store:
-    """A store in an empty directory that gives the same numbers to the same names."""
-    keys = LmdbKeyValueStore(directory)
+def scratch_store(keys: KeyValueStore, identity: Identity, transaction: ReadTransaction) -> Store:
+    """A store in `keys`, which hold nothing, that gives the same numbers to names as the transaction's does."""
+    names = {t: dict(transaction.scan(t, b"", None)) for t in (Table.CHAINS, Table.COLLECTIONS)}
     with keys.write() as batch:
         for table, pairs in names.items():
             for name, number in pairs.items():
@@ -96,8 +95,22 @@ def _reason(outcome: object) -> str:
             return type(outcome).__name__.lower()
 
 
+def replayed_differences(store: Store, scratch_keys: KeyValueStore) -> list[str]:
+    """What a store holds that is not what its log makes of it, in words; nothing if all is well.
+
+    `scratch_keys` hold nothing, and are of no use afterwards. For stores that are in use by nobody else.
+    """
+    assert store.identity is not None
+    with store.read() as real:
+        scratch = scratch_store(scratch_keys, store.identity, real.transaction)
+        replay(real, scratch, lambda: None)
+        with scratch.read() as expected:
+            found = differences(real.transaction, expected.transaction, scratch.names, store.identity.author)
+            return [describe(table, key, scratch.names) for table, key, _ in found]
+
+
 def differences(
-    real: LmdbTransaction, scratch: ReadTransaction, names: Names, author: bytes
+    real: ReadTransaction, scratch: ReadTransaction, names: Names, author: bytes
 ) -> Iterator[Difference]:
     """Where the derived tables of a record differ from those of the replay, in the order of `DERIVED`.
 
@@ -113,7 +126,7 @@ def differences(
 
 
 def _side_by_side(
-    real: LmdbTransaction, scratch: ReadTransaction, table: Table
+    real: ReadTransaction, scratch: ReadTransaction, table: Table
 ) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
     """Key, what the record has and what the replay has."""
     ours = ((key, _ALTERED if value is None else value) for key, value, _ in real.audit(table))

@@ -300,14 +300,18 @@ class Exchange:
         return LackingFound(tuple(lacking), tuple(forked), tuple(proofs))
 
     def _limit_of(self, key: ChainKey) -> int:
-        """The last seq of a chain that is worth asking for: what is above a cut does not count."""
+        """The last seq of a chain that is worth asking for.
+
+        What is above a cut does not count, and is asked for only if something that waits rests on it.
+        """
         space, author = key
         cuts = [
             c.of_chain(space, author[NODE_ID_BYTES:]) for c in self._store.members.cuts_of(node_of(author))
         ]
         if space == self._store.system:
             return SEQ_MAX  # a revocation stands above any cut
-        return min((cut.seq if cut is not None else 0 for cut in cuts), default=SEQ_MAX)
+        limit = min((cut.seq if cut is not None else 0 for cut in cuts), default=SEQ_MAX)
+        return max(limit, self._waiting.cause_seq(key))
 
     def _proof(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> bytes:
         """A window with the branch of a forked chain that a peer who tells of this head has not."""

@@ -7,7 +7,7 @@ which it grows, or a cut or a fork lies, all commits of a chain count alike.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from protocol.body import decode_body
@@ -17,7 +17,7 @@ from protocol.document import Document
 from protocol.errors import ProtocolError
 from protocol.ids import INCARNATION_BYTES, Author, SpaceId, node_of
 from protocol.integrate import Change, Placed, rebuild
-from protocol.membership import Judgement, Link, Members, Standing
+from protocol.membership import Judgement, Link, Members
 from storage.log import Rejudged
 from storage.names import Chain
 
@@ -89,26 +89,47 @@ def _breaks(key: ChainKey, basis: Basis) -> Iterator[int]:
 
 def effective_seq(snapshot: "Snapshot", chain: Chain, basis: Basis) -> int:
     """The last commit of a chain that counts; 0 if none does."""
-    for span in reversed(spans(snapshot, chain, basis)):
-        if span.judgement.standing is Standing.STANDS:
-            return span.last_seq
-    return 0
+    return _last_counting(spans(snapshot, chain, basis))
 
 
-def changed_documents(batch: "Batch", before: Basis, after: Basis) -> dict[DocumentKey, None]:
-    """Documents with a body of a commit that counts otherwise now, in the order of chains and seqs."""
-    found: dict[DocumentKey, None] = {}
+def _last_counting(found: Iterable[Span]) -> int:
+    return max((span.last_seq for span in found if span.judgement.counts), default=0)
+
+
+@dataclass(slots=True)
+class Rejudging:
+    """What is different when more has become known."""
+
+    documents: dict[DocumentKey, None] = field(default_factory=dict)  # in the order of chains and seqs
+    spaces: dict[SpaceId, None] = field(default_factory=dict)  # in which a chain counts up to another commit
+
+
+def compare_bases(batch: "Batch", before: Basis, after: Basis) -> Rejudging:
+    """Documents with a body of a commit that counts otherwise now, and spaces whose heads are others."""
+    found = Rejudging()
     for chain, author in batch.names.authors():
         space = batch.names.space_of_chain(chain)
         if space == batch.system:
             continue
         breaks = {*_breaks((space, author), before), *_breaks((space, author), after)}
-        pairs = zip(spans(batch, chain, before, breaks), spans(batch, chain, after, breaks), strict=True)
-        for old, new in pairs:
+        then, now = spans(batch, chain, before, breaks), spans(batch, chain, after, breaks)
+        for old, new in zip(then, now, strict=True):
             if old.judgement.role is not new.judgement.role:
                 for seq in range(old.first_seq, old.last_seq + 1):
-                    found.update(dict.fromkeys(documents_of(batch, chain, seq)))
+                    found.documents.update(dict.fromkeys(documents_of(batch, chain, seq)))
+        if _last_counting(then) != _last_counting(now):
+            found.spaces[space] = None
     return found
+
+
+def counting_heads(batch: "Batch", space: SpaceId, basis: Basis) -> list[tuple[Author, int]]:
+    """The newest commits of a space that count and that no other one which counts has in its past."""
+    tips = [(author, effective_seq(batch, chain, basis)) for chain, author in batch.names.chains_of(space)]
+    covered: dict[Author, int] = {}
+    for author, seq in tips:
+        for other, known in batch.log.known_by(space, author, seq) if seq else ():
+            covered[other] = max(known, covered.get(other, 0))
+    return [(author, seq) for author, seq in tips if seq > covered.get(author, 0)]
 
 
 def documents_of(snapshot: "Snapshot", chain: Chain, seq: int) -> Iterator[DocumentKey]:

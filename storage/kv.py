@@ -77,6 +77,12 @@ class ReadTransaction(Protocol):
 
     def count(self, table: Table) -> int: ...
 
+    def audit(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes | None, bool]]:
+        """Every key in order with its value (None if it is not what was written), and whether a search finds it.
+
+        For `doctor`: does not stop at damage.
+        """
+
 
 class WriteTransaction(ReadTransaction, Protocol):
     """The one writer's transaction: it reads its own writes."""

@@ -84,6 +84,7 @@ class WaitingRoom:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.runs: dict[ChainKey, Run] = {}
+        self._causes: dict[ChainKey, int] | None = None  # that what waits names; None: to be looked up
         for key, value in snapshot.local.scan(_WAITING):
             name = bytes.fromhex(key)
             chain = SpaceId(name[:SPACE_ID_BYTES]), Author(name[SPACE_ID_BYTES:])
@@ -99,11 +100,25 @@ class WaitingRoom:
 
     def settle(self, runs: dict[ChainKey, Run]) -> None:
         self.runs = runs
+        self._causes = None
 
     def held_seq(self, key: ChainKey, integrated_seq: int) -> int:
         """How far a chain is here, integrated or waiting right above that."""
         waiting = self.runs.get(key)
         return max(integrated_seq, waiting.commits[-1].header.seq) if waiting is not None else integrated_seq
+
+    def cause_seq(self, key: ChainKey) -> int:
+        """The last commit of a chain that anything which waits names as its cause; 0 if nothing does.
+
+        Whether it counts or not: what rests on it cannot be judged without.
+        """
+        if self._causes is None:
+            self._causes = {}
+            for (space, _), run in self.runs.items():
+                for dep in (dep for commit in run.commits for dep in commit.header.deps if not dep.in_system):
+                    known = space, dep.author
+                    self._causes[known] = max(dep.seq, self._causes.get(known, 0))
+        return self._causes.get(key, 0)
 
 
 def proves_with_waiting(local: LocalReader, space: SpaceId, author: Author, seq: int, digest: bytes) -> bool:

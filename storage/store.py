@@ -5,7 +5,7 @@ store as a whole: its id, its epoch, its network. `Snapshot` is what integration
 reads (`protocol.integrate.View`). Knows neither LMDB nor threads.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,6 @@ from protocol.membership import (
     Judgement,
     Link,
     Members,
-    Standing,
     SystemCommit,
     decode_genesis,
     read_system_commit,
@@ -30,7 +29,7 @@ from protocol.membership import (
 from protocol.window import Run, decode_run
 from storage.documents import DocumentReader, DocumentWriter
 from storage.errors import NewerFormat, StoreDamaged
-from storage.judging import Basis, DocumentKey, Rebuilder, changed_documents, documents_of, judge
+from storage.judging import Basis, DocumentKey, Rebuilder, compare_bases, counting_heads, documents_of, judge
 from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
 from storage.local import LocalReader, LocalWriter
 from storage.log import Arrival, LogReader, LogWriter, Rejudgement
@@ -178,13 +177,13 @@ class Batch(Snapshot):
         arrival = self.log.append(done)
         self.documents.store(done, arrival)
         header = done.commit.header
-        if done.standing is Standing.STANDS:  # of what does not count nothing needs to be named
+        if done.counts:  # of what does not count nothing needs to be named
             built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {
                 (header.author, header.seq - 1)
             }
             heads = [h for h in self.frontier(header.space) if (h[0], h[1]) not in built_on]
             heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
-            self.put_meta("frontier " + header.space.hex(), heads)
+            self._put_frontier(header.space, heads)
         if header.author == self._author and any(dep.in_system for dep in header.deps):
             self._keep_named(header)
         if done.members is not None:
@@ -196,9 +195,22 @@ class Batch(Snapshot):
     def _learn(self, members: Members, author: Author, hlc: int) -> None:
         assert self.basis is not None
         before, self.basis = self.basis, Basis(members, self.basis.forks)
-        found = changed_documents(self, before, self.basis)
+        found = self._judge_again(before)
         if found:
             self._rebuild(dict.fromkeys(found, author), hlc)
+
+    def _judge_again(self, before: Basis) -> Iterable[DocumentKey]:
+        """The documents that change with the basis; heads are brought up to it."""
+        assert self.basis is not None
+        found = compare_bases(self, before, self.basis)
+        for space in found.spaces:
+            heads = counting_heads(self, space, self.basis)
+            pairs = [(a, s, self.header_hash(space, a, s) or b"") for a, s in heads]
+            self._put_frontier(space, [(a, s, digest[:DEP_HASH_BYTES]) for a, s, digest in pairs])
+        return found.documents
+
+    def _put_frontier(self, space: SpaceId, heads: Sequence[tuple[Author, int, bytes]]) -> None:
+        self.put_meta("frontier " + space.hex(), heads)
 
     def keep_fork(self, run: Run, seq: int) -> None:
         """An author has signed another commit of this seq than is here; `run` has it. Nothing above counts now."""
@@ -211,7 +223,7 @@ class Batch(Snapshot):
         self.log.put_fork(*key, seq, run.encode())
         if header.space == self.system:
             self.basis = Basis(_with_branch(self.basis.members, run, seq), self.basis.forks)
-        found = changed_documents(self, before, self.basis)
+        found = self._judge_again(before)
         self._rebuild(dict.fromkeys(found, header.author), run.commits[-1].header.hlc)
 
     def materialise(self, due: Iterable[tuple[Chain, int]], at_ms: int) -> None:

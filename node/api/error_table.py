@@ -7,6 +7,7 @@ these errors to build a reply by hand.
 from node.api import errors
 from node.api.errors import ErrorTable
 from node.api.refusals import REFUSALS
+from node.services.conflicts import UnknownConflict
 from node.writer import WriterOverloaded
 from protocol.errors import InvalidId, ModelFault, NotPermitted, QueryFault, TooLarge
 from protocol.limits import BODY_SIZE_MAX_BYTES
@@ -15,6 +16,16 @@ from storage import errors as storage
 _FAILED = "The disk failed; the node takes no more writes until it is restarted"
 _DAMAGED = "Part of the record cannot be read: run `civicnode doctor`"
 
+
+def _conflict_open(error: storage.ConflictOpen) -> errors.ApiError:
+    """Under `manual`: which field is in which conflict, to be resolved first."""
+    details = {field: f"In conflict {id}: resolve it first" for field, id in error.fields.items()}
+    message = "Under the strategy manual only a resolution ends a conflict"
+    return errors.ApiError(
+        409, "CONFLICT", message, details, extra={"conflicts": list(error.fields.values())}
+    )
+
+
 ERROR_TABLE: ErrorTable = {
     **REFUSALS,
     ModelFault: lambda error: errors.ValidationFailed(error.details),
@@ -22,10 +33,13 @@ ERROR_TABLE: ErrorTable = {
     TooLarge: lambda error: errors.PayloadTooLarge(size_max_bytes=BODY_SIZE_MAX_BYTES),
     NotPermitted: lambda error: errors.Forbidden(str(error)),
     InvalidId: lambda error: errors.BadRequest(str(error)),
+    UnknownConflict: lambda refusal: errors.NotFound(str(refusal)),
     storage.UnknownModel: lambda error: errors.NotFound(str(error)),
     storage.UnknownDocument: lambda error: errors.NotFound(str(error)),
     storage.DocumentExists: lambda error: errors.Conflict(str(error)),
     storage.NotUnique: lambda error: errors.Conflict("A value that must be unique is taken", error.fields),
+    storage.ConflictOpen: _conflict_open,
+    storage.ConflictChanged: lambda error: errors.Conflict("The conflict is another one by now"),
     storage.VersionMismatch: lambda error: errors.PreconditionFailed(),
     storage.IndexUnavailable: lambda error: errors.Unavailable(str(error)),
     storage.IndexBehind: lambda error: errors.Unavailable("The query index is catching up, try again"),

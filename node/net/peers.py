@@ -384,8 +384,10 @@ class Peers:
             case Diverged():
                 self._note("diverged", f"{_short(talk.peer.author)} holds other commits than this node")
                 self._around.faults.add(("diverged",))
-            case RolledBack(space, seq):
-                self._note("rolled_back", f"{_short(talk.peer.author)} holds our commit {seq} of {space}")
+            case RolledBack():
+                self._note(
+                    "rolled_back", f"{_short(talk.peer.author)} holds commits of ours that are not here"
+                )
                 self._around.faults.add(("rolled_back",))
                 self._around.on_rolled_back(news)
             case PeerHolds():

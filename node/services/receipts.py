@@ -9,9 +9,12 @@ dictionary for each acknowledgement.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from protocol.exchange import PeerHolds, Shares
 from protocol.ids import Author, NodeId, SpaceId, application_space_name, node_of
+
+if TYPE_CHECKING:  # what belongs to links is loaded with them, after the start
+    from protocol.exchange import PeerHolds, Shares
 
 HOLDERS_MAX = 1_024  # nodes remembered; one that is forgotten is counted again once it has acknowledged more
 WAITING_MAX = 4_096  # requests at a time; above it they are answered at once, with what is known
@@ -32,9 +35,9 @@ class Holding:
     """What one node holds of what is here, by its own word."""
 
     author: Author
+    shares: "Shares"
     chains: dict[SpaceId, int] = field(default_factory=dict)
     position: int = 0  # all that had arrived here up to it, in what is shared
-    shares: Shares = field(default_factory=Shares)
 
     def has(self, written: Newest) -> bool:
         if written.seq and self.chains.get(written.space, 0) >= written.seq:
@@ -69,7 +72,7 @@ class Receipts:
         """By node, as known now."""
         return dict(self._holdings)
 
-    def on_peer_holds(self, peer: Author, shares: Shares, holds: PeerHolds) -> None:
+    def on_peer_holds(self, peer: Author, shares: "Shares", holds: "PeerHolds") -> None:
         """A link tells what the node at its other end has acknowledged."""
         node = node_of(peer)
         if node == self._own_node:
@@ -78,7 +81,7 @@ class Receipts:
         if holding is None or holding.author != peer:
             if holding is None and len(self._holdings) >= HOLDERS_MAX:
                 del self._holdings[next(iter(self._holdings))]
-            holding = self._holdings[node] = Holding(peer)
+            holding = self._holdings[node] = Holding(peer, shares)
         holding.shares = shares
         holding.position = max(holding.position, holds.position)
         for space, seq in holds.chains:

@@ -15,11 +15,13 @@ from tests.storage.test_first_sync import Joined, host_with
 HOUR_MS = 3_600_000
 
 
-def after(feed: Feed, arrival: int = 0, *, limit: int = 100, application: str | None = APPLICATION) -> Part:
+def after(
+    feed: Feed, arrival: int = 0, *, limit: int = 100, application: str | None = APPLICATION
+) -> Part[FeedEntry]:
     return feed.part(Position(arrival, BODY_MAX), limit=limit, application=application)
 
 
-def ids(part: Part) -> list[str]:
+def ids(part: Part[FeedEntry]) -> list[str]:
     """Of the tasks among the entries."""
     return [entry.id for entry in part.entries if not entry.model.startswith("$")]
 

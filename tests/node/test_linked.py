@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from node.net.contacts import Source
 from tests.node.pair import Answer, Running, pair
 
 TASK = {"name": "Task", "fields": [{"name": "title", "type": "string"}]}
@@ -15,6 +16,15 @@ async def until_in_sync(*nodes: Running) -> None:
         for node in nodes:
             while not (await node.done("GET", "/v1/sync/status"))["in_sync"]:
                 await node.done("POST", "/v1/sync?timeout_ms=500")
+
+
+async def meet(caller: Running, answerer: Running) -> None:
+    """Have one node call the other."""
+    network = caller.node.network
+    assert network._opening is not None
+    await network._opening
+    assert network._running is not None
+    network._running.peers.found(answerer.node.network.listening, Source.CONFIGURED)
 
 
 def held_by(answer: Answer) -> tuple[int, str, str | None]:
@@ -73,10 +83,7 @@ async def test_what_comes_by_the_first_link_is_one_resync_and_later_changes_are_
         async with b.http.ws_connect(b.node.url + "/v1/realtime", headers=headers) as socket:
             await socket.send_json({"action": "subscribe", "model": "Task"})
             assert (await socket.receive_json(timeout=PATIENCE_S))["event"] == "subscribed"
-            assert b.node.network._peers is not None
-            from node.net.contacts import Source
-
-            b.node.network._peers.found(a.node.network.listening, Source.CONFIGURED)
+            await meet(b, a)
             assert (await socket.receive_json(timeout=PATIENCE_S))["event"] == "resync"
             assert (await b.done("GET", "/v1/data/Task"))["total"] == 20
             await a.done("POST", "/v1/data/Task", {"id": "later"})

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from protocol.commit import DEP_HASH_BYTES
 from protocol.encoding import encode
 from protocol.errors import LocalMisuse
 from protocol.exchange import (
+    EVERYTHING,
     Arrived,
     Begin,
     ChainRefused,
@@ -16,9 +18,11 @@ from protocol.exchange import (
     Ended,
     Event,
     ForkFound,
+    Fresh,
     InSync,
     IntegrateWindow,
     LackingFound,
+    LoadArrivals,
     PeerHolds,
     PeerMisbehaved,
     RolledBack,
@@ -26,9 +30,10 @@ from protocol.exchange import (
     StateLoaded,
     WindowIntegrated,
     WindowStored,
+    shares_of,
 )
 from protocol.frames import to_frames
-from protocol.ids import Author
+from protocol.ids import Author, NetworkId, space_id
 from protocol.messages import (
     Ack,
     Done,
@@ -45,6 +50,7 @@ from protocol.messages import (
     Yours,
     encode_message,
 )
+from protocol.roles import Rights, Role
 from protocol.session import IDLE_AFTER_MS, PING_EVERY_MS, ROOT_EVERY_MS
 from protocol.window import decode_run
 from storage.kv import Table
@@ -648,3 +654,149 @@ def test_a_chain_that_storage_refuses_is_told_and_left() -> None:
     assert events[:2] == [refused, WindowStored(0, 0)]
     side.take(side.session.receive(framed(OFFER), NOW_MS))
     assert side.messages()[-1] == Want(())
+
+
+# -- how far the peer is -----------------------------------------------------------------------------------
+
+
+def fresh_of(record: Record, since: int) -> Arrived:
+    """What has arrived after a position, as its owner may know it without asking storage."""
+    with record.store.read() as snapshot:
+        head = snapshot.head(record.store.space("default"), record.author)
+    assert head is not None
+    tip = Tip(record.author, head.seq, head.hash[:DEP_HASH_BYTES])
+    position = record.exchange.position
+    return Arrived(position, since, (Fresh("app/default", head.seq, tip),))
+
+
+def loads(side: Side) -> int:
+    return sum(isinstance(event, LoadArrivals) for event in side.events)
+
+
+def test_a_new_commit_that_is_told_of_with_its_head_goes_out_without_a_question() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    before = loads(talk.caller)
+    since = first.exchange.position
+    first.put("live", title="now")
+    talk.caller.take(talk.caller.give(fresh_of(first, since)))
+    assert kinds(talk.caller)[-1] == "Window"
+    assert loads(talk.caller) == before
+    talk.run()
+    assert first.documents() == second.documents()
+    assert talk.caller.session.settled_position == first.exchange.position
+
+
+def test_a_head_that_does_not_follow_what_was_told_leaves_it_to_storage_to_say_what_is_new() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    first.put("missed", title="nobody told")
+    since = first.exchange.position
+    first.put("live", title="now")
+    before = loads(talk.caller)
+    talk.caller.take(talk.caller.give(fresh_of(first, since)))
+    talk.run()
+    assert loads(talk.caller) == before + 1
+    assert first.documents() == second.documents()
+
+
+def test_a_head_that_is_told_before_the_link_is_compared_goes_the_long_way() -> None:
+    first, second = pair()
+    side = Side(first, session(first, second, is_caller=True))
+    side.take(side.give(Begin()))
+    first.put("early", title="x")
+    side.take(side.give(fresh_of(first, first.exchange.position - 1)))
+    assert kinds(side) == ["Open"]
+
+
+def test_a_head_of_a_space_that_is_not_shared_is_not_told() -> None:
+    first, second = pair()
+    shares = Shares(frozenset({"system"}))
+    talk = Dialogue(first, second, shares=shares).run()
+    before = len(talk.caller.sent)
+    since = first.exchange.position
+    first.put("secret", title="x")
+    talk.caller.take(talk.caller.give(fresh_of(first, since)))
+    assert len(talk.caller.sent) == before
+    assert talk.caller.session.settled_position == first.exchange.position
+
+
+def test_what_the_peer_has_confirmed_grows_with_its_acks_and_not_before() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+
+    def told() -> tuple[int, bool]:
+        return talk.caller.session.settled_position, talk.caller.session.is_in_sync
+
+    settled = first.exchange.position
+    assert told() == (settled, True)
+    talk.write(talk.caller, "live", title="now")
+    assert told() == (settled, False)
+    talk.run()
+    assert told() == (first.exchange.position, True)
+    assert talk.answerer.session.is_in_sync
+    assert talk.caller.session.sent_bodies == 3 + 1 + 1  # theirs, the founding statement, and this
+
+
+def test_before_the_first_comparison_the_peer_has_what_its_cursor_says() -> None:
+    first, second = pair()
+    Dialogue(first, second).run()
+    position = first.exchange.position
+    second.exchange.keep_cursor(first.author, first.identity.epoch, position)
+    first.put("new", title="x")
+    talk = Dialogue.__new__(Dialogue)
+    talk.caller = Side(first, session(first, second, is_caller=True))
+    talk.answerer = Side(second, session(second, first, is_caller=False))
+    for side in (talk.answerer, talk.caller):
+        side.take(side.give(Begin()))
+    assert talk.caller.session.settled_position == 0
+    talk.step()
+    talk.step()
+    assert talk.caller.session.settled_position == position
+    assert not talk.caller.session.is_in_sync
+    talk.run()
+    assert talk.caller.session.settled_position == first.exchange.position
+
+
+def test_what_a_peer_did_wrong_has_one_word_to_be_counted_by() -> None:
+    first, second = pair()
+    expected = {
+        framed(Window(b"x")): "unexpected",
+        b"\x00\x00\x00\x02\x81\x18": "malformed",
+        b"\x7f\xff\xff\xff": "too_large",
+    }
+    for data, kind in expected.items():
+        side = Side(first, session(first, second, is_caller=True))
+        side.take(side.give(Begin()))
+        (*_, last) = side.session.receive(data, 0)
+        assert isinstance(last, PeerMisbehaved) and last.kind == kind
+
+
+# -- what may cross ----------------------------------------------------------------------------------------
+
+
+def test_what_two_nodes_may_both_hold_may_cross_their_link_and_membership_always() -> None:
+    network = NetworkId(b"n" * 32)
+    one, two = space_id(network, "app/one"), space_id(network, "app/two")
+    everywhere, only_one = Rights(Role.ADMIN), Rights(Role.READER, frozenset({one}))
+    both, neither = Rights(Role.MEMBER, frozenset({one, two})), Rights(Role.MEMBER, frozenset())
+    assert shares_of(everywhere, everywhere, network) == EVERYTHING
+    assert "app/whatever" in EVERYTHING
+    for shares, crossing in (
+        (shares_of(everywhere, only_one, network), {"system", "app/one"}),
+        (shares_of(both, only_one, network), {"system", "app/one"}),
+        (shares_of(both, everywhere, network), {"system", "app/one", "app/two"}),
+        (shares_of(neither, everywhere, network), {"system"}),
+    ):
+        assert {name for name in ("system", "app/one", "app/two", "app/three") if name in shares} == crossing
+
+
+def test_rights_limited_to_a_space_keep_the_rest_where_it_is() -> None:
+    first, second = pair()
+    first.put("secret", application="private", title="x")
+    space = first.store.space("default")
+    shares = Shares(ids=frozenset({space}), network_id=first.identity.network_id)
+    talk = Dialogue(first, second, shares=shares).run()
+    assert talk.is_in_sync
+    assert second.seq(first.author) == first.seq(first.author)
+    assert second.store.names.chains_of(first.store.space("private")) == []

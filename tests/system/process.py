@@ -16,6 +16,7 @@ from typing import Any, Self
 from cli import child
 
 STOP_TIMEOUT_S = 60
+PORTS = ("--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class NodeProcess:
         *arguments: str,
         env: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        ports: Sequence[str] = PORTS,
     ) -> None:
-        ports = ("--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns")
         self.data_dir = data_dir
         self.errors = data_dir.parent / f"{data_dir.name}.log"  # the node's own words
         with self.errors.open("ab") as log:

@@ -7,7 +7,7 @@ back to where it was.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,10 @@ from node.api.errors import ApiError, NotFound, Unavailable, ValidationFailed, s
 from node.api.replies import Reply, kind
 from node.api.requests import read_header, read_query
 from node.api.routes import CALLER, Auth, Caller, Route
+from node.conflict_feed import AnyEntry
 from node.feed import CursorTooOld, Position
 from node.services.refusals import NotPermitted, SignInNeeded
 from storage.errors import UnknownModel
-from storage.integrator import FeedEntry
 
 LIMIT = 100
 LIMIT_MAX = 1_000
@@ -44,8 +44,8 @@ _STREAM_HEADERS = {
     "X-Accel-Buffering": "no",
 }
 
-# Of documents (application, model, id): the open conflicts among them, as `GET /v1/conflicts` shows them.
-ConflictsAmong = Callable[[Sequence[tuple[str, str, str]]], list[dict[str, Any]]]
+# Of documents (application, model, id): the open conflicts that a caller may see, as `GET /v1/conflicts` has them.
+ConflictsAmong = Callable[[Caller, Sequence[tuple[str, str, str]]], Awaitable[list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class ChangeRoutes:
         asked = self._read(request, caller)
         since = (read_header(request, "Last-Event-ID") or asked.since) if is_stream else asked.since
         position, is_too_old = self._position(since, is_stream=is_stream)
-        follower = Follower(self._sources, caller, asked.models, position)
+        follower = Follower(self._sources, caller, asked.models, position, with_conflicts=is_stream)
         if not is_stream:
             return await self._page(follower, asked.limit, is_too_old=is_too_old)
         if request.method == hdrs.METH_HEAD:
@@ -200,13 +200,13 @@ class ChangeRoutes:
             "has_more": not follower.is_up_to_date,
             "resync": is_too_old,
             "syncedCount": len(seen),
-            "conflicts": self._conflicts_among(list(touched)),
+            "conflicts": await self._conflicts_among(follower.caller, list(touched)),
         }
         return Reply(b'{"changes":[%b],%b' % (b",".join(event.json for event in seen), _encode(rest)[1:]))
 
     # -- a stream
 
-    def _on_entries(self, entries: Sequence[FeedEntry]) -> None:
+    def _on_entries(self, entries: Sequence[AnyEntry]) -> None:
         if self._streams:
             touched = {(entry.application, entry.model) for entry in entries}
             for stream in self._streams:

@@ -14,15 +14,15 @@ from typing import NamedTuple, Protocol
 from node.api.civicbase.realtime_events import Cursors, Event, Sources
 from node.api.civicbase.realtime_messages import Dialect, cursor_text, event_tail
 from node.api.routes import Caller
-from node.feed import Listener, Part, Position
-from storage.integrator import FeedEntry
+from node.conflict_feed import AnyEntry, ConflictEntry, Listener
+from node.feed import Part, Position
 
 READ_ENTRIES = 256  # of the record at once: some milliseconds on a thread
 READERS_MAX = 2  # threads that read the record at the same time, for all who follow together
 
 
 class FollowedFeed(Cursors, Protocol):
-    """What of `node.feed.Feed` is used by those who follow it."""
+    """What of `node.conflict_feed.ConflictFeed` is used by those who follow it."""
 
     def subscribe(
         self, listener: Listener, /, *, on_caught_up: Callable[[str], None], with_old: bool = False
@@ -31,7 +31,7 @@ class FollowedFeed(Cursors, Protocol):
     def position_at(self, ms: int) -> Position:
         """Raises `CursorTooOld`."""
 
-    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part:
+    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part[AnyEntry]:
         """Blocks. Raises `CursorTooOld` where the feed does not reach back so far."""
 
 
@@ -42,16 +42,21 @@ class RecordReader:
         self._feed = feed
         self._turns = asyncio.Semaphore(READERS_MAX)
 
-    async def part(self, after: Position, application: str) -> Part:
+    async def part(self, after: Position, application: str) -> Part[AnyEntry]:
         """What follows a position in an application. Raises `CursorTooOld`."""
         async with self._turns:
             return await asyncio.to_thread(self._read, after, application)
 
-    def _read(self, after: Position, application: str) -> Part:
+    def _read(self, after: Position, application: str) -> Part[AnyEntry]:
         """Without the values that were set: a reader may take its time, and holds little."""
         part = self._feed.part(after, limit=READ_ENTRIES, application=application)
-        entries = [replace(entry, changed=dict.fromkeys(entry.changed)) for entry in part.entries]
-        return replace(part, entries=entries)
+        entries = [
+            entry
+            if isinstance(entry, ConflictEntry)
+            else replace(entry, changed=dict.fromkeys(entry.changed))
+            for entry in part.entries
+        ]
+        return Part(part.after, entries, part.reach)
 
 
 class Seen(NamedTuple):
@@ -59,7 +64,7 @@ class Seen(NamedTuple):
 
     cursor: str
     json: bytes
-    entry: FeedEntry
+    entry: AnyEntry
 
 
 class Follower:
@@ -69,9 +74,16 @@ class Follower:
     """
 
     def __init__(
-        self, sources: Sources, caller: Caller, models: dict[str, str] | None, position: Position
+        self,
+        sources: Sources,
+        caller: Caller,
+        models: dict[str, str] | None,
+        position: Position,
+        *,
+        with_conflicts: bool,
     ) -> None:
         """`models` are those asked for, by id, as the caller names them; None asks for all."""
+        self._with_conflicts = with_conflicts
         self._sources = sources
         self.caller = caller
         self.models = models
@@ -93,7 +105,7 @@ class Follower:
         self._sent = cursor_text(self.cursor)
         return self.cursor
 
-    def take(self, part: Part, *, count_max: int, size_max_bytes: int) -> list[Seen]:
+    def take(self, part: Part[AnyEntry], *, count_max: int, size_max_bytes: int) -> list[Seen]:
         """Events from the beginning of a part that begins here, as many as fit; one at least, if there is any.
 
         Goes on to behind the last of them, or to the end of the part.
@@ -109,6 +121,8 @@ class Follower:
                 return taken
             self.position = position
             if self.models is not None and entry.model not in self.models:
+                continue
+            if isinstance(entry, ConflictEntry) and not self._with_conflicts:
                 continue
             event = Event(entry, self._sources)
             if event.model is None or not event.may_be_read_by(self.caller):

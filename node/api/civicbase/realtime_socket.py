@@ -6,7 +6,7 @@ one that takes less than is written falls behind and is served from the record, 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from node.api.civicbase.realtime_outbox import Frame, Limits
 from node.api.civicbase.realtime_session import Session
 from node.api.errors import ApiError
 from node.api.routes import Authenticator, Caller
+from node.conflict_feed import AnyEntry
 from node.feed import CursorTooOld, Part
 from node.services.permissions import Permissions
 
@@ -40,7 +41,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class RealtimeParts:
-    """What the socket works with. `steady_ms` is a clock that never goes back."""
+    """What the socket works with. `steady_ms` is a clock that never goes back; `conflict` as in `Sources`."""
 
     feed: FollowedFeed
     documents: Documents
@@ -51,6 +52,7 @@ class RealtimeParts:
     log: Logger
     owner_token: str | None = None
     owner: Caller = field(default_factory=lambda: Caller("owner", "default", is_admin=True, is_owner=True))
+    conflict: Callable[[str, str], Mapping[str, Any] | None] = lambda application, id: None
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
 
@@ -281,7 +283,7 @@ class Connection:
         """Bring subscriptions that are behind up to the newest entry."""
         session = self.session
         try:
-            left: Part | None = None
+            left: Part[AnyEntry] | None = None
             while session.close is None and (after := session.behind_since) is not None:
                 await self._ask()
                 if left is None and session.caller is not None:

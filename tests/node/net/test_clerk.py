@@ -23,7 +23,7 @@ from protocol.exchange import (
     WindowIntegrated,
 )
 from storage.errors import StorageError, StorageFull
-from storage.exchange import SLICE_BODIES_MAX
+from storage.exchange import SLICE_BODIES_MAX, unpacked
 from storage.integrator import AnyChange
 from tests.protocol.dialogue import NOW_MS, Record
 
@@ -142,20 +142,17 @@ async def test_windows_are_taken_in_one_at_a_time_in_the_order_in_which_they_cam
 
 
 async def test_a_large_window_is_taken_apart_on_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from node.net import clerk
-
     here = Record("here")
     there = Record("there", founder=here)
     for number in range(300):
         here.put(f"d{number}", title="some text that makes it larger")
     threads: list[str] = []
-    real = clerk.unpacked
 
     def noting(effect: IntegrateWindow) -> Any:
         threads.append(threading.current_thread().name)
-        return real(effect)
+        return unpacked(effect)
 
-    monkeypatch.setattr(clerk, "unpacked", noting)
+    monkeypatch.setattr("node.net.clerk.unpacked", noting)
     async with desk(there) as at:
         at.ask("large", window_of(here))
         await at.until(1)

@@ -389,7 +389,7 @@ async def test_addresses_that_the_machine_has_lost_end_their_links() -> None:
     await wires.settle()
     assert len(b.peers.talks) == 1
     for transport in wires.transports:
-        transport._extra["sockname"] = ("192.168.7.7", 1)
+        transport.extra["sockname"] = ("192.168.7.7", 1)
     b.peers.on_network_changed(["10.0.0.2"])
     await wires.settle()
     assert len(b.dialed) == 2

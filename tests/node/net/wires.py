@@ -77,19 +77,21 @@ class Transport(asyncio.Transport):
     """One end of a wire."""
 
     def __init__(self, wires: "Wires", link: Link, certificate: bytes, host: str = "127.0.0.1") -> None:
-        super().__init__(
-            {"ssl_object": Certificate(certificate), "sockname": (host, 1), "peername": (host, 2)}
-        )
+        super().__init__()
+        self.extra = {"ssl_object": Certificate(certificate), "sockname": (host, 1), "peername": (host, 2)}
         self.wires = wires
         self.link = link
         self.other: Transport | None = None
         self.sent: deque[bytes] = deque()
         self.is_stuck = False  # the other side takes nothing
-        self.is_reading = True
-        self.is_closing_ = False
+        self.reads = True
+        self.closing = False
         self.is_lost = False
         self.high = 1 << 30
         self.is_paused = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.extra.get(name, default)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self.is_lost:
@@ -105,16 +107,16 @@ class Transport(asyncio.Transport):
         return sum(map(len, self.sent))
 
     def pause_reading(self) -> None:
-        self.is_reading = False
+        self.reads = False
 
     def resume_reading(self) -> None:
-        self.is_reading = True
+        self.reads = True
 
     def is_closing(self) -> bool:
-        return self.is_closing_
+        return self.closing
 
     def close(self) -> None:
-        self.is_closing_ = True
+        self.closing = True
         self.wires.touched = True
 
     def abort(self) -> None:
@@ -123,7 +125,7 @@ class Transport(asyncio.Transport):
 
     def lose(self) -> None:
         if not self.is_lost:
-            self.is_lost = self.is_closing_ = True
+            self.is_lost = self.closing = True
             self.wires.later(lambda: self.link.connection_lost(None))
             if self.other is not None and not self.other.is_lost:
                 self.wires.later(self.other.lose)
@@ -133,14 +135,14 @@ class Transport(asyncio.Transport):
         other = self.other
         if other is None or self.is_lost:
             return False
-        if self.sent and not self.is_stuck and other.is_reading:
+        if self.sent and not self.is_stuck and other.reads:
             data = self.sent.popleft()
             if self.is_paused and not self.sent:
                 self.is_paused = False
                 self.link.resume_writing()
             other.link.data_received(data)
             return True
-        if self.is_closing_ and not self.sent:
+        if self.closing and not self.sent:
             self.lose()
             return True
         return False

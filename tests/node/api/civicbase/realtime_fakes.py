@@ -5,7 +5,7 @@ later, listeners are called in order, reading the record returns whole commits.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from node.api.civicbase.realtime_events import Event, Sources, Watchers
@@ -13,6 +13,7 @@ from node.api.civicbase.realtime_outbox import Limits
 from node.api.civicbase.realtime_session import Session
 from node.api.errors import ApiError, InvalidToken
 from node.api.routes import Caller
+from node.conflict_feed import AnyEntry
 from node.feed import BODY_MAX, CursorTooOld, Feed, Part, Position
 from node.services.permissions import Permissions
 from node.services.records import Rendered
@@ -45,6 +46,9 @@ class FakeFeed(Feed):
         self.reads = 0
         self.reaches_back_to = 0  # an arrival
 
+    def cursor_of(self, entry: AnyEntry) -> str:
+        return self.cursor(Position(entry.arrival, entry.index))
+
     def write(self, commit: Sequence[FeedEntry]) -> None:
         self.record += commit
         self.unpublished += commit
@@ -61,7 +65,7 @@ class FakeFeed(Feed):
         arrivals = [entry.arrival for entry in self.record if ms_of_hlc(entry.hlc) < ms]
         return self._in_reach(Position(max(arrivals, default=0), BODY_MAX))
 
-    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part:
+    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part[FeedEntry]:
         self.reads += 1
         self._in_reach(after)
         found = [
@@ -73,6 +77,9 @@ class FakeFeed(Feed):
             return Part(after, found[:limit], Position(found[limit - 1].arrival, found[limit - 1].index))
         last = self.record[-1].arrival if self.record else 0
         return Part(after, found, max(after, Position(last, BODY_MAX)))
+
+    def old_among(self, arrivals: Iterable[int], application: str) -> set[int]:
+        return set()
 
     def _in_reach(self, position: Position) -> Position:
         if position.arrival < self.reaches_back_to:
@@ -261,7 +268,7 @@ class Client:
         """Read the record as long as the session is behind. What it queued meanwhile."""
         heard: list[Any] = []
         while (after := self.session.behind_since) is not None:
-            left: Part | None = self.world.feed.part(after, limit=limit)
+            left: Part[AnyEntry] | None = self.world.feed.part(after, limit=limit)
             while left is not None:
                 left = self.session.replay(left)
                 heard += self.hear()

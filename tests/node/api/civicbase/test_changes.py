@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime_socket import RealtimeParts, Timing
 from node.api.error_table import ERROR_TABLE
 from node.api.errors import from_exception, s1_form
-from node.api.routes import ANONYMOUS, CALLER
+from node.api.routes import ANONYMOUS, CALLER, Caller
 from node.feed import BODY_MAX, Position
 from protocol.clock import hlc_of_ms
 from protocol.integrate import Change
@@ -47,7 +47,9 @@ class Served:
         self.url = ""
         self.client: ClientSession
 
-    def _conflicts(self, touched: Any) -> list[dict[str, Any]]:
+    async def _conflicts(
+        self, caller: Caller, touched: Sequence[tuple[str, str, str]]
+    ) -> list[dict[str, Any]]:
         self.asked_conflicts += touched
         return [{"instance_id": id} for _, _, id in touched if id == "torn"]
 

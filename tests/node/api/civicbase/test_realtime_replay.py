@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.api.civicbase.realtime_outbox import Limits
+from node.conflict_feed import AnyEntry
 from node.feed import Part, Position
 from protocol.integrate import Change
 from storage.integrator import FeedEntry
@@ -140,7 +141,7 @@ class Interleaving:
         )
         self.client = Client(self.world, self.caller, self.limits)
         self.client.delivers_at_once = False
-        self.part: Part | None = None
+        self.part: Part[AnyEntry] | None = None
         self.requests: list[dict[str, Any]] = []
         self.heard: list[list[Any]] = []
 

@@ -1,0 +1,78 @@
+"""Several daemons of one network on this machine, and when they agree.
+
+Room: what the tests of peers share. Waiting here is for a condition, never for a time.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.system.process import NodeProcess
+from tests.system.twins import found, twin
+
+PATIENCE_S = 60.0
+MODEL = {
+    "name": "Entry",
+    "fields": [
+        {"name": "text", "type": "string", "required": True},
+        {"name": "number", "type": "integer", "indexed": True},
+        {"name": "tags", "type": "set"},
+    ],
+}
+
+
+def directories(tmp_path: Path, *names: str) -> list[Path]:
+    """Data directories of one network, the first of them its founder's; all others are empty."""
+    made = [tmp_path / name for name in names]
+    found(made[0])
+    for directory in made[1:]:
+        twin(made[0], directory)
+    return made
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def listening(node: NodeProcess) -> str:
+    """Where it takes calls of peers."""
+    return str(node.ask("GET", "/v1/admin/status").json["listen"])
+
+
+def status(node: NodeProcess) -> Any:
+    return node.ask("GET", "/v1/sync/status").json
+
+
+def until(condition: Callable[[], bool], what: str, *nodes: NodeProcess) -> None:
+    """Wait until it holds; say what the nodes say if it never does."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > end:
+            told = "\n".join(
+                f"{node.data_dir.name}: {status(node)}\n{node.errors.read_text()[-2_000:]}" for node in nodes
+            )
+            raise AssertionError(f"{what} has not happened in {PATIENCE_S} s\n{told}")
+        time.sleep(0.02)
+
+
+def entries(node: NodeProcess) -> Any:
+    """Every entry of a node, as its index has them."""
+    asked = {"sql": "SELECT id, text, number FROM Entry ORDER BY id", "limit": 10_000}
+    answer = node.ask("POST", "/v1/admin/query", asked)
+    return answer.json.get("rows") if answer.status == 200 else None
+
+
+def agree(*nodes: NodeProcess) -> None:
+    """Wait until all nodes are linked, in sync, and hold the same entries."""
+
+    def is_so() -> bool:
+        told = [status(node) for node in nodes]
+        if not all(each["in_sync"] and any(peer["in_sync"] for peer in each["peers"]) for each in told):
+            return False
+        held = [entries(node) for node in nodes]
+        return held[0] is not None and all(each == held[0] for each in held)
+
+    until(is_so, "agreement", *nodes)
