@@ -341,19 +341,6 @@ class _Judge:
             return True
         return self._role is Role.MEMBER and not model.startswith(_ADMIN_MODEL_PREFIXES)
 
-    @property
-    def refusal(self) -> str:
-        """Why `may_write` says no, for people."""
-        match self._role:
-            case Role.MEMBER:
-                return (
-                    "This device is a member of its network: what it asks for counts from admin devices only"
-                )
-            case Role.READER:
-                return "This device is a reader in its network: it may not write"
-            case _:
-                return "This device has no role in its network any more: it may not write"
-
     def is_past(self, seen: Sequence[Dot], index: int) -> bool:
         """Whether all that the body of this index has seen is in its causal past."""
         for dot in seen:
@@ -450,8 +437,8 @@ class CommitBuilder:
         self._header = Header(space, author, self.seq, previous, hlc, deps, ())
         self._knowledge = _knowledge(view, self._header) if deps else {}
         past, self._grown = _system_past(view, self._header)
-        role = view.judge(space, author, self.seq, b"", past).role
-        self._judge = _Judge(self._header, role, _known_of(view, self._header, self._knowledge))
+        self._role = view.judge(space, author, self.seq, b"", past).role
+        self._judge = _Judge(self._header, self._role, _known_of(view, self._header, self._knowledge))
         self._overlay = _Overlay(view, space)
         self._bodies: list[bytes] = []
         self._entries: list[Entry] = []
@@ -481,7 +468,7 @@ class CommitBuilder:
             size = self.size_bytes + len(data)
             raise TooLarge("commit in bytes", size=size, size_max=COMMIT_SIZE_MAX_BYTES)
         if not self._judge.may_write(model):
-            raise NotPermitted(self._judge.refusal)
+            raise NotPermitted(model, self._role)
         if (seen and not self._judge.is_past(seen, index)) or not body.is_understood:
             raise LocalMisuse("a body of unknown kind, or that has seen what its commit does not build on")
         if self._undo is not None:

@@ -17,6 +17,11 @@ _FAILED = "The disk failed; the node takes no more writes until it is restarted"
 _DAMAGED = "Part of the record cannot be read: run `civicnode doctor`"
 
 
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]
+
+
 def _conflict_open(error: storage.ConflictOpen) -> errors.ApiError:
     """Under `manual`: which field is in which conflict, to be resolved first."""
     details = {field: f"In conflict {id}: resolve it first" for field, id in error.fields.items()}
@@ -31,8 +36,8 @@ ERROR_TABLE: ErrorTable = {
     ModelFault: lambda error: errors.ValidationFailed(error.details),
     QueryFault: lambda error: errors.ValidationFailed(error.details),
     TooLarge: lambda error: errors.PayloadTooLarge(size_max_bytes=BODY_SIZE_MAX_BYTES),
-    NotPermitted: lambda error: errors.Forbidden(str(error)),
     InvalidId: lambda error: errors.BadRequest(str(error)),
+    NotPermitted: lambda error: errors.Forbidden(_sentence(error)),
     UnknownConflict: lambda refusal: errors.NotFound(str(refusal)),
     storage.UnknownModel: lambda error: errors.NotFound(str(error)),
     storage.UnknownDocument: lambda error: errors.NotFound(str(error)),

@@ -31,6 +31,7 @@ from protocol.exchange import (
     PeerHolds,
     PeerMisbehaved,
     RolledBack,
+    Unacquainted,
     WindowStored,
 )
 from protocol.handshake import Peer
@@ -122,6 +123,9 @@ class SyncTalk(Speaker):
                 self._listener.on_news(self, event)
             case RolledBack():
                 self.link.end("the peer holds commits of ours that are not here")
+                self._listener.on_news(self, event)
+            case Unacquainted():
+                self.on_end()
                 self._listener.on_news(self, event)
             case PeerHolds() | ForkFound() | ChainRefused() | Diverged() | WindowStored():
                 self._listener.on_news(self, event)

@@ -278,6 +278,19 @@ def test_appearing_and_ending_are_news_with_the_arrival_that_did_it(twins: Twins
     assert read(NewsPlace(appeared + 1, False, ""), ended - 1, limit=10) == []
 
 
+def test_a_commit_that_counts_only_later_is_in_conflict_only_then(twins: Twins) -> None:
+    twins.first.put(twins.model, "one", {"title": "a"})
+    twins.second.now_ms += 10 * 60_000
+    twins.second.put(twins.model, "one", {"title": "b"})
+    assert twins.first.group(Received(twins.second.commits())).conflicts == []
+    assert listed(twins.first, twins.model) == []
+    twins.first.now_ms += 10 * 60_000
+    (news,) = twins.first.group().conflicts  # whatever is written next finds it due
+    (row,) = listed(twins.first, twins.model)
+    assert (news.id, news.is_open) == (row.id, True)
+    assert is_true_to_the_record(twins.first)
+
+
 def test_news_of_one_arrival_are_read_a_few_at_a_time_without_missing_one(twins: Twins) -> None:
     for number in range(9):
         twins.first.put(twins.model, f"d{number}", {"title": "a"})
