@@ -8,7 +8,7 @@ which it grows, or a cut or a fork lies, all commits of a chain count alike.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from protocol.body import decode_body
 from protocol.commit import Header
@@ -188,7 +188,9 @@ class Rebuilder:
         if before == document or (before is None and not document.vector):
             return None
         batch.documents.put(key[0], document)
-        return Rejudged(*key, _change(before, document), author, hlc)
+        creator = before.created_user if before is not None else document.created_user
+        fields = tuple(touched_fields(before, document))
+        return Rejudged(*key, _change(before, document), author, hlc, creator, fields)
 
     def _place(self, chain: Chain, seq: int, index: int) -> Placed:
         log = self._batch.log
@@ -199,6 +201,23 @@ class Rebuilder:
             self._spans[chain] = spans(self._batch, chain, self._basis)
         role = next(s.judgement.role for s in self._spans[chain] if s.first_seq <= seq <= s.last_seq)
         return Placed(header, index, log.body(chain, seq, index), role, log.is_early(chain, seq))
+
+
+def touched_fields(before: Document | None, after: Document) -> list[str]:
+    """The names of the fields that hold something else now, in order; none of a document that is gone."""
+    if not after.exists:
+        return []
+    old, new = _held(before) if before is not None and before.exists else {}, _held(after)
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def _held(document: Document) -> dict[str, Any]:
+    """All that each field holds, values that did not see each other included."""
+    held: dict[str, Any] = dict(document.counters)
+    for name in {name for layer in document.layers for name in (*layer.registers, *layer.sets)}:
+        live = [(layer.dot, value) for layer, value in document.live_values(name)]
+        held[name] = live, document.elements(name), document.counters.get(name)
+    return held
 
 
 def _change(before: Document | None, after: Document) -> Change:

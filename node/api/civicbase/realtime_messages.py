@@ -301,8 +301,10 @@ def conflict_head(
     return _encode(said)[:-1]
 
 
-def event_tail(subscription: int, cursor: bytes, previous: bytes) -> bytes:
+def event_tail(subscription: int | None, cursor: bytes, previous: bytes) -> bytes:
     """The end of an event; both cursors are JSON texts, see `cursor_text`."""
+    if subscription is None:
+        return b',"cursor":%b,"previous":%b}' % (cursor, previous)
     return b',"subscription":%d,"cursor":%b,"previous":%b}' % (subscription, cursor, previous)
 
 
