@@ -26,7 +26,7 @@ from protocol.membership import Members
 from protocol.resolution import live_dots, plan_resolution
 from protocol.schema import FieldType, Model
 from protocol.window import Run
-from storage.ancestry import past_in
+from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
     ConflictChanged,
@@ -189,7 +189,8 @@ class Integrator:
         self._applications: dict[bytes, str] = {}  # those that are stored, by space
         self._unobserved: list[Hlc] = []  # timestamps of others, until we are told the time
         self._early: list[tuple[Hlc, Chain, int]] = []
-        self.indexer = Indexer(store, index, catalog)
+        self._origins = KnownOrigins()
+        self.indexer = Indexer(store, index, catalog, self._origins)
         with store.read() as snapshot:
             for application in snapshot.applications():
                 self._applications[store.space(application)] = application
@@ -295,7 +296,7 @@ class Integrator:
         builder = group.builders.get(application)
         if builder is None:
             space, batch, now_ms = self._store.space(application), group.batch, group.now_ms
-            group.pasts[application] = past_in(batch, space)
+            group.pasts[application] = past_in(batch, space, self._origins)
             deps = batch.deps(space)
             while len(deps) > DEPS_PER_COMMIT_MAX:
                 fold = CommitBuilder(batch, space=space, author=self._author, hlc=self._clock.tick(now_ms),
