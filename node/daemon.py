@@ -30,6 +30,7 @@ from node.api.civicbase.batch import BatchRoutes
 from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
+from node.api.civicbase.network import NetworkRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
 from node.api.civicbase.realtime_socket import RealtimeParts
@@ -41,6 +42,7 @@ from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
 from node.api.runner import ApiServer, tls_context
 from node.api.system import System
+from node.belonging import Belonging, BelongingParts
 from node.conflict_feed import ConflictFeed
 from node.feed import Feed
 from node.listening import CannotListen
@@ -120,9 +122,9 @@ class AccountRoutesNeed:
 
 @dataclass(frozen=True, slots=True)
 class NewLife:
-    """A node that goes on as a new author in the same process: why, and the sockets of its API."""
+    """A node that starts again in the same process: why it goes on as a new author, if it does, and its sockets."""
 
-    reason: str
+    reason: str | None
     sockets: list[socket.socket]
 
 
@@ -134,7 +136,8 @@ class Node:
     ) -> None:
         self.settings = settings
         self._new_life = new_life
-        self.rolled_back: asyncio.Future[str] | None = None  # why this node must go on as a new author
+        # Resolved when the node must start again in place: why it goes on as a new author, if that is the reason.
+        self.renewal: asyncio.Future[str | None] | None = None
         self.world = world or World()
         self.log = make_logger(
             level=settings.log_level,
@@ -158,7 +161,7 @@ class Node:
             flush_delay_ms=flush_delay_ms,
             new_life=self._new_life.reason if self._new_life is not None else None,
         )
-        self.rolled_back = asyncio.get_running_loop().create_future()
+        self.renewal = asyncio.get_running_loop().create_future()
         try:
             self._build(self.record, directory)
             self.network.bind()
@@ -166,6 +169,7 @@ class Node:
             self.realtime.start()
             listening = await self.server.start()
             self.network.start()
+            self.belonging.start()
         except BaseException:
             await self._stop_parts()
             raise
@@ -237,11 +241,31 @@ class Node:
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 random_bytes=world.random_bytes,
                 on_rolled_back=self._on_rolled_back,
+                name_of=lambda node: self.belonging.devices.name_of(node),
+                on_admitted=lambda node, name: self.belonging.on_admitted(node, name),
             )
         )
         self._count(store)
         name = settings.name or os.uname().nodename
         token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
+        self.belonging = Belonging(
+            BelongingParts(
+                record=record,
+                catalog=self.catalog,
+                records=self.records,
+                writer=self.writer,
+                local=self.local,
+                identity=self.identity,
+                network=lambda: self.network,
+                name=name,
+                user=owner.user_id or "owner",
+                start_again=self._start_again,
+                now_ms=world.now_ms,
+                steady_ms=lambda: int(world.seconds() * 1_000),
+                random_bytes=world.random_bytes,
+                log=self.log,
+            )
+        )
         self.realtime = Realtime(
             RealtimeParts(
                 feed=self.conflict_feed,
@@ -291,6 +315,12 @@ class Node:
             sockets=self._new_life.sockets if self._new_life is not None else (),
         )
 
+    def _start_again(self, reason: str | None = None) -> None:
+        """Stop and start in place, with the record and the keys that are there then."""
+        assert self.renewal is not None
+        if not self.renewal.done():
+            self.renewal.set_result(reason)
+
     async def _keep_house(self) -> None:
         """What need not hold up the start, and what comes round every hour."""
         await asyncio.sleep(WARM_AFTER_S)
@@ -306,6 +336,7 @@ class Node:
         return base64.urlsafe_b64encode(self.world.random_bytes(size_bytes)).rstrip(b"=").decode("ascii")
 
     def _routes(self) -> list[Route]:
+        belonging = self.belonging
         assert self.record is not None
         accounts = AccountRoutesNeed(self.identity, self._find_model)
         return [
@@ -324,6 +355,9 @@ class Node:
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self._sync).routes(),
+            *NetworkRoutes(
+                belonging.membership, belonging.joining, belonging.bringing, self.network.network_id.hex()
+            ).routes(),
             *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),
         ]
 
@@ -334,11 +368,7 @@ class Node:
     def _on_rolled_back(self, event: object) -> None:
         """A peer holds commits of ours that we lack: not one more may be signed as the author that we were."""
         self.writer.freeze("this node goes on as a new author: try again")
-        assert self.rolled_back is not None
-        if not self.rolled_back.done():
-            self.rolled_back.set_result(
-                "a peer holds commits of this node that are not in its record any more"
-            )
+        self._start_again("a peer holds commits of this node that are not in its record any more")
 
     async def _sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         synced = await self.network.sync(timeout_s)
@@ -357,6 +387,7 @@ class Node:
 
     def _on_stored(self, written: Written) -> None:
         self.network.on_stored(written)
+        self.belonging.on_stored()
         if written.conflicts:
             self.conflict_feed.publish(written.conflicts)
 
@@ -419,6 +450,7 @@ class Node:
         with contextlib.suppress(FileNotFoundError):
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
+        await self.belonging.stop()
         await self.realtime.stop()
         await asyncio.gather(self.server.stop(), self.network.stop())
         await self._stop_parts()
@@ -497,11 +529,11 @@ async def _serve(settings: Settings) -> int:
     sys.stdout.write(f"civicnode is ready: {node.url}\n")  # the one line that callers wait for
     sys.stdout.flush()
     while True:
-        assert node.record is not None and node.rolled_back is not None
+        assert node.record is not None and node.renewal is not None
         if node.record.new_life:
             node.log.warning("going on as a new author: %s", node.record.new_life)
         stopped: asyncio.Future[Any] = loop.create_task(stopping.wait())
-        either: list[asyncio.Future[Any]] = [stopped, node.rolled_back]
+        either: list[asyncio.Future[Any]] = [stopped, node.renewal]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if stopping.is_set():
@@ -512,9 +544,9 @@ async def _serve(settings: Settings) -> int:
 
 
 async def _renewed(node: Node) -> Node:
-    """The same node as another author, on the same addresses. Whoever asks the API meanwhile waits."""
-    assert node.rolled_back is not None and node.server.listening is not None
-    new_life = NewLife(node.rolled_back.result(), node.server.keep_sockets())
+    """The node that is in the directory now, on the same addresses. Whoever asks the API meanwhile waits."""
+    assert node.renewal is not None and node.server.listening is not None
+    new_life = NewLife(node.renewal.result(), node.server.keep_sockets())
     settings = replace(node.settings, api=node.server.listening.address, listen=node.network.listening)
     await node.stop()
     renewed = Node(settings, node.world, new_life)

@@ -40,6 +40,14 @@ DEP_HASH_BYTES = 16
 NO_PREVIOUS = bytes(HASH_BYTES)
 _HEADER_DOMAIN = b"civicnode header 1\0"
 _SIGNATURE_DOMAIN = b"civicnode signature 1\0"
+# What stands before the fields of a header of fixed length.
+_HASH_HEAD = encode(bytes(HASH_BYTES))[:-HASH_BYTES]
+_ONE_HASH = encode([bytes(HASH_BYTES)])[:-HASH_BYTES]
+_FRAME = (
+    b"\x89" + encode(VERSION) + encode(bytes(SPACE_ID_BYTES))[:-SPACE_ID_BYTES],
+    encode(bytes(NODE_ID_BYTES))[:-NODE_ID_BYTES],
+    encode(bytes(INCARNATION_BYTES))[:-INCARNATION_BYTES],
+)
 
 
 class Dep(NamedTuple):
@@ -68,20 +76,9 @@ class Header:
         return NodeId(self.author[:NODE_ID_BYTES])
 
     def encode(self) -> bytes:
-        node, incarnation = self.author[:NODE_ID_BYTES], self.author[NODE_ID_BYTES:]
         deps = deps_to_lists(self.deps)
-        return encode(
-            [
-                VERSION,
-                self.space,
-                node,
-                incarnation,
-                self.seq,
-                self.previous,
-                self.hlc,
-                deps,
-                self.body_hashes,
-            ]
+        return encode_header(
+            self.space, self.author, self.seq, self.previous, self.hlc, deps, self.body_hashes
         )
 
 
@@ -118,6 +115,37 @@ def verify_signature(author: bytes, digest: bytes, signature: bytes) -> bool:
     return verify(author[:NODE_ID_BYTES], _SIGNATURE_DOMAIN + digest, signature)
 
 
+def encode_header(
+    space: bytes,
+    author: bytes,
+    seq: int,
+    previous: bytes,
+    hlc: int,
+    deps: Sequence[Sequence[Any]],
+    body_hashes: Sequence[bytes],
+) -> bytes:
+    """The bytes of a header of this version, put together by hand: there is one in every commit.
+
+    They are those of the encoded list if every part has its length, which `check_header` sees to.
+    """
+    return b"".join(
+        (
+            _FRAME[0],
+            space,
+            _FRAME[1],
+            author[:NODE_ID_BYTES],
+            _FRAME[2],
+            author[NODE_ID_BYTES:],
+            encode(seq),
+            _HASH_HEAD,
+            previous,
+            encode(hlc),
+            encode(deps) if deps else b"\x80",
+            _ONE_HASH + body_hashes[0] if len(body_hashes) == 1 else encode(body_hashes),
+        )
+    )
+
+
 def decode_header(data: bytes) -> Header:
     """The header in `data`, checked by re-encoding. Raises `Malformed` or `TooLarge`."""
     match decode_exact(data):
@@ -130,17 +158,26 @@ def decode_header(data: bytes) -> Header:
         raise Malformed("a header with a truth value for a number")
     if version != VERSION:
         raise Malformed(f"header version {version}, this node reads {VERSION}")
-    if len(space) != SPACE_ID_BYTES or len(node) != NODE_ID_BYTES or len(incarnation) != INCARNATION_BYTES:
-        raise Malformed("a header with a space, node or incarnation of a wrong length")
+    if len(node) != NODE_ID_BYTES or len(incarnation) != INCARNATION_BYTES:
+        raise Malformed("a header with a node or incarnation of a wrong length")
+    return check_header(space, author_of(node, incarnation), seq, previous, hlc, deps, hashes)
+
+
+def check_header(
+    space: bytes, author: Author, seq: int, previous: bytes, hlc: int, deps: list[Any], hashes: list[Any]
+) -> Header:
+    """The header of these fields, which have the declared types. Raises `Malformed` or `TooLarge`."""
+    if len(space) != SPACE_ID_BYTES or len(author) != AUTHOR_BYTES:
+        raise Malformed("a header with a space or an author of a wrong length")
     if not 0 < seq < 1 << 63 or not 0 < hlc <= HLC_MAX:
         raise Malformed("a header with a seq or hlc out of range")
     if len(previous) != HASH_BYTES or (seq == 1) != (previous == NO_PREVIOUS):
         raise Malformed("a header whose previous hash does not fit its seq")
     if len(hashes) > BODIES_PER_COMMIT_MAX:
         raise TooLarge("bodies in a commit", size=len(hashes), size_max=BODIES_PER_COMMIT_MAX)
-    if any(not isinstance(item, bytes) or len(item) != HASH_BYTES for item in hashes):
-        raise Malformed("a body hash of a wrong length")
-    author = author_of(node, incarnation)
+    for item in hashes:
+        if type(item) is not bytes or len(item) != HASH_BYTES:
+            raise Malformed("a body hash of a wrong length")
     return Header(SpaceId(space), author, seq, previous, hlc, _decode_deps(deps, author), tuple(hashes))
 
 
@@ -171,6 +208,12 @@ def _decode_deps(deps: list[Any], author: bytes) -> tuple[Dep, ...]:
     return tuple(decoded)
 
 
+def commit_of_fields(header: Header, header_bytes: bytes, bodies: Sequence[bytes | None]) -> Commit:
+    """A commit whose header bytes and body hashes were just computed of what it holds. Raises `TooLarge`."""
+    _check_size(bodies)
+    return Commit(header, header_bytes, header_hash(header_bytes), tuple(bodies))
+
+
 def make_commit(header_bytes: bytes, bodies: Sequence[bytes | None], signature: bytes | None) -> Commit:
     """A commit out of stored or received parts. Raises if a body is not the one that the header names."""
     header = decode_header(header_bytes)
@@ -182,9 +225,13 @@ def check_bodies(header: Header, bodies: Sequence[bytes | None]) -> None:
     """Raise unless `bodies` are those of the header; one that is `None` was dropped and is not checked."""
     if len(bodies) != len(header.body_hashes):
         raise BrokenChain(f"{len(bodies)} bodies for {len(header.body_hashes)} hashes")
-    size = sum(len(body) for body in bodies if body is not None)
-    if size > COMMIT_SIZE_MAX_BYTES:
-        raise TooLarge("commit in bytes", size=size, size_max=COMMIT_SIZE_MAX_BYTES)
+    _check_size(bodies)
     for body, expected in zip(bodies, header.body_hashes, strict=True):
         if body is not None and body_hash(body) != expected:
             raise BrokenChain("a body does not have the hash that the header signs")
+
+
+def _check_size(bodies: Sequence[bytes | None]) -> None:
+    size = sum([len(body) for body in bodies if body is not None])
+    if size > COMMIT_SIZE_MAX_BYTES:
+        raise TooLarge("commit in bytes", size=size, size_max=COMMIT_SIZE_MAX_BYTES)

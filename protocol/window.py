@@ -17,14 +17,21 @@ cannot make 4 MiB take 300, nor seconds.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from protocol.body import body_hash
-from protocol.commit import VERSION, Commit, deps_to_lists, make_commit, verify_signature
+from protocol.commit import (
+    Commit,
+    check_header,
+    commit_of_fields,
+    deps_to_lists,
+    encode_header,
+    verify_signature,
+)
 from protocol.encoding import decode_exact, decode_strings, encode
 from protocol.errors import BadSignature, LocalMisuse, Malformed, TooLarge
-from protocol.ids import AUTHOR_BYTES, NODE_ID_BYTES
+from protocol.ids import AUTHOR_BYTES, Author
 from protocol.keys import SIGNATURE_BYTES
 from protocol.limits import (
     COMMIT_SIZE_MAX_BYTES,
@@ -44,9 +51,12 @@ class Run:
     """Consecutive commits of one author in one space, the last of them signed."""
 
     commits: tuple[Commit, ...]
+    encoded: bytes | None = field(default=None, compare=False, repr=False)  # as it came, if it did
 
     def encode(self) -> bytes:
         """Raises `TooLarge` if a node would not take it; `LocalMisuse` if it is not signed."""
+        if self.encoded is not None:
+            return self.encoded
         if not self.commits or self.commits[-1].signature is None:
             raise LocalMisuse("the last commit of a run carries its signature")
         first = self.commits[0].header
@@ -101,10 +111,10 @@ def decode_run(data: bytes) -> Run:
             case _:
                 raise Malformed("an entry of a run is [hlc step, deps, parts]")
         present, hashes = _bodies_of(parts, rest)
-        # Built as bytes and decoded again, so that exactly one piece of code decides what a header may hold.
-        node, incarnation = author[:NODE_ID_BYTES], author[NODE_ID_BYTES:]
-        header_bytes = encode([VERSION, space, node, incarnation, seq, previous, hlc, deps, hashes])
-        commit = make_commit(header_bytes, present, None)
+        header = check_header(space, Author(author), seq, previous, hlc, deps, hashes)
+        commit = commit_of_fields(
+            header, encode_header(space, author, seq, previous, hlc, deps, hashes), present
+        )
         commits.append(commit)
         seq, previous = seq + 1, commit.hash
     if next(rest, None) is not None:
@@ -112,7 +122,7 @@ def decode_run(data: bytes) -> Run:
     if not verify_signature(author, previous, signature):
         raise BadSignature(f"run of {len(commits)} commits up to seq {seq - 1}")
     commits[-1] = replace(commits[-1], signature=signature)
-    return Run(tuple(commits))
+    return Run(tuple(commits), bytes(data))
 
 
 def _bodies_of(parts: list[Any], rest: Iterator[bytes]) -> tuple[list[bytes | None], list[bytes]]:

@@ -9,6 +9,10 @@ its table, its key and itself, and a key that is not found is believed only if
 its neighbours are whole and in order. What is read here was written here, or it
 is `StoreDamaged`. The checksum also tells `salvage` what it has found on a page
 that nothing leads to any more.
+
+Each call to the engine lets go of the interpreter, and beside a busy thread it
+takes up to the switch interval to get it back. So what a transaction writes is
+collected, and handed over table by table when it ends or is looked for in order.
 """
 
 import errno
@@ -37,6 +41,9 @@ _LOCK_TABLE_BYTES = 64 << 10  # 64 bytes a reader and a header
 CHECKSUM_BYTES = 4
 _NO_GAP: tuple[bytes, bytes | None] = (b"\xff" * (KEY_MAX_BYTES + 1), None)
 
+# Tables in which one pair by itself has its place anywhere, or of which there is little.
+_SCATTERED = frozenset({Table.META, Table.CHAINS, Table.COLLECTIONS, Table.HEADS, Table.LOCAL, Table.FORKS})
+
 _SEEDS = {table: crc32(table.encode()) for table in Table}
 
 
@@ -64,13 +71,14 @@ class _Handles(dict[Table, "lmdb._Database"]):
 class LmdbTransaction:
     """Reads and, within `LmdbKeyValueStore.write`, writes. `failure` is what made it unfit to be committed."""
 
-    __slots__ = ("_gaps", "_handles", "_path", "_transaction", "failure")
+    __slots__ = ("_gaps", "_handles", "_held", "_path", "_transaction", "failure")
 
     def __init__(self, transaction: "lmdb.Transaction[bytes]", handles: _Handles, path: str) -> None:
         self._transaction = transaction
         self._handles = handles
         self._path = path
         self._gaps: dict[Table, tuple[bytes, bytes | None]] | None = None
+        self._held: dict[Table, dict[bytes, bytes]] = {}  # written, and not yet handed to the engine
         self.failure: Exception | None = None
 
     def __enter__(self) -> "LmdbTransaction":
@@ -82,6 +90,10 @@ class LmdbTransaction:
         self._transaction.abort()
 
     def get(self, table: Table, key: bytes) -> bytes | None:
+        if self._held and (held := self._held.get(table)) is not None:
+            written = held.get(key)
+            if written is not None:
+                return written
         if self._gaps is not None:
             low, high = self._gaps.get(table, _NO_GAP)
             if low < key and (high is None or key < high):
@@ -123,6 +135,7 @@ class LmdbTransaction:
         return key, value
 
     def scan(self, table: Table, start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        self._hand_over(table)
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 if not (self._seek(cursor, table, start) if start else cursor.first()):
@@ -145,6 +158,7 @@ class LmdbTransaction:
         return found and cursor.set_range(start)
 
     def last(self, table: Table, start: bytes, stop: bytes | None) -> tuple[bytes, bytes] | None:
+        self._hand_over(table)
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 if stop is not None and self._seek(cursor, table, stop):
@@ -160,34 +174,52 @@ class LmdbTransaction:
             raise self._fail(error, start) from error
 
     def count(self, table: Table) -> int:
+        self._hand_over(table)
         try:
             return self._transaction.stat(self._handles[table])["entries"]
         except lmdb.Error as error:
             raise self._fail(error) from error
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
-        self._forget_gap(table)
-        stored = checksum(table, key, value) + value
-        try:
-            self._transaction.put(key, stored, True, True, False, self._handles[table])
-        except lmdb.Error as error:
-            raise self._fail(error, key) from error
-
-    def _forget_gap(self, table: Table) -> None:
-        if self._gaps is not None:
-            self._gaps.pop(table, None)
+        if not 0 < len(key) <= KEY_MAX_BYTES:
+            raise self._fail_key(len(key))
+        held = self._held.get(table)
+        if held is None:
+            self._held[table] = {key: value}
+        else:
+            held[key] = value
 
     def put_many(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        self._forget_gap(table)
-        stored = _with_checksums(table, pairs)
+        for key, value in pairs:
+            self.put(table, key, value)
+
+    def hand_over(self) -> None:
+        """Give the engine all that was written: the transaction is about to be committed."""
+        for table in list(self._held):
+            self._hand_over(table)
+
+    def _hand_over(self, table: Table) -> None:
+        held = self._held.pop(table, None) if self._held else None
+        if not held:
+            return
+        if self._gaps is not None:
+            self._gaps.pop(table, None)
+        stored = _with_checksums(table, sorted(held.items()))
         try:
+            if len(stored) == 1 and table in _SCATTERED:
+                self._transaction.put(*stored[0], True, True, False, self._handles[table])
+                return
             with self._transaction.cursor(self._handles[table]) as cursor:
-                cursor.putmulti(stored)
+                # At the end of a tree the engine fills its pages, where else it leaves them half empty.
+                is_last = not cursor.last() or cursor.key() < stored[0][0]
+                cursor.putmulti(stored, append=is_last)
         except lmdb.Error as error:
             raise self._fail(error, *(key for key, _ in stored)) from error
 
     def append(self, table: Table, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        self._forget_gap(table)
+        self._hand_over(table)
+        if self._gaps is not None:
+            self._gaps.pop(table, None)
         stored = _with_checksums(table, pairs)
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
@@ -201,8 +233,10 @@ class LmdbTransaction:
             raise self.failure
 
     def delete(self, table: Table, key: bytes) -> bool:
+        held = self._held.get(table)
+        was_held = held is not None and held.pop(key, None) is not None
         try:
-            return self._transaction.delete(key, b"", self._handles[table])
+            return self._transaction.delete(key, b"", self._handles[table]) or was_held
         except lmdb.Error as error:
             raise self._fail(error, key) from error
 
@@ -211,6 +245,7 @@ class LmdbTransaction:
 
         For `doctor`: does not stop at damage.
         """
+        self._hand_over(table)
         handle = self._handles[table]
         try:
             with self._transaction.cursor(handle) as cursor:
@@ -230,10 +265,12 @@ class LmdbTransaction:
     def _fail(self, error: "lmdb.Error", *keys: bytes) -> Exception:
         """What an engine's error means. The transaction is not fit to be committed, whoever catches this."""
         if isinstance(error, lmdb.BadValsizeError):
-            size = next((len(key) for key in keys if not 0 < len(key) <= KEY_MAX_BYTES), 0)
-            self.failure = LocalMisuse(f"a key of {size} bytes: keys have 1 to {KEY_MAX_BYTES}")
-        else:
-            self.failure = _translated(error, self._path)
+            return self._fail_key(next((len(key) for key in keys if not 0 < len(key) <= KEY_MAX_BYTES), 0))
+        self.failure = _translated(error, self._path)
+        return self.failure
+
+    def _fail_key(self, size: int) -> Exception:
+        self.failure = LocalMisuse(f"a key of {size} bytes: keys have 1 to {KEY_MAX_BYTES}")
         return self.failure
 
 
@@ -289,6 +326,7 @@ class LmdbKeyValueStore:
         held = LmdbTransaction(transaction, self._handles, self._path)
         try:
             yield held
+            held.hand_over()
             if held.failure is not None:  # someone has caught it and gone on
                 raise held.failure
         except BaseException:

@@ -5,7 +5,7 @@ Room: the only place that knows the tables `heads`, `headers`, `signatures`,
 before they come here; who may write is decided in `protocol.integrate`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
 from protocol.integrate import Change, Entry, Head, Integrated, Verdict
 from protocol.limits import RUN_SKELETON_MAX_BYTES, SIGNATURE_KEPT_EVERY
 from protocol.membership import Link
+from storage.ends import Ended, Ends
 from storage.errors import StoreDamaged
 from storage.kv import ReadTransaction, Table, WriteTransaction, after
 from storage.names import Chain, Names
@@ -149,7 +150,7 @@ class LogReader:
         found = self._transaction.last(Table.KNOWLEDGE, prefix, prefix + _u64(seq + 1))
         return int.from_bytes(found[1], "big") if found else 0
 
-    def known_by(self, space: bytes, author: bytes, seq: int) -> Iterator[tuple[Author, int]]:
+    def known_by(self, space: bytes, author: bytes, seq: int) -> Iterable[tuple[Author, int]]:
         chain = self._names.chain(space, author)
         if chain is None:
             return
@@ -226,32 +227,103 @@ class LogWriter(LogReader):
 
     _transaction: WriteTransaction
 
+    def __init__(self, transaction: WriteTransaction, names: Names, ends: Ends) -> None:
+        super().__init__(transaction, names)
+        self._ends = ends
+        self._new_heads: dict[Chain, Head] = {}
+        self._last_arrival: int | None = None
+
+    # -- what is at the ends of chains is mostly in memory
+
+    def head(self, space: bytes, author: bytes) -> Head | None:
+        chain = self._names.chain(space, author)
+        if chain is None:
+            return None
+        new, end = self._new_heads.get(chain), self._ends.get(chain)
+        if new is not None or end is not None:
+            return new or (end.head if end is not None else None)
+        head = super().head(space, author)
+        self._ends.put_head(chain, head)
+        return head
+
+    def header_hash(self, space: bytes, author: bytes, seq: int) -> bytes | None:
+        chain = self._names.chain(space, author)
+        if chain is None:
+            return None
+        known = self._ends.commit(chain, seq)
+        return known.hash if known is not None else super().header_hash(space, author, seq)
+
+    def knows(self, space: bytes, author: bytes, seq: int, other: bytes) -> int:
+        chain = self._names.chain(space, author)
+        if chain is None:
+            return 0
+        known = self._ends.commit(chain, seq)
+        return (
+            known.knows.get(Author(other), 0)
+            if known is not None
+            else super().knows(space, author, seq, other)
+        )
+
+    def known_by(self, space: bytes, author: bytes, seq: int) -> Iterable[tuple[Author, int]]:
+        chain = self._names.chain(space, author)
+        known = None if chain is None else self._ends.commit(chain, seq)
+        return known.knows.items() if known is not None else super().known_by(space, author, seq)
+
+    def system_past(self, chain: Chain, seq: int) -> frozenset[Link]:
+        known = self._ends.commit(chain, seq)
+        return known.system_past if known is not None else super().system_past(chain, seq)
+
+    def last_arrival(self) -> int:
+        if self._last_arrival is None:
+            self._last_arrival = super().last_arrival()
+        return self._last_arrival
+
+    # -- storing
+
     def append(self, done: Integrated) -> Arrival:
-        """Store one integrated commit at the end of its chain and of the order of arrival."""
+        """Store one integrated commit at the end of its chain and of the order of arrival.
+
+        Its head is stored by `finish`.
+        """
         commit, header, transaction = done.commit, done.commit.header, self._transaction
         chain = self._names.give_chain(transaction, header.space, header.author)
         key = _u32(chain) + _u64(header.seq)
-        transaction.put(Table.HEADS, _u32(chain), encode([header.seq, commit.hash, header.hlc]))
         transaction.put(Table.HEADERS, key, commit.header_bytes)
         if commit.signature is not None:
             self._let_go(chain, commit)
             transaction.put(Table.SIGNATURES, key, commit.signature)
-        pairs = [
-            (key + index.to_bytes(2, "big"), body)
-            for index, body in enumerate(commit.bodies)
-            if body is not None
-        ]
-        if pairs:
-            newest = transaction.last(Table.BODIES, b"", None)
-            if newest is None or newest[0] < pairs[0][0]:
-                transaction.append(Table.BODIES, pairs)
-            else:
-                transaction.put_many(Table.BODIES, pairs)
+        for index, body in enumerate(commit.bodies):
+            if body is not None:
+                transaction.put(Table.BODIES, key + index.to_bytes(2, "big"), body)
         self._store_outcomes(chain, header.space, header.seq, done)
-        number = self.last_arrival() + 1
+        head = Head(header.seq, commit.hash, header.hlc)
+        self._ends.put(chain, head, self._ended(chain, done))
+        self._new_heads[chain] = head
+        number = self._next_arrival()
         changes = bytes(_CHANGE_CODES[entry.change] for entry in done.entries)
-        transaction.append(Table.ARRIVALS, [(_u64(number), key + changes)])
+        transaction.put(Table.ARRIVALS, _u64(number), key + changes)
         return Arrival(number, chain, header.seq, tuple(entry.change for entry in done.entries))
+
+    def finish(self) -> None:
+        """The transaction is about to end."""
+        for chain, head in self._new_heads.items():
+            self._transaction.put(Table.HEADS, _u32(chain), encode([head.seq, head.hash, head.hlc]))
+        self._new_heads.clear()
+
+    def _next_arrival(self) -> int:
+        self._last_arrival = self.last_arrival() + 1
+        return self._last_arrival
+
+    def _ended(self, chain: Chain, done: Integrated) -> Ended:
+        """The commit that has just been stored, as those that build on it will see it."""
+        header = done.commit.header
+        before = self._ends.commit(chain, header.seq - 1)
+        if before is None:
+            known = dict(super().known_by(header.space, header.author, header.seq))
+            return Ended(done.commit.hash, known, super().system_past(chain, header.seq))
+        knows = {**before.knows, **done.knowledge} if done.knowledge else before.knows
+        past = done.system_past if done.system_past is not None else before.system_past
+        return Ended(done.commit.hash, knows, past)
 
     def _let_go(self, chain: Chain, commit: Commit) -> None:
         """Drop the newest signature, if the one of this commit can prove all that it proved.
@@ -304,8 +376,8 @@ class LogWriter(LogReader):
 
     def append_rejudgement(self, documents: Sequence[Rejudged], at_ms: int) -> Rejudgement:
         """Give what was judged again its place in the order of arrival."""
-        number = self.last_arrival() + 1
-        self._transaction.append(Table.ARRIVALS, [(_u64(number), _u32(NO_CHAIN) + _u64(at_ms))])
+        number = self._next_arrival()
+        self._transaction.put(Table.ARRIVALS, _u64(number), _u32(NO_CHAIN) + _u64(at_ms))
         for index, told in enumerate(documents):
             value = [*told[:3], _CHANGE_CODES[told.change], told.author, told.hlc]
             self._transaction.put(Table.REJUDGED, _u64(number) + _u32(index), encode(value))

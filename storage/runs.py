@@ -136,11 +136,34 @@ def proves_with_waiting(local: LocalReader, space: SpaceId, author: Author, seq:
     )
 
 
-def ends_to_keep(tails: Iterable[Iterable[Commit]], reach: dict[ChainKey, int]) -> dict[ChainKey, Run]:
+def begun(runs: Iterable[Run], reach: dict[ChainKey, int]) -> dict[ChainKey, Run]:
+    """What is kept while runs are being integrated: all of them, from right above what is here.
+
+    As a run came, it is kept; only where several meet, or begin elsewhere, they are joined.
+    """
+    by_key: dict[ChainKey, list[Run]] = {}
+    for run in runs:
+        by_key.setdefault(key_of(run.commits[0]), []).append(run)
+    kept: dict[ChainKey, Run] = {}
+    size = 0
+    for key, some in by_key.items():
+        first = some[0]
+        if len(some) == 1 and first.encoded is not None and first.commits[0].header.seq == reach[key] + 1:
+            size += len(first.encoded)
+            kept[key] = first
+    others = [run.commits for key, some in by_key.items() if key not in kept for run in some]
+    if size > WAITING_SIZE_MAX_BYTES:
+        return ends_to_keep([run.commits for some in by_key.values() for run in some], reach)
+    return kept | (ends_to_keep(others, reach, size) if others else {})
+
+
+def ends_to_keep(
+    tails: Iterable[Iterable[Commit]], reach: dict[ChainKey, int], size: int = 0
+) -> dict[ChainKey, Run]:
     """What waits, out of the ends of runs: joined chain by chain, as far as there is room.
 
-    `reach` tells how far each chain will be integrated. A piece above a gap is not kept: it is asked for
-    again, with what lies between.
+    `reach` tells how far each chain will be integrated, `size` how much is kept beside these. A piece above a gap
+    is not kept: it is asked for again, with what lies between.
     """
     pieces: dict[ChainKey, dict[int, Commit]] = {}
     for tail in tails:
@@ -150,7 +173,6 @@ def ends_to_keep(tails: Iterable[Iterable[Commit]], reach: dict[ChainKey, int]) 
             if held is None or held.signature is None:
                 by_seq[commit.header.seq] = commit
     kept: dict[ChainKey, Run] = {}
-    size = 0
     for key, by_seq in pieces.items():
         stretch = _joined(by_seq, reach[key])
         size += stretch.size_bytes
@@ -203,7 +225,7 @@ class RunReader:
         size = 0
         while queue and size < effect.size_max_bytes:
             _, key, after_seq = heappop(queue)
-            stretch = self._stretch(key, after_seq)
+            stretch = self.stretch(key, after_seq)
             if stretch is None:
                 exhausted.add(key)
                 continue
@@ -229,7 +251,7 @@ class RunReader:
 
     def window_after(self, key: ChainKey, after_seq: int) -> bytes:
         """A window with the commits of one chain from right after a seq to the next signature that is kept."""
-        stretch = self._stretch(key, after_seq)
+        stretch = self.stretch(key, after_seq)
         assert stretch is not None, "what is here has come in a run that fitted"
         return pack_window([Run(tuple(stretch.commits))])
 
@@ -240,7 +262,7 @@ class RunReader:
             return None
         return self._snapshot.log.header_fields(chain, seq + 1).hlc
 
-    def _stretch(self, key: ChainKey, after_seq: int) -> Stretch | None:
+    def stretch(self, key: ChainKey, after_seq: int) -> Stretch | None:
         """The commits after a seq up to the next signature that is kept; None if no peer could take them."""
         stretch = Stretch()
         for commit in self._commits(key, after_seq):

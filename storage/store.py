@@ -15,7 +15,15 @@ from protocol.commit import DEP_HASH_BYTES, Commit, Dep, Header
 from protocol.document import Document
 from protocol.encoding import decode, encode
 from protocol.errors import LocalMisuse, ProtocolError
-from protocol.ids import SYSTEM_SPACE_NAME, Author, NetworkId, SpaceId, application_space_name, space_id
+from protocol.ids import (
+    SYSTEM_SPACE_NAME,
+    Author,
+    NetworkId,
+    SpaceId,
+    application_space_name,
+    node_of,
+    space_id,
+)
 from protocol.integrate import Head, Integrated, Outcome, integrate
 from protocol.membership import (
     Genesis,
@@ -28,6 +36,7 @@ from protocol.membership import (
 )
 from protocol.window import Run, decode_run
 from storage.documents import DocumentReader, DocumentWriter
+from storage.ends import Ends
 from storage.errors import NewerFormat, StoreDamaged
 from storage.judging import Basis, DocumentKey, Rebuilder, compare_bases, counting_heads, documents_of, judge
 from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
@@ -136,6 +145,7 @@ class Batch(Snapshot):
         basis: Basis | None,
         author: Author | None,
         system: SpaceId | None,
+        ends: Ends,
     ) -> None:
         """`author` is who this store writes as and `system` the space of its statements; None before it has begun."""
         super().__init__(transaction, names, basis)
@@ -144,7 +154,11 @@ class Batch(Snapshot):
         self._system = system
         self._last_asked: tuple[str, str, SpaceId] | None = None
         self._last_found: Document | None = None
-        self.log: LogWriter = LogWriter(transaction, names)
+        self._frontiers: dict[SpaceId, tuple[tuple[Author, int, bytes], ...]] = {}  # written by `finish`
+        self._judged: dict[
+            tuple[SpaceId, Author, frozenset[Link]], Judgement
+        ] = {}  # of chains that nothing cuts
+        self.log: LogWriter = LogWriter(transaction, names, ends)
         self.documents: DocumentWriter = DocumentWriter(transaction, names)
         self.local: LocalWriter = LocalWriter(transaction)
 
@@ -155,6 +169,28 @@ class Batch(Snapshot):
             self._last_found = self.documents.get(space, model, id)
             self._last_asked = wanted
         return self._last_found
+
+    def frontier(self, space: SpaceId) -> tuple[tuple[Author, int, bytes], ...]:
+        known = self._frontiers.get(space)
+        return known if known is not None else super().frontier(space)
+
+    def judge(
+        self, space: SpaceId, author: Author, seq: int, digest: bytes, past: frozenset[Link]
+    ) -> Judgement:
+        key = space, author, past
+        known = self._judged.get(key)
+        if known is None:
+            known = super().judge(space, author, seq, digest, past)
+            assert self.basis is not None
+            if (space, author) not in self.basis.forks and not self.basis.members.cuts_of(node_of(author)):
+                self._judged[key] = known  # it depends on nothing else
+        return known
+
+    def finish(self) -> None:
+        """Write what was put off: the transaction is about to end."""
+        self.log.finish()
+        for space, heads in self._frontiers.items():
+            self.put_meta("frontier " + space.hex(), heads)
 
     def put_meta(self, name: str, value: Any) -> None:
         self.transaction.put(Table.META, name.encode(), encode(value))
@@ -178,10 +214,7 @@ class Batch(Snapshot):
         self.documents.store(done, arrival)
         header = done.commit.header
         if done.counts:  # of what does not count nothing needs to be named
-            built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {
-                (header.author, header.seq - 1)
-            }
-            heads = [h for h in self.frontier(header.space) if (h[0], h[1]) not in built_on]
+            heads = [head for head in self.frontier(header.space) if not self._is_past(head, done)]
             heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
             self._put_frontier(header.space, heads)
         if header.author == self._author and any(dep.in_system for dep in header.deps):
@@ -190,10 +223,22 @@ class Batch(Snapshot):
             self._learn(done.members, header.author, header.hlc)
         return arrival
 
+    def _is_past(self, head: tuple[Author, int, bytes], done: Integrated) -> bool:
+        """Whether a commit that was just stored has another in its past."""
+        author, seq, _ = head
+        header = done.commit.header
+        if author == header.author:
+            return seq < header.seq
+        known = done.knowledge.get(author)
+        if known is None:
+            known = self.log.knows(header.space, header.author, header.seq, author)
+        return seq <= known
+
     # -- when more becomes known
 
     def _learn(self, members: Members, author: Author, hlc: int) -> None:
         assert self.basis is not None
+        self._judged.clear()
         before, self.basis = self.basis, Basis(members, self.basis.forks)
         found = self._judge_again(before)
         if found:
@@ -210,7 +255,7 @@ class Batch(Snapshot):
         return found.documents
 
     def _put_frontier(self, space: SpaceId, heads: Sequence[tuple[Author, int, bytes]]) -> None:
-        self.put_meta("frontier " + space.hex(), heads)
+        self._frontiers[space] = tuple(heads)
 
     def keep_fork(self, run: Run, seq: int) -> None:
         """An author has signed another commit of this seq than is here; `run` has it. Nothing above counts now."""
@@ -219,6 +264,7 @@ class Batch(Snapshot):
         key = header.space, header.author
         if seq >= self.basis.forks.get(key, seq + 1):
             return
+        self._judged.clear()
         before, self.basis = self.basis, Basis(self.basis.members, {**self.basis.forks, key: seq})
         self.log.put_fork(*key, seq, run.encode())
         if header.space == self.system:
@@ -280,6 +326,7 @@ class Store:
         self._basis: Basis | None = None
         self._damage: Exception | None = None  # why the statements of the network could not be read
         self._system: SpaceId | None = None
+        self._ends = Ends()
         with keys.read() as transaction:
             format = transaction.get(Table.META, b"format")
             if format is not None and (found := decode(format)) > FORMAT:
@@ -359,10 +406,12 @@ class Store:
         try:
             with self._keys.write() as transaction:
                 author = self.identity.author if self.identity else None
-                batch = Batch(transaction, self.names, self._basis, author, self._system)
+                batch = Batch(transaction, self.names, self._basis, author, self._system, self._ends)
                 yield batch
+                batch.finish()
         except BaseException:
             self.names.settle(kept=False)
+            self._ends.clear()
             raise
         self.names.settle(kept=True)
         self._basis = batch.basis

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cli.bench.asking import Sizes
     from cli.bench.report import Report
-    from cli.bench.rounds import Sizes
 
 ROUNDS_MAX = 50
 FLUSH_DELAY_MS = 5.0  # a hard disk or a worn card; a good drive takes a tenth of it

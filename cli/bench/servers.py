@@ -79,9 +79,10 @@ class Node:
         self.token = ""
         self.client = Client(0)
 
-    def start(self) -> float:
-        """Launch it; returns the seconds until `GET /health` first answered 200."""
+    def start(self, *, peers: Sequence[int] = ()) -> float:
+        """Launch it; returns the seconds until `GET /health` first answered 200. It dials `peers` on loopback."""
         options = ["start", "--data-dir", str(self.data_dir), "--api", "127.0.0.1:0"]
+        options += [option for port in peers for option in ("--peer", f"127.0.0.1:{port}")]
         options += ["--listen", "127.0.0.1:0", "--no-mdns"]
         child = self._workspace.start([*self._command, *options], environment=self._environment)
         self._child = child
@@ -111,6 +112,20 @@ class Node:
             self._workspace.end(self._child)
             self._child = None
 
+    @property
+    def peer_port(self) -> int:
+        """Where it listens for peers."""
+        listen: str = self.client.json("GET", "/v1/admin/status")["listen"]
+        return int(listen.rpartition(":")[2])
+
+    def wait_for_index(self) -> None:
+        """Until the query index is no more behind the record."""
+        until = time.perf_counter() + START_MAX_S
+        while self.client.json("GET", "/health").get("index", "ready") != "ready":
+            if time.perf_counter() > until:
+                raise ChildFailed(f"the query index is not ready after {START_MAX_S:.0f} s")
+            time.sleep(0.01)
+
     def define_model(self) -> None:
         self.client.ask("POST", "/v1/data-models", definition(), right=201)
 
@@ -138,12 +153,17 @@ class Node:
 
 @contextlib.contextmanager
 def node_running(
-    workspace: Workspace, command: Sequence[str], data_dir: Path, *, flush_delay_ms: float = 0
+    workspace: Workspace,
+    command: Sequence[str],
+    data_dir: Path,
+    *,
+    flush_delay_ms: float = 0,
+    peers: Sequence[int] = (),
 ) -> Iterator[tuple[Node, float]]:
     """A node and the seconds it took to start. Stopped cleanly if all went well, else killed."""
     node = Node(workspace, command, data_dir, flush_delay_ms=flush_delay_ms)
     try:
-        taken_s = node.start()
+        taken_s = node.start(peers=peers)
         yield node, taken_s
         node.stop()
     finally:

@@ -18,15 +18,18 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from cli.bench import FLUSH_DELAY_MAX_MS, ROUNDS_MAX, VERSUS, machine
+from cli.bench.asking import Sizes
 from cli.bench.errors import BenchMisuse
 from cli.bench.figures import SPECS, VERSUS_SPECS, Group, Ledger, Spec, delayed_specs
+from cli.bench.peer_figures import PEER_SPECS
 from cli.bench.process import Workspace
 from cli.bench.report import Report, Section, show
-from cli.bench.rounds import Rounds, Sizes
+from cli.bench.rounds import Rounds
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cli.bench.peers import Peers
     from cli.bench.pocketbase import PocketBase
 
 DELAYED_GROUPS = frozenset({Group.CREATES, Group.IMPORT})
@@ -77,18 +80,24 @@ class Session:
             about = machine.facts(workspace.root)
             flushes: list[machine.FlushLatency] = []
             plain = self._ledger(SPECS, self._groups)
+            between = self._ledger(PEER_SPECS, self._groups)
             slow = self._ledger(delayed_specs(), self._slow_groups)
-            measured = self._measures(workspace, plain, self._groups, say)
+            measured = self._measures(workspace, plain, self._groups - {Group.SYNC}, say)
+            peers = self._peers(workspace, between, say)
             delayed = self._measures(workspace, slow, self._slow_groups, say, self._delay_ms)
             beside = self._ledger(VERSUS_SPECS, self._groups)
             other = self._other(workspace, beside, plain, say)
             if measured is not None:
                 measured.prepare()
+            if peers is not None:
+                peers.prepare()
             for number in range(1, self._rounds + 1):
                 name = f"round {number} of {self._rounds}"
                 flushes.append(machine.flush_latency(workspace.root))
                 if measured is not None:
                     measured.run(name)
+                if peers is not None:
+                    peers.run(name)
                 if other is not None:
                     other.run(name)
                 if delayed is not None:
@@ -101,7 +110,7 @@ class Session:
             is_quick=self._quick,
             machine=about,
             flushes=flushes,
-            sections=self._sections(plain, slow, beside, version),
+            sections=self._sections(plain, between, slow, beside, version),
         )
         if json_path is not None:
             json_path.write_text(json.dumps(report.document(), indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -113,6 +122,8 @@ class Session:
             "small": f"{self._sizes.small:,}",
             "large": f"{self._sizes.large:,}",
             "call": f"{self._sizes.call:,}",
+            "written": f"{self._sizes.written:,}",
+            "changed": f"{self._sizes.changed:,}",
         }
         return Ledger(tuple(spec for spec in specs if spec.group in groups), words)
 
@@ -136,6 +147,13 @@ class Session:
             flush_delay_ms=flush_delay_ms,
         )
 
+    def _peers(self, workspace: Workspace, ledger: Ledger, say: Callable[[str], None]) -> "Peers | None":
+        if not ledger.specs:
+            return None
+        from cli.bench.peers import Peers
+
+        return Peers(workspace, ledger, command=self._command, sizes=self._sizes, say=say)
+
     def _other(
         self, workspace: Workspace, ledger: Ledger, ours: Ledger, say: Callable[[str], None]
     ) -> "PocketBase | None":
@@ -145,9 +163,18 @@ class Session:
 
         return PocketBase(workspace, ledger, ours=ours, sizes=self._sizes, groups=self._groups, say=say)
 
-    def _sections(self, plain: Ledger, slow: Ledger, beside: Ledger, version: str | None) -> list[Section]:
+    def _sections(
+        self, plain: Ledger, between: Ledger, slow: Ledger, beside: Ledger, version: str | None
+    ) -> list[Section]:
         title = f"civicnode, {self._sizes.small:,} records unless another number is named"
-        sections = [Section("civicnode", title, plain.summary(), tuple(plain.remarks))]
+        sections: list[Section] = []
+        if plain.specs:
+            sections.append(Section("civicnode", title, plain.summary(), tuple(plain.remarks)))
+        if between.specs:
+            title = (
+                f"civicnode with peers, {self._sizes.written:,} records written singly on three nodes in turn"
+            )
+            sections.append(Section("civicnode-peers", title, between.summary(), tuple(between.remarks)))
         if slow.specs:
             title = f"civicnode, {self._delay_ms:g} ms added to every flush"
             remarks = ("The floor flushes twice a commit, and waits twice.", *slow.remarks)

@@ -9,12 +9,17 @@ from node.api.errors import ErrorTable
 from node.api.refusals import REFUSALS
 from node.services.conflicts import UnknownConflict
 from node.writer import WriterOverloaded
-from protocol.errors import InvalidId, ModelFault, QueryFault, TooLarge
+from protocol.errors import InvalidId, ModelFault, NotPermitted, QueryFault, TooLarge
 from protocol.limits import BODY_SIZE_MAX_BYTES
 from storage import errors as storage
 
 _FAILED = "The disk failed; the node takes no more writes until it is restarted"
 _DAMAGED = "Part of the record cannot be read: run `civicnode doctor`"
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]
 
 
 def _conflict_open(error: storage.ConflictOpen) -> errors.ApiError:
@@ -32,6 +37,7 @@ ERROR_TABLE: ErrorTable = {
     QueryFault: lambda error: errors.ValidationFailed(error.details),
     TooLarge: lambda error: errors.PayloadTooLarge(size_max_bytes=BODY_SIZE_MAX_BYTES),
     InvalidId: lambda error: errors.BadRequest(str(error)),
+    NotPermitted: lambda error: errors.Forbidden(_sentence(error)),
     UnknownConflict: lambda refusal: errors.NotFound(str(refusal)),
     storage.UnknownModel: lambda error: errors.NotFound(str(error)),
     storage.UnknownDocument: lambda error: errors.NotFound(str(error)),

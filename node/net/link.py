@@ -123,6 +123,7 @@ class Link(asyncio.Protocol):
         self.state = State.CONNECTING
         self.since_ms = steady_ms()
         self.bytes_in = self.bytes_out = 0
+        self.handshake_bytes = 0  # of both, until it was known who is there
         self.fault: str | None = None  # one of a few words, if the link ended by somebody's fault
         self.reason = ""  # why it ended, for people
         self.is_full = False  # the transport takes no more for now
@@ -214,6 +215,13 @@ class Link(asyncio.Protocol):
         except Exception:
             self._on_bug()
 
+    def change(self, speaker: Speaker, rest: bytes) -> None:
+        """Let another speaker go on. `rest` is what the one before has received and not looked at."""
+        self.speaker = speaker
+        speaker.begin()
+        if rest:
+            self._hear(rest)
+
     def end(self, reason: str, fault: str | None = None) -> None:
         """Close the link once what has been said has left, or after `LINGER_S`. Only the first call counts."""
         if self.state is State.CLOSED:
@@ -263,12 +271,13 @@ class Link(asyncio.Protocol):
             handshake, self._handshake = self._handshake, None
             assert handshake is not None
             self.peer = event
+            rest = handshake.rest()
+            self.handshake_bytes = self.bytes_in + self.bytes_out - len(rest)
             speaker = self._owner.on_peer(self, event)
             if speaker is None or self.state is State.CLOSED:
                 return
             self.speaker, self.state = speaker, State.OPEN
             speaker.begin()
-            rest = handshake.rest()
             if rest:
                 self._hear(rest)
 

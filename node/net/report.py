@@ -46,6 +46,7 @@ def report(
                 "lag_ms": talk.lag_ms,
                 "bytes_in": link.bytes_in,
                 "bytes_out": link.bytes_out,
+                "handshake_bytes": link.handshake_bytes,
                 "clock_ahead_ms": peers.clock_ahead_ms.get(link, 0),
                 "last_fault": None,
             }
@@ -71,6 +72,7 @@ def report(
                 "lag_ms": None,
                 "bytes_in": 0,
                 "bytes_out": 0,
+                "handshake_bytes": 0,
                 "clock_ahead_ms": None,
                 "last_fault": contact.fault,
             }

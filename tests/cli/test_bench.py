@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from cli.bench import run
+from cli.bench.asking import Sizes
 from cli.bench.errors import BenchMisuse
 from cli.bench.figures import SPECS, Verdict, delayed_specs
 from cli.bench.report import Report
-from cli.bench.rounds import Sizes
 
 STANDIN = [sys.executable, "-m", "tests.cli.bench_standin"]
 TINY = Sizes(

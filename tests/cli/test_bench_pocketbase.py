@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from cli.bench.asking import Sizes
 from cli.bench.errors import BenchError, BenchMisuse
 from cli.bench.figures import VERSUS_SPECS, Group, Ledger, Sample
 from cli.bench.pocketbase import PocketBase, collection, find_binary, listing
 from cli.bench.process import Workspace
 from cli.bench.records import Question, definition
-from cli.bench.rounds import Sizes
 
 TINY = Sizes(small=2_000, pool=100, questions=100, window_s=0.1, warmup_s=0.02)
 

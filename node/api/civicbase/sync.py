@@ -19,7 +19,7 @@ from node.api.routes import CALLER, Caller, Route
 TAG = ("Sync",)
 TIMEOUT_MS = 10_000
 TIMEOUT_MAX_MS = 60_000
-_FOR_ADMINS = ("address", "last_fault", "bytes_in", "bytes_out")
+_FOR_ADMINS = ("address", "last_fault", "bytes_in", "bytes_out", "handshake_bytes")
 
 
 def _nullable(kind: str, **more: Any) -> dict[str, Any]:
@@ -49,6 +49,7 @@ PEER: dict[str, Any] = {
         "lag_ms": _nullable("integer", description="For how long it has been behind", minimum=0),
         "bytes_in": _nullable("integer", minimum=0),
         "bytes_out": _nullable("integer", minimum=0),
+        "handshake_bytes": _nullable("integer", description="Of both, before the sync", minimum=0),
         "clock_ahead_ms": _nullable("integer", description="Its clock against this one's, when it came"),
         "last_fault": _nullable("string"),
     },
