@@ -27,7 +27,7 @@ from protocol.membership import Members
 from protocol.resolution import live_dots, plan_resolution
 from protocol.schema import FieldType, Model
 from protocol.window import Run
-from storage.ancestry import past_in
+from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
     ConflictChanged,
@@ -207,7 +207,8 @@ class Integrator:
         self._unobserved: list[Hlc] = []  # timestamps of others, until we are told the time
         self._early: list[tuple[Hlc, Chain, int]] = []  # a heap
         self._timed_ms = 0  # when the time of an arrival was last kept
-        self.indexer = Indexer(store, index, catalog)
+        self._origins = KnownOrigins()
+        self.indexer = Indexer(store, index, catalog, self._origins)
         with store.read() as snapshot:
             log = snapshot.log
             for application in snapshot.applications():
@@ -329,7 +330,7 @@ class Integrator:
         builder = group.builders.get(application)
         if builder is None:
             space, batch, now_ms = self._store.space(application), group.batch, group.now_ms
-            group.pasts[application] = past_in(batch, space)
+            group.pasts[application] = past_in(batch, space, self._origins)
             deps = batch.deps(space)
             while len(deps) > DEPS_PER_COMMIT_MAX:
                 fold = CommitBuilder(batch, space=space, author=self._author, hlc=self._clock.tick(now_ms),

@@ -183,9 +183,14 @@ class Rebuilder:
         addresses = list(batch.documents.history(*key))
         placed = [self._place(at.chain, at.seq, at.index) for at in addresses]
         document, verdicts = rebuild(batch, *key, placed)
+        # Values that stand side by side are shown by where they came from, which may be of bodies that have
+        # left nothing else behind.
+        is_contested, is_moved = document.shown()[1], False
         for at, verdict in zip(addresses, verdicts, strict=True):
+            if is_contested and batch.log.verdict(at.chain, at.seq, at.index) is not verdict:
+                is_moved = True
             batch.log.settle_verdict(at.chain, at.seq, at.index, verdict)
-        if before == document or (before is None and not document.vector):
+        if (before == document and not is_moved) or (before is None and not document.vector):
             return None
         batch.documents.put(key[0], document)
         creator = before.created_user if before is not None else document.created_user
