@@ -27,15 +27,23 @@ def running_node(
 
 @contextmanager
 def any_node(
-    data_dir: Path | None, *, application: str | None = None, timeout_s: float = TIMEOUT_S
+    data_dir: Path | None,
+    *,
+    application: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+    make: bool = False,
 ) -> Iterator[NodeClient]:
-    """A client of the node that runs on `data_dir`, else of one started until the block ends."""
+    """A client of the node that runs on `data_dir`, else of one started until the block ends.
+
+    With `make`, a directory that has never held a node will do.
+    """
     where = place.locate(data_dir)
     if place.running(where) is not None:
         with running_node(where, application=application, timeout_s=timeout_s) as client:
             yield client
         return
-    place.require_node_data(where)
+    if not make:
+        place.require_node_data(where)
     if place.is_locked(where):
         raise CliError(f"another civicnode command works on {where}: wait for it to end, then try again")
     from cli import child

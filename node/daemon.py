@@ -27,8 +27,10 @@ from node.api.civicbase.account_admin import routes as account_admin_routes
 from node.api.civicbase.admin import AdminRoutes
 from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
+from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
+from node.api.civicbase.network import NetworkRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
 from node.api.civicbase.realtime_socket import RealtimeParts
@@ -40,6 +42,8 @@ from node.api.ratelimit import RatePolicy
 from node.api.routes import Caller, Route
 from node.api.runner import ApiServer, tls_context
 from node.api.system import System
+from node.belonging import Belonging, BelongingParts
+from node.conflict_feed import ConflictFeed
 from node.feed import Feed
 from node.listening import CannotListen
 from node.logs import make_logger
@@ -47,6 +51,8 @@ from node.metrics import Metrics
 from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
+from node.services.conflicts import Conflicts
+from node.services.history import Histories
 from node.services.identity import Identity, build_identity
 from node.services.local import LocalStore
 from node.services.models import Models
@@ -63,7 +69,7 @@ from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.integrator import FeedEntry, Integrator
+from storage.integrator import FeedEntry, Integrator, Written
 from storage.opening import OpenRecord, open_record
 
 RUN_FILE = "run.json"
@@ -116,9 +122,9 @@ class AccountRoutesNeed:
 
 @dataclass(frozen=True, slots=True)
 class NewLife:
-    """A node that goes on as a new author in the same process: why, and the sockets of its API."""
+    """A node that starts again in the same process: why it goes on as a new author, if it does, and its sockets."""
 
-    reason: str
+    reason: str | None
     sockets: list[socket.socket]
 
 
@@ -130,7 +136,8 @@ class Node:
     ) -> None:
         self.settings = settings
         self._new_life = new_life
-        self.rolled_back: asyncio.Future[str] | None = None  # why this node must go on as a new author
+        # Resolved when the node must start again in place: why it goes on as a new author, if that is the reason.
+        self.renewal: asyncio.Future[str | None] | None = None
         self.world = world or World()
         self.log = make_logger(
             level=settings.log_level,
@@ -154,7 +161,7 @@ class Node:
             flush_delay_ms=flush_delay_ms,
             new_life=self._new_life.reason if self._new_life is not None else None,
         )
-        self.rolled_back = asyncio.get_running_loop().create_future()
+        self.renewal = asyncio.get_running_loop().create_future()
         try:
             self._build(self.record, directory)
             self.network.bind()
@@ -162,6 +169,7 @@ class Node:
             self.realtime.start()
             listening = await self.server.start()
             self.network.start()
+            self.belonging.start()
         except BaseException:
             await self._stop_parts()
             raise
@@ -184,8 +192,9 @@ class Node:
         )
         self.integrator.indexer.open()
         self.feed = Feed(store)
+        self.conflict_feed = ConflictFeed(self.feed, self.index)
         self.writer = Writer(self.integrator, now_ms=world.now_ms, on_written=self._on_written, log=self.log,
-                             on_stored=lambda written: self.network.on_stored(written))  # fmt: skip
+                             on_stored=self._on_stored)  # fmt: skip
         self.records = Records(
             store,
             self.catalog,
@@ -196,6 +205,7 @@ class Node:
             is_index_stale=self.integrator.indexer.is_stale_for,
         )
         self.models = Models(self.records, self.catalog)
+        self.conflicts = Conflicts(store, self.catalog, self.index, self.records)
         self.local = LocalStore(store, self.writer)
         node_id = store.identity.author[:32]
         self.identity = build_identity(
@@ -231,14 +241,34 @@ class Node:
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 random_bytes=world.random_bytes,
                 on_rolled_back=self._on_rolled_back,
+                name_of=lambda node: self.belonging.devices.name_of(node),
+                on_admitted=lambda node, name: self.belonging.on_admitted(node, name),
             )
         )
         self._count(store)
         name = settings.name or os.uname().nodename
         token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
+        self.belonging = Belonging(
+            BelongingParts(
+                record=record,
+                catalog=self.catalog,
+                records=self.records,
+                writer=self.writer,
+                local=self.local,
+                identity=self.identity,
+                network=lambda: self.network,
+                name=name,
+                user=owner.user_id or "owner",
+                start_again=self._start_again,
+                now_ms=world.now_ms,
+                steady_ms=lambda: int(world.seconds() * 1_000),
+                random_bytes=world.random_bytes,
+                log=self.log,
+            )
+        )
         self.realtime = Realtime(
             RealtimeParts(
-                feed=self.feed,
+                feed=self.conflict_feed,
                 documents=self.records,
                 permissions=self.identity.permissions,
                 authenticator=self.authenticator,
@@ -247,6 +277,7 @@ class Node:
                 log=self.log,
                 owner_token=token,
                 owner=owner,
+                conflict=self.conflicts.view,
             )
         )
         parts = FrameParts(
@@ -284,6 +315,12 @@ class Node:
             sockets=self._new_life.sockets if self._new_life is not None else (),
         )
 
+    def _start_again(self, reason: str | None = None) -> None:
+        """Stop and start in place, with the record and the keys that are there then."""
+        assert self.renewal is not None
+        if not self.renewal.done():
+            self.renewal.set_result(reason)
+
     async def _keep_house(self) -> None:
         """What need not hold up the start, and what comes round every hour."""
         await asyncio.sleep(WARM_AFTER_S)
@@ -299,6 +336,8 @@ class Node:
         return base64.urlsafe_b64encode(self.world.random_bytes(size_bytes)).rstrip(b"=").decode("ascii")
 
     def _routes(self) -> list[Route]:
+        belonging = self.belonging
+        assert self.record is not None
         accounts = AccountRoutesNeed(self.identity, self._find_model)
         return [
             *auth_routes(accounts),
@@ -306,9 +345,19 @@ class Node:
             *account_admin_routes(accounts),
             *ModelRoutes(self.models, self.records).routes(),
             *DataRoutes(self.records, self.identity.permissions).routes(),
+            *ConflictRoutes(
+                self.conflicts,
+                Histories(self.record.store, self.records),
+                self.models,
+                self.records,
+                self.identity.permissions,
+            ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self._sync).routes(),
+            *NetworkRoutes(
+                belonging.membership, belonging.joining, belonging.bringing, self.network.network_id.hex()
+            ).routes(),
             *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),
         ]
 
@@ -319,18 +368,14 @@ class Node:
     def _on_rolled_back(self, event: object) -> None:
         """A peer holds commits of ours that we lack: not one more may be signed as the author that we were."""
         self.writer.freeze("this node goes on as a new author: try again")
-        assert self.rolled_back is not None
-        if not self.rolled_back.done():
-            self.rolled_back.set_result(
-                "a peer holds commits of this node that are not in its record any more"
-            )
+        self._start_again("a peer holds commits of this node that are not in its record any more")
 
-    async def _sync(self, timeout_s: float) -> dict[str, Any]:
+    async def _sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         synced = await self.network.sync(timeout_s)
-        return {"syncedCount": synced.count, "conflicts": self._conflicts_among(synced.touched)}
-
-    def _conflicts_among(self, touched: Sequence[tuple[str, str, str]]) -> list[dict[str, Any]]:
-        return []
+        found = await self.conflicts.among(caller.application, synced.touched)
+        may = self.identity.permissions.check
+        listed = [content for subject, content in found if may(caller, subject.model, "read", subject)]
+        return {"syncedCount": synced.count, "conflicts": listed}
 
     def _on_written(self, entries: Sequence[FeedEntry]) -> None:
         self.records.forget(entries)
@@ -339,6 +384,12 @@ class Node:
             if entry.model.startswith("$"):
                 self.identity.on_change(entry.model, entry.id)
         self.feed.publish(entries)
+
+    def _on_stored(self, written: Written) -> None:
+        self.network.on_stored(written)
+        self.belonging.on_stored()
+        if written.conflicts:
+            self.conflict_feed.publish(written.conflicts)
 
     def _count(self, store: Any) -> None:
         gauge = self.metrics.gauge
@@ -399,6 +450,7 @@ class Node:
         with contextlib.suppress(FileNotFoundError):
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
+        await self.belonging.stop()
         await self.realtime.stop()
         await asyncio.gather(self.server.stop(), self.network.stop())
         await self._stop_parts()
@@ -477,11 +529,11 @@ async def _serve(settings: Settings) -> int:
     sys.stdout.write(f"civicnode is ready: {node.url}\n")  # the one line that callers wait for
     sys.stdout.flush()
     while True:
-        assert node.record is not None and node.rolled_back is not None
+        assert node.record is not None and node.renewal is not None
         if node.record.new_life:
             node.log.warning("going on as a new author: %s", node.record.new_life)
         stopped: asyncio.Future[Any] = loop.create_task(stopping.wait())
-        either: list[asyncio.Future[Any]] = [stopped, node.rolled_back]
+        either: list[asyncio.Future[Any]] = [stopped, node.renewal]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if stopping.is_set():
@@ -492,9 +544,9 @@ async def _serve(settings: Settings) -> int:
 
 
 async def _renewed(node: Node) -> Node:
-    """The same node as another author, on the same addresses. Whoever asks the API meanwhile waits."""
-    assert node.rolled_back is not None and node.server.listening is not None
-    new_life = NewLife(node.rolled_back.result(), node.server.keep_sockets())
+    """The node that is in the directory now, on the same addresses. Whoever asks the API meanwhile waits."""
+    assert node.renewal is not None and node.server.listening is not None
+    new_life = NewLife(node.renewal.result(), node.server.keep_sockets())
     settings = replace(node.settings, api=node.server.listening.address, listen=node.network.listening)
     await node.stop()
     renewed = Node(settings, node.world, new_life)

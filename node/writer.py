@@ -96,6 +96,12 @@ class Writer:
             if not future.done():
                 future.set_exception(WriterOverloaded(reason))
 
+    async def settled(self) -> None:
+        """Wait until the group that is being written, if any, has been stored or has failed."""
+        while self._writing is not None:
+            await asyncio.wait(self._writing)
+            await asyncio.sleep(0)  # lets `_group_done` of the group return
+
     def submit(self, change: AnyChange) -> "asyncio.Future[Any]":
         """The result of a change, once it is durable: a list of records, or what a local change returned.
 

@@ -11,14 +11,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from protocol.ancestor import PastOf
 from protocol.clock import ms_of_hlc
+from protocol.conflict import Conflict, judge_contested
 from protocol.document import Document
+from protocol.resolution import Resolution
 from protocol.schema import Model
+
+_NONE: tuple[Conflict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A document as applications see it: the shown value of every field, and what the node knows of it."""
+    """A document as applications see it: the shown value of every field, and what the node knows of it.
+
+    `conflicts` are those that the model's strategy leaves open.
+    """
 
     id: str
     model: Model
@@ -27,27 +35,39 @@ class Record:
     updated_at_ms: int
     created_by: str
     version: str
+    conflicts: tuple[Conflict, ...] = ()
 
     @classmethod
-    def of(cls, model: Model, document: Document) -> "Record":
+    def of(cls, model: Model, document: Document, past_of: PastOf) -> "Record":
+        """The record of a document that exists. `past_of` is asked only where values stand side by side."""
+        (values, is_contested), conflicts = document.shown(), _NONE
+        if is_contested and not model.rules.is_plain:
+            values, conflicts = judge_contested(document, values, model.rules, past_of)
         return cls(
             document.id,
             model,
-            document.values(),
+            values,
             ms_of_hlc(document.created_hlc),
             ms_of_hlc(document.updated_hlc),
             document.created_user,
             document.version,
+            conflicts,
         )
+
+    @property
+    def is_strategy_missing(self) -> bool:
+        """Whether a value is shown for want of the plugin that should have chosen it."""
+        return bool(self.conflicts) and self.model.rules.is_missing
 
 
 class EditKind(StrEnum):
-    """`PUT` creates or updates; the others fail where the document is, or is not, there."""
+    """`PUT` creates or updates, `RESOLVE` ends a conflict; the others fail where the document is, or is not, there."""
 
     CREATE = "create"
     UPDATE = "update"
     PUT = "put"
     DELETE = "delete"
+    RESOLVE = "resolve"
 
 
 # Sees the record as it stands when the edit is made (None if there is none); raises to refuse the whole change.
@@ -56,7 +76,10 @@ Guard = Callable[[Record | None], None]
 
 @dataclass(slots=True)
 class Edit:
-    """One edit of one document. `if_match` is the version that the asker has seen."""
+    """One edit of one document. `if_match` is the version that the asker has seen.
+
+    `ends` names the conflict that a `RESOLVE` ends.
+    """
 
     kind: EditKind
     model: Model
@@ -64,6 +87,7 @@ class Edit:
     values: Mapping[str, Any]
     if_match: str | None = None
     guard: Guard | None = None
+    ends: Resolution | None = None
 
 
 @dataclass(slots=True)

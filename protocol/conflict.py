@@ -1,17 +1,58 @@
 """Values that did not see each other: which one is shown, and what is told about the rest.
 
-Room: pure functions of a document's live values, so that every node shows the
-same. Under `crdt` the largest (hlc, author) is shown and the conflict listed;
-`lww` shows the same and lists nothing.
+Room: the strategies, as functions of a document's live values and of where they
+came from, so that every node shows the same. How values become one is `folding`'s,
+the search for a common ancestor `ancestor`'s, ending a conflict `resolution`'s.
+
+    crdt            shows the largest by (hlc, author), and lists the conflict
+    lww             shows the same, and lists nothing
+    merge           folds fields that have a `merge`; the others are as under crdt
+    version_vector  drops values whose version another value's dominates; then as merge
+    three_way       drops values that are the common ancestor's: if one is left, it is shown;
+                    else as merge, among those that were changed
+    manual          as crdt; only a resolution ends the conflict
+    name@hash       a plugin's. Without it, the same is shown as under lww, and marked
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, NamedTuple
 
+from protocol.ancestor import Origin, Past, PastOf, is_past, origins
+from protocol.body import Dot
+from protocol.clock import Hlc
 from protocol.document import Document, Layer
+from protocol.errors import LocalMisuse
+from protocol.folding import CannotFold, Fold, value_key
+from protocol.limits import ANCESTOR_DEPTH_MAX, LIVE_JUDGED_MAX
+from protocol.schema_strategy import CRDT, LWW, MANUAL, MERGE, THREE_WAY, VERSION_VECTOR, is_plugin
 
 DELETED = "$deleted"  # the field under which a delete that met an update is listed
-LISTING_STRATEGIES = frozenset({"crdt"})
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the fields of a kind of document come together."""
+
+    strategy: str = CRDT
+    folds: Mapping[str, Fold] = field(default_factory=dict)  # by field, those that the strategy heeds
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the largest value is shown and nothing is listed, so that nobody need look."""
+        return self.strategy == LWW
+
+    @cached_property
+    def is_manual(self) -> bool:
+        """Whether nothing but a resolution ends a conflict."""
+        return self.strategy == MANUAL
+
+    @cached_property
+    def is_missing(self) -> bool:
+        """Whether this node has not the plugin that the strategy names."""
+        return is_plugin(self.strategy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,50 +60,194 @@ class LiveValue:
     """One of the values that stand side by side, with where it came from."""
 
     value: Any
-    node: bytes
+    dot: Dot
     user: str
-    hlc: int
+    hlc: Hlc
+
+    @property
+    def node(self) -> bytes:
+        return self.dot.author[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A field with several live values, the shown one last."""
+    """A field with several live values, the shown one last.
+
+    `dots` are those of all live values in ascending order: with the field they say which conflict this is.
+    Those that the strategy has dropped are not among `values`. `ancestor` is what they came from, where the
+    strategy asks for it (`has_ancestor`).
+    """
 
     model: str
     id: str
     field: str
     values: tuple[LiveValue, ...]
+    dots: tuple[Dot, ...]
+    ancestor: Any = None
+    has_ancestor: bool = False
+
+    def id_in(self, space: bytes) -> str:
+        """The name of this conflict: the same on every node, another as soon as a value joins or goes."""
+        parts = [space, *map(_sized, (self.model, self.id, self.field))]
+        parts += [dot.author + dot.seq.to_bytes(8, "big") + dot.index.to_bytes(4, "big") for dot in self.dots]
+        return sha256(b"civicnode conflict 1\0" + b"".join(parts)).hexdigest()[:32]
 
 
-def conflicts(document: Document, strategy: str = "crdt") -> list[Conflict]:
-    """The conflicts of one document, in the order of the fields' names."""
-    if strategy not in LISTING_STRATEGIES or len(document.layers) < 2:
+def _sized(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(4, "big") + data
+
+
+class Judged(NamedTuple):
+    """What the strategy makes of a document: the shown values, and the conflicts that it leaves open."""
+
+    values: dict[str, Any]
+    conflicts: tuple[Conflict, ...]
+
+
+def no_past(document: Document) -> Past:
+    """For documents that are shown under strategies which do not ask where values came from."""
+    raise LocalMisuse(f"{document.model}/{document.id} is shown by its history, which is not at hand")
+
+
+def judge(document: Document, rules: Rules, past_of: PastOf) -> Judged:
+    """Show a document that exists. `past_of` is asked only where values stand side by side, as they seldom do."""
+    values, is_contested = document.shown()
+    if not is_contested or rules.is_plain:
+        return Judged(values, ())
+    return judge_contested(document, values, rules, past_of)
+
+
+def judge_contested(document: Document, values: dict[str, Any], rules: Rules, past_of: PastOf) -> Judged:
+    """The same for a document of which a register has several values; `values` become the shown ones."""
+    layers = document.layers
+    judging = _Judging(document, rules, past_of)
+    open_conflicts: list[Conflict] = []
+    for name, live in sorted(_contested(document).items()):
+        verdict = judging.verdict(name, [Origin(x.dot, x.hlc, x.registers[name]) for x in live])
+        if verdict.is_open:
+            open_conflicts.append(_conflict(document, name, live, verdict))
+        if not any(name in layer.sets for layer in layers) and name not in document.counters:
+            values[name] = verdict.value
+    return Judged(values, tuple(open_conflicts))
+
+
+def conflicts(document: Document, rules: Rules = Rules(), past_of: PastOf = no_past) -> list[Conflict]:
+    """The open conflicts of one document, in the order of the fields' names.
+
+    Of a deleted one only that it is deleted can be in conflict: with what others wrote meanwhile.
+    """
+    if rules.is_plain or len(document.layers) < 2:
         return []
-    found: list[Conflict] = []
-    for name in sorted({name for layer in document.layers for name in layer.registers}):
-        live = document.live_values(name)
-        if len(live) > 1 and not all(is_same(value, live[0][1]) for _, value in live[1:]):
-            found.append(
-                Conflict(document.model, document.id, name, tuple(_live(x, value) for x, value in live))
-            )
-    deletes = [x for x in document.layers if x.is_delete]
+    if document.exists:
+        return list(judge(document, rules, past_of).conflicts)
     updates = [x for x in document.layers if (x.registers or x.sets) and not x.is_delete]
-    if deletes and updates:
-        values = [_live(x, {**x.registers, **x.sets}) for x in updates] + [_live(x, None) for x in deletes]
-        found.append(Conflict(document.model, document.id, DELETED, tuple(values)))
-    return found
+    if not updates:
+        return []
+    values = [_live(x, {**x.registers, **x.sets}) for x in updates]
+    values += [_live(x, None) for x in document.layers if x.is_delete]
+    dots = tuple(sorted(value.dot for value in values))
+    return [Conflict(document.model, document.id, DELETED, tuple(values), dots)]
 
 
-def is_same(one: Any, other: Any) -> bool:
-    """Whether two values are one to an application: as for elements of a set, 1 is 1.0 and not `true`."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(is_same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(is_same(one[name], other[name]) for name in one)
-    return bool(one == other)
+def _contested(document: Document) -> dict[str, list[Layer]]:
+    """Registers with several live values, each with its layers in ascending order."""
+    held: dict[str, list[Layer]] = {}
+    for layer in document.layers:
+        for name in layer.registers:
+            held.setdefault(name, []).append(layer)
+    return {name: layers for name, layers in held.items() if len(layers) > 1}
+
+
+def _conflict(document: Document, name: str, live: Sequence[Layer], verdict: "_Verdict") -> Conflict:
+    left = {origin.dot for origin in verdict.left}
+    values = tuple(_live(x, x.registers[name]) for x in live if x.dot in left)
+    dots = tuple(sorted(x.dot for x in live))
+    return Conflict(document.model, document.id, name, values, dots, verdict.ancestor, verdict.has_ancestor)
 
 
 def _live(layer: Layer, value: Any) -> LiveValue:
-    return LiveValue(value, layer.dot.author[:32], layer.user, layer.hlc)
+    return LiveValue(value, layer.dot, layer.user, layer.hlc)
+
+
+class _Verdict(NamedTuple):
+    """On one field: the shown value, whether a person should look, between which values, and where from."""
+
+    value: Any
+    is_open: bool
+    left: Sequence[Origin]
+    ancestor: Any = None
+    has_ancestor: bool = False
+
+
+class _Judging:
+    """The judging of one document."""
+
+    def __init__(self, document: Document, rules: Rules, past_of: PastOf) -> None:
+        self._document = document
+        self._rules = rules
+        self._past_of = past_of
+
+    @cached_property
+    def _past(self) -> Past:
+        return self._past_of(self._document)
+
+    def verdict(self, name: str, live: Sequence[Origin], depth: int = 0) -> _Verdict:
+        """What is shown of values in ascending order, of which there is at least one."""
+        rules, fold = self._rules, self._rules.folds.get(name)
+        live = live[-LIVE_JUDGED_MAX:]
+        match rules.strategy:
+            case _ if len(live) == 1 or depth > ANCESTOR_DEPTH_MAX:
+                return _Verdict(live[-1].value, False, live)
+            case strategy if strategy == MERGE:
+                return self._folded(name, live, fold, depth)
+            case strategy if strategy == VERSION_VECTOR:
+                return self._folded(name, self._undominated(live), fold, depth)
+            case strategy if strategy == THREE_WAY:
+                return self._three_way(name, live, fold, depth)
+            case strategy:
+                assert strategy in (CRDT, LWW, MANUAL) or rules.is_missing
+                return _Verdict(live[-1].value, not _are_same(live), live)
+
+    def _folded(self, name: str, live: Sequence[Origin], fold: Fold | None, depth: int) -> _Verdict:
+        if len(live) == 1 or (_are_same(live) and not (fold is not None and fold.needs_base)):
+            return _Verdict(live[-1].value, False, live)
+        if fold is not None:
+            base = self._ancestor(name, live, depth) if fold.needs_base else None
+            try:
+                return _Verdict(fold([origin.value for origin in live], base), False, live)
+            except CannotFold:
+                pass
+        return _Verdict(live[-1].value, not _are_same(live), live)
+
+    def _three_way(self, name: str, live: Sequence[Origin], fold: Fold | None, depth: int) -> _Verdict:
+        if _are_same(live):
+            return _Verdict(live[-1].value, False, live)
+        base = self._ancestor(name, live, depth)
+        unchanged = value_key(base)
+        changed = [origin for origin in live if value_key(origin.value) != unchanged]
+        if _are_same(changed):
+            return _Verdict(changed[-1].value, False, changed)
+        if fold is not None:
+            try:
+                return _Verdict(fold([origin.value for origin in changed], base), False, changed)
+            except CannotFold:
+                pass
+        return _Verdict(changed[-1].value, True, changed, base, True)
+
+    def _undominated(self, live: Sequence[Origin]) -> Sequence[Origin]:
+        """Values whose writers had none of the others: a writer may have had one and not said so."""
+        past = self._past
+        return [
+            one for one in live if not any(is_past(past, other.dot, one.dot) for other in live if other is not one)
+        ]  # fmt: skip
+
+    def _ancestor(self, name: str, live: Sequence[Origin], depth: int) -> Any:
+        """What the values came from; None if that was no value."""
+        found = origins(self._past, self._document.vector, name, [origin.dot for origin in live])
+        return self.verdict(name, found, depth + 1).value if found else None
+
+
+def _are_same(live: Sequence[Origin]) -> bool:
+    first = value_key(live[0].value)
+    return all(value_key(origin.value) == first for origin in live[1:])

@@ -121,17 +121,25 @@ class Document:
         In one order on every node. A name that bodies use for several of these, which no model does, shows
         the last of them.
         """
+        return self.shown()[0]
+
+    def shown(self) -> tuple[dict[str, Any], bool]:
+        """`values`, and whether any register has several of them."""
         shown: dict[str, Any] = {}
         names: dict[str, None] = {}
+        held = 0
         for layer in self.layers:  # ascending, so the largest order is written last
-            shown.update(layer.registers)
+            registers = layer.registers
+            shown.update(registers)
+            held += len(registers)
             if layer.sets:
                 names.update(dict.fromkeys(layer.sets))
+        is_contested = held > len(shown)
         for name in names:
             shown[name] = self.elements(name)
         for name in sorted(self.counters):
             shown[name] = self.counters[name]
-        return shown
+        return shown, is_contested
 
     def elements(self, name: str) -> list[Element]:
         """The elements of a set, each once, in the order of the layers that hold them."""

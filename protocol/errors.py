@@ -46,6 +46,13 @@ class BrokenChain(ProtocolError):
 class NotPermitted(ProtocolError):
     """This node has not the right to write that: its commit would be void on every other node."""
 
+    def __init__(self, model: str, role: str | None) -> None:
+        """`role` is what it has where it would write; None if it has none."""
+        held = f"is {'an' if role == 'admin' else 'a'} {role} in" if role else "has no role here in"
+        super().__init__(f"this device {held} this network: it may not write documents of {model}")
+        self.model = model
+        self.role = role
+
 
 class InvalidId(ProtocolError):
     """A document, application or model id has characters or a length that ids may not have."""

@@ -241,13 +241,28 @@ class PeerMisbehaved:
 
 
 @dataclass(frozen=True, slots=True)
+class Unacquainted:
+    """The peer does not know this node as a member, and asks. The last event; the link can go on with `joining`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The conversation is over: the link is cut, silent, or closed by either side. The last event."""
 
     reason: str
 
 
-News = InSync | WindowStored | ForkFound | ChainRefused | RolledBack | Diverged | PeerMisbehaved | Ended
+News = (
+    InSync
+    | WindowStored
+    | ForkFound
+    | ChainRefused
+    | RolledBack
+    | Diverged
+    | PeerMisbehaved
+    | Unacquainted
+    | Ended
+)
 Event = Effect | News
 
 # -- what its owner tells a session ----------------------------------------------------------------------

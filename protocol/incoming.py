@@ -45,6 +45,12 @@ class Incoming:
     def is_busy(self) -> bool:
         return bool(self._questions or self._wants_done < self._wants_sent or self._windows_storing)
 
+    def owed(self) -> dict[str, int]:
+        """What only the peer can bring forward, and how far it has."""
+        if self._windows_storing or self._wants_done == self._wants_sent:
+            return {}
+        return {"window": self._windows_stored + self._wants_done}
+
     # -- what the peer says --------------------------------------------------------------------------------
 
     def on_yours(self, message: Yours) -> None:

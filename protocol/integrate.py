@@ -437,8 +437,8 @@ class CommitBuilder:
         self._header = Header(space, author, self.seq, previous, hlc, deps, ())
         self._knowledge = _knowledge(view, self._header) if deps else {}
         past, self._grown = _system_past(view, self._header)
-        role = view.judge(space, author, self.seq, b"", past).role
-        self._judge = _Judge(self._header, role, _known_of(view, self._header, self._knowledge))
+        self._role = view.judge(space, author, self.seq, b"", past).role
+        self._judge = _Judge(self._header, self._role, _known_of(view, self._header, self._knowledge))
         self._overlay = _Overlay(view, space)
         self._bodies: list[bytes] = []
         self._entries: list[Entry] = []
@@ -468,7 +468,7 @@ class CommitBuilder:
             size = self.size_bytes + len(data)
             raise TooLarge("commit in bytes", size=size, size_max=COMMIT_SIZE_MAX_BYTES)
         if not self._judge.may_write(model):
-            raise NotPermitted(f"this node may not write documents of {model} in this network")
+            raise NotPermitted(model, self._role)
         if (seen and not self._judge.is_past(seen, index)) or not body.is_understood:
             raise LocalMisuse("a body of unknown kind, or that has seen what its commit does not build on")
         if self._undo is not None:

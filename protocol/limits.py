@@ -21,6 +21,11 @@ RUN_BODIES_MAX = 65_536  # agreed; each costs a hash, and 4 MiB could hold milli
 RUN_SKELETON_MAX_BYTES = 1 << 20  # agreed; decoded it takes up to 72 times as much memory
 SIGNATURE_KEPT_EVERY = 64  # agreed; a prefix of a chain is proved by the next kept signature above it
 
+# Of more live values of one field only the newest are judged, since comparing them costs a look-up for each of
+# them and each author; ancestors that are in conflict themselves are judged by their own ancestors, so deep.
+LIVE_JUDGED_MAX = 128  # agreed
+ANCESTOR_DEPTH_MAX = 8  # agreed
+
 CLOCK_AHEAD_MAX_MS = 5 * 60 * 1000  # a commit further ahead is kept and forwarded, materialised when due
 
 INSTANCE_ID_LENGTH_MAX = 64

@@ -127,6 +127,26 @@ class Members:
                 passed |= item.past
         return tuple(sorted(found))
 
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """Every commit that is seen, causes first."""
+        items = (self._log.items[number] for number in bits(self._seen))
+        return tuple(item.link for item in items if item.index < 0)
+
+    def rooted_in(self, node: bytes) -> tuple[Link, ...]:
+        """The commits that give a node its rights: what stands of its admissions, grants and recoveries.
+
+        Of the founder, the genesis as well. With their past they are all that it takes to show these rights.
+        None for a node that has no rights.
+        """
+        if self.rights_of(node) is None:
+            return ()
+        key, log = NodeId(node), self._log
+        numbers = self._view.stands & log.sources.get(key, 0)
+        if key == self.genesis.founder:
+            numbers |= self._view.stands & log.from_network_key & ~log.recoveries
+        return tuple(sorted({log.items[number].link for number in bits(numbers)}))
+
     def knows(self, link: Link) -> bool:
         """Whether a commit is here: seen, or taken in after this was made."""
         return link in self._log.commits
@@ -147,6 +167,12 @@ class Members:
         nodes = {self.genesis.founder, *list(self._log.sources)}
         found = {node: self.role_of(node) for node in sorted(nodes)}
         return {node: role for node, role in found.items() if role is not None}
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        """Every node that was ever let in, in order: members, suspended and revoked ones."""
+        entries = list(self._log.entries.items())
+        return tuple(sorted({self.genesis.founder, *(n for n, items in entries if items & self._seen)}))
 
     def rights_of(self, node: bytes) -> Rights | None:
         """The rights of a node; None for a stranger, for a revoked and for a suspended node."""
@@ -233,6 +259,15 @@ class Members:
         numbers = bits(self._log.usable_invites(ticket_key, self._view.stands))
         statements = (self._log.items[number].statement for number in numbers)
         return tuple(statement for statement in statements if isinstance(statement, Invite))
+
+    def open_invites(self) -> tuple[Invite, ...]:
+        """The invitations that stand and that nobody has used, expired ones too, in the order of saying."""
+        found: list[tuple[Items, Invite]] = []
+        for ticket_key, items in list(self._log.invites.items()):
+            number = items & self._seen
+            if number and not self._log.admits.get(ticket_key, 0) & self._seen:
+                found += [(number, invite) for invite in self.invites_of(ticket_key)]
+        return tuple(invite for _, invite in sorted(found, key=lambda pair: pair[0]))
 
     # -- inside
 

@@ -1,7 +1,7 @@
 """Every message that two peers exchange, as values and as bytes.
 
 Room: layouts and limits, nothing else. What follows from a message is for
-`handshake` and `session`. Each is a CBOR array whose first item is its kind;
+`handshake`, `session` and `joining`. Each is a CBOR array whose first item is its kind;
 decoding is total (any bytes give a message or a `ProtocolError`) and strict (a
 message has one form only).
 
@@ -20,6 +20,12 @@ message has one form only).
     done       [11, wants]
     ping       [12]
     error      [13, code, text]
+    who        [14]                                                        show how you belong to the network
+    shown      [15, packed runs of `system`, is last]
+    more       [16]
+    admission  [17, admit statement, name]
+    met        [18]                                                        what was shown is kept: we go on as members
+    declined   [19, reason]
 
 A cursor and a position are numbers in an order of arrival: the cursor in the
 receiver's (how far the sender has followed it), the position in the sender's own.
@@ -54,6 +60,8 @@ HEADS_MAX = 1_024  # of one offer: 65 kB, answered before the next is sent
 SPACES_MAX = 1_024  # that two peers share; applications of one device are a few
 EPOCH_SIZE_MAX = 32
 ERROR_TEXT_MAX = 200
+NODE_NAME_MAX = 64  # characters of what people call a device
+ADMIT_SIZE_MAX_BYTES = 320  # an admit statement has 219
 VERSION_MAX = (1 << 16) - 1
 # A window that carries one commit of the largest size, and what `packing` puts before it.
 WINDOW_MESSAGE_MAX_BYTES = COMMIT_SIZE_MAX_BYTES + 2 * RUN_SKELETON_MAX_BYTES + (64 << 10)
@@ -194,6 +202,44 @@ class Error:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The sender does not know the receiver as a member: it is to show the statements that made it one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Some commits of `system`, packed as a window; none if `data` is empty."""
+
+    data: bytes
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """What was shown has been read: the next, please."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The statement that admits the sender, to be written down by the receiver; and what people call it."""
+
+    statement: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """The receiver is a member by what it has shown, and that is kept here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """The sender ends the conversation, for a reason that a person may be told: see `joining`."""
+
+    reason: int
+
+
 Message = (
     Challenge
     | Proof
@@ -209,6 +255,12 @@ Message = (
     | Done
     | Ping
     | Error
+    | Who
+    | Shown
+    | More
+    | Admission
+    | Met
+    | Declined
 )
 
 
@@ -243,6 +295,18 @@ def encode_message(message: Message) -> bytes:
             return encode([12])
         case Error(code, text):
             return encode([13, code, text])
+        case Who():
+            return encode([14])
+        case Shown(data, is_last):
+            return encode([15, data, is_last])
+        case More():
+            return encode([16])
+        case Admission(statement, name):
+            return encode([17, statement, name])
+        case Met():
+            return encode([18])
+        case Declined(reason):
+            return encode([19, reason])
 
 
 def message_size_max(head: bytes) -> int:
@@ -426,6 +490,40 @@ def _ping(items: list[Any]) -> Ping:
     return Ping()
 
 
+def _who(items: list[Any]) -> Who:
+    _items(items, 0)
+    return Who()
+
+
+def _shown(items: list[Any]) -> Shown:
+    data, is_last = _items(items, 2)
+    if type(data) is not bytes or type(is_last) is not bool or not (data or is_last):
+        raise Malformed("shown is bytes, none only at the end, and whether it is the last")
+    return Shown(data, is_last)
+
+
+def _more(items: list[Any]) -> More:
+    _items(items, 0)
+    return More()
+
+
+def _admission(items: list[Any]) -> Admission:
+    statement, name = _items(items, 2)
+    if type(statement) is not bytes or not 0 < len(statement) <= ADMIT_SIZE_MAX_BYTES:
+        raise Malformed("an admission without a statement, or with one too long")
+    return Admission(statement, _text(name, NODE_NAME_MAX))
+
+
+def _met(items: list[Any]) -> Met:
+    _items(items, 0)
+    return Met()
+
+
+def _declined(items: list[Any]) -> Declined:
+    (reason,) = _items(items, 1)
+    return Declined(_number(reason, 256))
+
+
 def _error(items: list[Any]) -> Error:
     code, text = _items(items, 2)
     return Error(_number(code, 256), _text(text, ERROR_TEXT_MAX))
@@ -447,6 +545,12 @@ _KINDS: tuple[tuple[int, Callable[[list[Any]], Message]], ...] = (
     (16, _done),
     (8, _ping),
     (16 + 4 * ERROR_TEXT_MAX, _error),
+    (8, _who),
+    (WINDOW_MESSAGE_MAX_BYTES, _shown),
+    (8, _more),
+    (16 + ADMIT_SIZE_MAX_BYTES + 4 * NODE_NAME_MAX, _admission),
+    (8, _met),
+    (8, _declined),
 )
 _SIZES_MAX_BYTES = tuple(size for size, _ in _KINDS)
 _DECODERS = tuple(decoder for _, decoder in _KINDS)

@@ -50,6 +50,7 @@ class Outgoing:
         self._proofs: deque[bytes] = deque()  # windows that show forks, unasked
         self._wants_received = self._wants_answered = 0
         self._windows_sent = self._windows_acked = 0
+        self._offers_sent = 0
         self._credits = CREDITS
 
     @property
@@ -70,6 +71,15 @@ class Outgoing:
             or self._wants_answered < self._wants_received
             or self._windows_acked < self._windows_sent
         )
+
+    def owed(self) -> dict[str, int]:
+        """What only the peer can bring forward, and how far it has."""
+        owed: dict[str, int] = {}
+        if self._offered is not None:
+            owed["want"] = self._offers_sent
+        if self._windows_acked < self._windows_sent:
+            owed["ack"] = self._windows_acked
+        return owed
 
     def offer_spaces(self, spaces: Iterable[str]) -> None:
         """Offer every head of these spaces."""
@@ -147,6 +157,7 @@ class Outgoing:
         talk = self._talk
         talk.names.update(space for space, _ in spaces)
         self._offered = [(talk.key(space, tip.author), tip) for space, tips in spaces for tip in tips]
+        self._offers_sent += 1
         talk.send(Offer(tuple(spaces)))
 
     def on_runs(self, loaded: RunsLoaded) -> bool:

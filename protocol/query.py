@@ -36,6 +36,7 @@ __all__ = [
     "parse_aggregation",
     "parse_filter",
     "parse_query",
+    "read_whole",
 ]
 
 PER_PAGE_DEFAULT = 20
@@ -119,8 +120,8 @@ def parse_query(params: Mapping[str, str], model: Model) -> Query:
         faults["sort"] = what
     if order is not None and order.lower() not in ("asc", "desc"):
         faults["order"] = "Invalid option. Must be one of: asc, desc"
-    page = _read_whole(params, "page", 1, PAGE_MAX, faults)
-    per_page = _read_whole(params, "per_page", PER_PAGE_DEFAULT, PER_PAGE_MAX, faults)
+    page = read_whole(params, "page", 1, PAGE_MAX, faults)
+    per_page = read_whole(params, "per_page", PER_PAGE_DEFAULT, PER_PAGE_MAX, faults)
     filter_ = _read_filter(params.get("filter"), model, faults)
     fields = _read_projection(params.get("fields"), model, faults)
 
@@ -216,7 +217,8 @@ def _unsortable(name: str, model: Model) -> str | None:
     return None if kind in _SORTABLE else f"A {kind.value} field has no order"
 
 
-def _read_whole(params: Mapping[str, str], name: str, default: int, most: int, faults: dict[str, str]) -> int:
+def read_whole(params: Mapping[str, str], name: str, default: int, most: int, faults: dict[str, str]) -> int:
+    """A parameter that is a whole number from 1 to `most`; what is wrong with it goes to `faults`."""
     text = params.get(name)
     if text is None:
         return default

@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
+from protocol.conflict import Rules
 from protocol.errors import ModelFault
+from protocol.folding import Fold
 from protocol.schema_check import Checks, compile_checks
 from protocol.schema_definition import Definition, read_definition, write_definition
 from protocol.schema_evolve import find_narrowing
 from protocol.schema_field import META_FIELDS, Field, FieldType, IndexSpec, Value
+from protocol.schema_strategy import FOLDING_STRATEGIES
 from protocol.times import datetime_from_ms, ms_from_datetime, normal_datetime
 
 __all__ = [
@@ -60,6 +63,12 @@ class Model:
     @cached_property
     def _checks(self) -> Checks:
         return compile_checks(self.fields)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """How values of one field that did not see each other come together."""
+        folds = {f.name: Fold(f) for f in self.fields.values() if f.merge is not None}
+        return Rules(self.conflict_strategy, folds if self.conflict_strategy in FOLDING_STRATEGIES else {})
 
     def check_create(self, data: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:
         """Values in stored form with defaults, in the model's order, and every fault by field.

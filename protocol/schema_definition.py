@@ -39,9 +39,8 @@ from protocol.schema_field import (
     FieldType,
     IndexSpec,
 )
+from protocol.schema_strategy import check_merges, read_merge, read_strategy
 
-STRATEGIES = ("crdt", "lww")
-LATER_STRATEGIES = ("merge", "version_vector", "three_way", "manual")
 ACTIONS = ("read", "create", "update", "delete")
 
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
@@ -105,10 +104,11 @@ def read_definition(
         name=_read_name(body.get("name"), faults, stored=stored),
         fields=fields,
         indexes=_read_indexes(body.get("indexes"), fields, faults),
-        conflict_strategy=_read_strategy(body.get("conflict_strategy"), faults),
+        conflict_strategy=read_strategy(body.get("conflict_strategy"), faults),
         permissions=_read_permissions(body.get("permissions"), faults),
         plural=_read_plural(body.get("plural"), faults),
     )
+    check_merges(definition.conflict_strategy, fields, faults)
     return (None, faults) if faults else (definition, faults)
 
 
@@ -126,7 +126,7 @@ def write_definition(definition: Definition) -> dict[str, Any]:
     return written
 
 
-# --- names, strategy, permissions ------------------------------------------------------------------
+# --- names, permissions ----------------------------------------------------------------------------
 
 
 def _read_name(name: object, faults: dict[str, str], *, stored: bool) -> str:
@@ -138,16 +138,6 @@ def _read_name(name: object, faults: dict[str, str], *, stored: bool) -> str:
         return name
     else:
         faults["name"] = _NAME_RULE.replace(" and underscores", ", underscores and hyphens")
-    return ""
-
-
-def _read_strategy(strategy: object, faults: dict[str, str]) -> str:
-    if strategy is None:
-        return STRATEGIES[0]
-    if isinstance(strategy, str) and strategy in STRATEGIES:
-        return strategy
-    what = f"{strategy} is not offered yet" if strategy in LATER_STRATEGIES else "Invalid option"
-    faults["conflict_strategy"] = f"{what}. Must be one of: {', '.join(STRATEGIES)}"
     return ""
 
 
@@ -248,8 +238,6 @@ def _read_field(
         flags[key] = flag is True
     if flags["encrypted"]:
         faults[f"{path}.encrypted"] = "Encrypted fields are not offered yet"
-    if attributes.get("merge") is not None:
-        faults[f"{path}.merge"] = "merge needs the conflict_strategy merge, which is not offered yet"
     if kind is None:
         return None
 
@@ -267,6 +255,7 @@ def _read_field(
         maximum=_read_bound("max", kind, attributes.get("max"), path, faults),
         pattern=_read_pattern(kind, attributes.get("pattern"), path, faults, stored=stored),
         options=_read_options(kind, attributes.get("options"), path, faults),
+        merge=read_merge(kind, attributes.get("merge"), path, faults),
         model=_read_target(kind, attributes.get("model"), path, faults),
     )
     if field.minimum is not None and field.maximum is not None and field.minimum > field.maximum:  # type: ignore[operator]

@@ -68,7 +68,7 @@ UNIQUE_TYPES = SCALAR_TYPES - {FieldType.BOOLEAN, FieldType.COUNTER}
 # Every record has these beside its fields; a field may not take their names, whatever the case
 # (SQL does not tell `ID` from `id`).
 META_FIELDS = ("id", "created_at", "updated_at", "created_by", "version")
-RESERVED_NAMES = frozenset({*META_FIELDS, "version_vector"})
+RESERVED_NAMES = frozenset({*META_FIELDS, "version_vector", "strategy_missing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ class Field:
 
     `minimum` and `maximum` bound the value of numbers, dates and datetimes, the number of
     characters of a string and the number of items of a set. `default` is in stored form.
-    `model` names the model a reference points into. `encrypted` and `merge` are reserved.
+    `model` names the model a reference points into. `merge` says how values that did not see each
+    other are folded into one. `encrypted` is reserved.
     """
 
     name: str

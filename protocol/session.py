@@ -43,6 +43,7 @@ from protocol.exchange import (
     RunsLoaded,
     Shares,
     StateLoaded,
+    Unacquainted,
     WindowIntegrated,
 )
 from protocol.frames import FrameReader
@@ -60,6 +61,7 @@ from protocol.messages import (
     Root,
     Roots,
     Want,
+    Who,
     Window,
     Yours,
     decode_message,
@@ -69,6 +71,9 @@ from protocol.outgoing import Outgoing
 
 IDLE_AFTER_MS = 30_000  # three keep-alives missed
 PING_EVERY_MS = 10_000
+# Without an answer from a peer that is alive: storing a window takes seconds at worst.
+STALLED_AFTER_MS = 120_000
+SLOW_BYTES = 64 << 10  # of a long message count as an answer: half a kilobyte a second is enough
 ROOT_EVERY_MS = 1_000  # between roots told on a live link: a mismatch is found this late at worst
 WINDOW_TARGET_BYTES = 1 << 20  # small enough that a link is not blocked for long, large enough for long runs
 ROUNDS_MAX = 3  # comparisons without any progress before we say so
@@ -126,6 +131,9 @@ class SyncSession:
         self._round_again_ms: int | None = None
         self._root_told_ms = now_ms - ROOT_EVERY_MS
         self._settled_position = 0
+        self._credited_bytes = 0  # of a message that is not whole yet
+        # What only the peer can bring forward: how far that is, and since when.
+        self._owed: dict[str, tuple[int, int]] = {}
 
     # -- the face ------------------------------------------------------------------------------------------
 
@@ -173,6 +181,7 @@ class SyncSession:
             deadlines.append(self._root_told_ms + ROOT_EVERY_MS)
         if self._round_again_ms is not None:
             deadlines.append(self._round_again_ms)
+        deadlines += [since_ms + STALLED_AFTER_MS for _, since_ms in self._owed.values()]
         return min(deadlines)
 
     def take_bytes(self) -> bytes:
@@ -180,6 +189,10 @@ class SyncSession:
         taken = bytes(self._talk.outbox)
         self._talk.outbox.clear()
         return taken
+
+    def rest(self) -> bytes:
+        """After `Unacquainted`: what was received beyond, for the machine that goes on."""
+        return self._frames.rest()
 
     def receive(self, data: bytes, now_ms: int) -> list[Event]:
         """Take bytes from the peer; return what they mean, in order.
@@ -195,9 +208,19 @@ class SyncSession:
             while not self.is_closed and (payload := self._frames.next()) is not None:
                 self._handle(decode_message(payload))
                 self._go_on()
+            self._credit_bytes()
         except ProtocolError as fault:
             self._end(PeerMisbehaved(str(fault), fault.kind), code=1)
         return self._take_events()
+
+    def _credit_bytes(self) -> None:
+        """A long message on a slow line is as good as an answer, while enough of it comes."""
+        held = self._frames.held_bytes
+        if held >= self._credited_bytes + SLOW_BYTES:
+            self._owed = {what: (far, self._talk.now_ms) for what, (far, _) in self._owed.items()}
+        elif held >= self._credited_bytes:
+            return
+        self._credited_bytes = held
 
     def receive_eof(self) -> list[Event]:
         """The link is gone."""
@@ -211,6 +234,9 @@ class SyncSession:
         self._talk.now_ms = now_ms
         if now_ms >= self._heard_ms + IDLE_AFTER_MS:
             self._end(Ended("the peer is silent"), code=None)
+            return self._take_events()
+        if any(now_ms >= since_ms + STALLED_AFTER_MS for _, since_ms in self._owed.values()):
+            self._end(Ended("the peer does not answer"), code=0)
             return self._take_events()
         if now_ms >= self._talk.spoke_ms + PING_EVERY_MS:
             self._talk.send(Ping())
@@ -289,6 +315,9 @@ class SyncSession:
                 self._talk.learn([space for space, _ in message.roots])
                 self._peer_roots = message
                 self._owes_roots, self._expects_roots = not self._expects_roots, False
+            case (State.OPENING, Who()):
+                self._state = State.CLOSED
+                self._talk.emit(Unacquainted())
             case (_, Ping()):
                 pass
             case (_, Error(_, text)):
@@ -297,7 +326,28 @@ class SyncSession:
                 raise _Unexpected(f"{type(message).__name__} while {self._state.value}")
 
     def _go_on(self) -> None:
-        """After every input: ask storage for whatever is next."""
+        """After every input: ask storage for whatever is next, and note what the peer owes."""
+        self._ask_on()
+        owed: dict[str, tuple[int, int]] = {}
+        for what, far in self._owes().items():
+            known = self._owed.get(what)
+            owed[what] = known if known is not None and known[0] == far else (far, self._talk.now_ms)
+        self._owed = owed
+
+    def _owes(self) -> dict[str, int]:
+        """What only the peer can bring forward, and how far it has."""
+        if self._state is State.RUNNING:
+            owed = self._outgoing.owed() | self._incoming.owed()
+            if self._expects_roots:
+                owed["roots"] = 0
+            is_told = not (self._talk.owes_root or self._is_loading_state)
+            if not self._is_live and self._round_again_ms is None and is_told and self._is_quiet:
+                owed["root"] = 0
+            return owed
+        is_our_turn = self._state not in (State.OPENING, State.COMPARING) or self._is_loading_state
+        return {} if is_our_turn else {self._state.value: 0}
+
+    def _ask_on(self) -> None:
         if self._state is not State.RUNNING:
             return
         if self._is_live and not self._outgoing.is_sending:

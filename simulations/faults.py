@@ -9,11 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from protocol.changes import Edit, EditKind
-from simulations.harness import Link, Node, World
+from protocol.errors import NotPermitted
+from protocol.membership import Role
+from protocol.statements import Revoke
+from simulations.harness import Node, World, standing_cuts
+from simulations.hostile import Hostile
+from simulations.links import FrameFaults, Link
 from storage.errors import UnknownDocument
 from storage.kv import KeyValueStore
 
 SETTLE_MS = 600_000  # virtual; far more than back-off, silence and three comparisons take
+NODES_MAX = 6
+SPOILT = FrameFaults(twice=0.2, late=0.2, lost=0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,13 @@ class Settings:
     crash: int
     back_up: int
     restore: int
+    clone: int
+    spoil_frames: int  # 1: for as long as faults last
+    hostile: int  # how many members do whatever they like
+    attack: int
+    revoke: int
+    grant: int
+    recover: int
 
     @classmethod
     def drawn(cls, world: World) -> "Settings":
@@ -59,6 +73,13 @@ class Settings:
             crash=random.choice((0, 1, 2)),
             back_up=1,
             restore=random.choice((0, 1)),
+            clone=random.choice((0, 0, 1)),
+            spoil_frames=random.choice((0, 0, 1)),
+            hostile=random.choice((0, 1, 2)),
+            attack=random.choice((1, 5)),
+            revoke=random.choice((0, 0, 1)),
+            grant=random.choice((0, 0, 1)),
+            recover=random.choice((0, 0, 0, 1)),
         )
 
 
@@ -74,6 +95,7 @@ class Run:
         skews = world.chance("skew")
         for _ in range(self.settings.nodes):
             world.node(skew_ms=skews.randint(-self.settings.skew_ms, self.settings.skew_ms))
+        self._bad = [Hostile(world, number) for number in range(self.settings.hostile)]
         for place, caller in enumerate(world.nodes):
             for answerer in world.nodes[place + 1 :]:
                 if answerer.number == caller.number + 1 or self._random.random() < 0.5:
@@ -88,6 +110,7 @@ class Run:
             effect_ms=self.settings.effect_ms,
             chunk_bytes=chunks,
             window_target_bytes=self.settings.window_target_bytes,
+            frame_faults=SPOILT if self.settings.spoil_frames else None,
         )
         self.world.after(self._random.randint(0, 1_000), link.open)
 
@@ -101,7 +124,12 @@ class Run:
                 happenings += [happen] * getattr(settings, name)
         for _ in range(settings.steps):
             world.run(for_ms=self._random.randint(0, 2 * settings.step_ms))
-            self._random.choice(happenings)()
+            try:
+                self._random.choice(happenings)()
+            except NotPermitted:
+                pass  # a node that was put out, or made a reader, and knows it
+        for link in world.links:
+            link.frame_faults = None
         if not world.run(self.is_settled, for_ms=SETTLE_MS):
             raise AssertionError(f"seed {world.seed} did not converge: {settings}; {self._last_news()}")
         world.check()
@@ -169,3 +197,43 @@ class Run:
         node = self._node()
         if node.is_up and node.number in self._backups:
             node.restore(self._backups[node.number])
+
+    def _clone(self) -> None:
+        """A data directory is copied, and the copy run beside it: the gate gives it a life of its own."""
+        node = self._node()
+        if node.is_up and len(self.world.nodes) < NODES_MAX:
+            twin = self.world.twin(node)
+            self._connect(twin, self._random.choice(self.world.nodes[:-1]))
+
+    # -- what is said
+
+    def _attack(self) -> None:
+        node = self._node()
+        if self._bad and node.is_up:
+            self._random.choice(self._bad).act(node)
+
+    def _admin(self) -> Node | None:
+        node = self._node()
+        is_admin = node.store.members.role_of(node.node_keys.public) is Role.ADMIN
+        return node if is_admin and node.is_up else None
+
+    def _revoke(self) -> None:
+        admin, random = self._admin(), self._random
+        if admin is None:
+            return
+        keys = [h.keys.public for h in self._bad] + [n.node_keys.public for n in self.world.nodes[1:]]
+        share = random.choice((0.0, 0.5, 1.0, 1.0, 1.0))
+        admin.revoke_key(random.choice(keys), keeping=lambda space, author, seq: int(seq * share))
+
+    def _grant(self) -> None:
+        admin = self._admin()
+        if admin is not None:
+            other = self._random.choice(self.world.nodes[1:])
+            admin.grant(other, self._random.choice((Role.READER, Role.MEMBER, Role.ADMIN)))
+
+    def _recover(self) -> None:
+        """The owner's code makes a node an admin, and puts out another that had gone wrong."""
+        node, other = self._node(), self._random.choice(self.world.nodes)
+        if node.is_up and node is not other:
+            cuts = standing_cuts(node, other.node_keys.public, of_system=self._random.randint(0, 1))
+            node.recover(Revoke(other.node_keys.public, cuts))

@@ -5,7 +5,7 @@ they are made, and who gets them, is for scenarios and tests.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import count
 from typing import Any
@@ -38,7 +38,7 @@ def frontier_deps(store: Store, space: SpaceId, author: Author) -> tuple[Dep, ..
     return tuple(sorted(found))
 
 
-def window_of(*commits: Commit, keys: KeyPair | None = None) -> bytes:
+def window_of(*commits: Commit) -> bytes:
     """A window with these commits, in as many runs as there are chains, each as its author's order has it."""
     runs: dict[tuple[SpaceId, Author], list[Commit]] = {}
     for commit in commits:
@@ -77,20 +77,21 @@ class Forger:
         at_ms: int = 0,
         deps: Sequence[Dep] = (),
         after: Commit | None = None,
+        hlc: int | None = None,
         is_kept: bool = True,
     ) -> Commit:
         """The next commit of a chain, or one after another commit than the last: `after`.
 
-        `at_ms` is its time, if that is later than the one before. Not kept: the next goes on from before it.
+        `at_ms` is its time, if that is later than the one before; or `hlc`, whatever was before. Not kept: the
+        next goes on from before it.
         """
         last = after or self.tips.get(space)
-        seq, previous, hlc = 1, NO_PREVIOUS, 1
+        seq, previous, least = 1, NO_PREVIOUS, 1
         if last is not None:
-            seq, previous, hlc = last.header.seq + 1, last.hash, last.header.hlc + 1
+            seq, previous, least = last.header.seq + 1, last.hash, last.header.hlc + 1
         hashes = tuple(map(body_hash, bodies))
-        header = Header(
-            space, self.author, seq, previous, max(hlc, hlc_of_ms(at_ms)), tuple(sorted(deps)), hashes
-        )
+        time = max(least, hlc_of_ms(at_ms)) if hlc is None else hlc
+        header = Header(space, self.author, seq, previous, time, tuple(sorted(deps)), hashes)
         commit = sign_commit(self.keys, header, bodies)
         if is_kept:
             self.tips[space] = commit
@@ -106,8 +107,3 @@ class Forger:
 
     def statement(self, statement: Statement) -> bytes:
         return encode_statement(statement, self.salt())
-
-    def spoil_clock(self, commit: Commit, hlc: int) -> Commit:
-        """The same commit with another timestamp, signed anew."""
-        bodies = [body for body in commit.bodies if body is not None]
-        return sign_commit(self.keys, replace(commit.header, hlc=hlc), bodies)

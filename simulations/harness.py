@@ -11,9 +11,8 @@ admission, as a joiner is shown it.
 """
 
 import heapq
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from itertools import count
 from random import Random
@@ -28,24 +27,15 @@ from protocol.document import Document
 from protocol.exchange import (
     EVERYTHING,
     Arrived,
-    Begin,
-    Close,
-    Effect,
-    Ended,
-    Event,
-    InSync,
     IntegrateWindow,
     News,
-    PeerMisbehaved,
-    RolledBack,
     WindowIntegrated,
 )
-from protocol.frames import HEADER_BYTES
-from protocol.handshake import Handshake, HandshakeFailed, Local, Peer, Side
 from protocol.ids import (
     INCARNATION_BYTES,
     SYSTEM_SPACE_NAME,
     Author,
+    NodeId,
     SpaceId,
     application_space_name,
     author_of,
@@ -56,7 +46,6 @@ from protocol.ids import (
 from protocol.keys import KeyPair
 from protocol.membership import Members, Rights, Role
 from protocol.schema import Model, parse_definition
-from protocol.session import SyncSession
 from protocol.statements import (
     EXPIRES_MS_MAX,
     Grant,
@@ -67,8 +56,9 @@ from protocol.statements import (
     sign_recovery,
 )
 from simulations.forger import Forger
+from simulations.invariants import check
+from simulations.links import Endpoint, Link
 from storage.catalog import Catalog
-from storage.doctor_replay import replayed_differences
 from storage.exchange import Exchange
 from storage.index import Index
 from storage.integrator import AnyChange, FeedEntry, Integrator, Said
@@ -118,11 +108,11 @@ class World:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._tickets = count()
         self.trace = sha256()
-        keys = self.chance("keys")
-        self.network_keys = KeyPair.from_seed(keys.randbytes(32))
+        self.network_keys = KeyPair.from_seed(self.chance("keys").randbytes(32))
         self.model = model_of(TASK)
         self.nodes: list[Node] = []
         self.links: list[Link] = []
+        self.forbidden: dict[str, str] = {}  # ids of documents that nobody may see, and why
 
     def chance(self, *purpose: object) -> Random:
         """A stream of its own for each purpose, so that one more draw here does not shift another there."""
@@ -160,6 +150,12 @@ class World:
         node = Node(self, len(self.nodes), skew_ms, role, by)
         self.nodes.append(node)
         return node
+
+    def twin(self, node: "Node") -> "Node":
+        """A copy of a node's data directory, run as well."""
+        twin = Node(self, len(self.nodes), node.skew_ms, Role.MEMBER, copy_of=node)
+        self.nodes.append(twin)
+        return twin
 
     def ticket(self) -> KeyPair:
         return KeyPair.from_seed(self.chance("ticket", next(self._tickets)).randbytes(32))
@@ -208,33 +204,21 @@ class World:
         return all(node.is_up for node in self.nodes) and len({node.root() for node in self.nodes}) == 1
 
     def check(self) -> None:
-        """Same roots, same documents, nothing acknowledged is lost."""
-        for node in self.nodes:
-            while node.integrator.next_due_ms() is not None:
-                node.come_due()
-            found = replayed_differences(node.store, MemoryKeyValueStore())
-            assert not found, f"seed {self.seed}: node {node.number} replayed: {found[:5]}"
-        roots = {node.root() for node in self.nodes}
-        assert len(roots) == 1, f"seed {self.seed}: roots differ"
-        roles = [node.store.members.roles for node in self.nodes]
-        assert all(held == roles[0] for held in roles), f"seed {self.seed}: equal roots, other members"
-        documents = [node.documents() for node in self.nodes]
-        assert all(held == documents[0] for held in documents), (
-            f"seed {self.seed}: equal roots, other documents"
-        )
-        for node in self.nodes:
-            if node.node_keys.public not in roles[0]:
-                continue  # put out, or suspended: the others do not take its word for anything
-            promised = node.acknowledged
-            lost = [key for key in promised if any(other.seq_of(key[0]) < key[1] for other in self.nodes)]
-            assert not lost, f"seed {self.seed}: acknowledged by node {node.number}, and lost: {lost[:3]}"
+        """Everything that must hold of a world at rest."""
+        check(self)
 
 
 class Node:
     """One node: a store that outlives crashes, and what runs on it."""
 
     def __init__(
-        self, world: World, number: int, skew_ms: int, role: Role, by: "tuple[Node, KeyPair] | None" = None
+        self,
+        world: World,
+        number: int,
+        skew_ms: int,
+        role: Role,
+        by: "tuple[Node, KeyPair] | None" = None,
+        copy_of: "Node | None" = None,
     ) -> None:
         self.world = world
         self.number = number
@@ -248,8 +232,12 @@ class Node:
         self.index = Index(None) if world.has_index else None
         self.is_up = False
         self.node_keys = KeyPair.from_seed(self.random.randbytes(32))
+        if copy_of is not None:
+            self.node_keys, self.keys = copy_of.node_keys, _copy(copy_of.keys)
         store = Store(self.keys)
-        if not world.nodes:
+        if copy_of is not None:
+            renew_identity(store, self.random.randbytes)  # as the gate does, which sees another inode
+        elif not world.nodes:
             found_store(store, self.node_keys, world.network_keys, now_ms=self.clock_ms(),
                         random_bytes=self.random.randbytes)  # fmt: skip
         else:
@@ -281,18 +269,22 @@ class Node:
 
     def start(self) -> None:
         self.store = Store(self.keys)
-        catalog = Catalog(self.store)
-        catalog.add_builtin(self.world.model)
-        with self.store.read() as snapshot:
-            catalog.load(snapshot)
-        self.integrator = Integrator(self.store, self.index, catalog, self.node_keys, HybridClock(),
-                                     self.random.randbytes, lambda space, seq: None)  # fmt: skip
+        self.integrator = self.integrator_over(self.store, self.index)
         self.integrator.indexer.open()
         while self.integrator.indexer.refill():
             pass
         self.exchange = Exchange(self.store, self.write)
         self.exchange.run(self.exchange.settle())
         self.is_up = True
+
+    def integrator_over(self, store: Store, index: Index | None = None) -> Integrator:
+        """What writes to a store as this node."""
+        catalog = Catalog(store)
+        catalog.add_builtin(self.world.model)
+        with store.read() as snapshot:
+            catalog.load(snapshot)
+        return Integrator(store, index, catalog, self.node_keys, HybridClock(), self.random.randbytes,
+                          lambda space, seq: None)  # fmt: skip
 
     def write(self, change: AnyChange, now_ms: int | None = None) -> Any:
         """Hand a change to the writer: its result, or what it failed with is raised."""
@@ -365,17 +357,11 @@ class Node:
 
     def revoke(self, other: "Node", *, keeping: Callable[[SpaceId, Author, int], int] | None = None) -> None:
         """Put another node out. Of its chains stays what is here, or what `keeping` makes of each head's seq."""
-        key, salt = other.node_keys.public, self.random.randbytes(SALT_BYTES)
-        with self.store.read() as snapshot:
-            heads = [
-                (space, author, seq, digest)
-                for chain, author in self.store.names.authors()
-                if node_of(author) == key
-                and (head := snapshot.head(space := self.store.names.space_of_chain(chain), author))
-                and (seq := keeping(space, author, head.seq) if keeping else head.seq)
-                and (digest := snapshot.header_hash(space, author, seq)) is not None
-            ]
-        self.say(lambda members, header: encode_statement(Revoke(key, Cuts.at_heads(heads)), salt))
+        self.revoke_key(other.node_keys.public, keeping=keeping)
+
+    def revoke_key(self, key: bytes, *, keeping: Callable[[SpaceId, Author, int], int] | None = None) -> None:
+        cuts, salt = standing_cuts(self, key, keeping=keeping), self.random.randbytes(SALT_BYTES)
+        self.say(lambda members, header: encode_statement(Revoke(NodeId(key), cuts), salt))
 
     def grant(self, other: "Node", role: Role) -> None:
         statement, salt = Grant(other.node_keys.public, Rights(role)), self.random.randbytes(SALT_BYTES)
@@ -444,6 +430,33 @@ class Node:
             return {(found.model, found.id): found for _, found in snapshot.documents.everything()}
 
 
+def standing_cuts(
+    node: Node,
+    key: bytes,
+    *,
+    of_system: int = 0,
+    keeping: Callable[[SpaceId, Author, int], int] | None = None,
+) -> Cuts:
+    """Cuts that leave what a node holds of another's chains, but for the last so many of `system`.
+
+    Or what `keeping` makes of each head's seq.
+    """
+    names = node.store.names
+    heads: list[tuple[SpaceId, Author, int, bytes]] = []
+    with node.store.read() as snapshot:
+        for chain, author in names.authors():
+            space = names.space_of_chain(chain)
+            head = snapshot.head(space, author) if node_of(author) == key else None
+            if head is None:
+                continue
+            seq = keeping(space, author, head.seq) if keeping is not None else head.seq
+            seq -= of_system if space == node.store.system else 0
+            digest = snapshot.header_hash(space, author, seq) if seq > 0 else None
+            if digest is not None:
+                heads.append((space, author, seq, digest))
+    return Cuts.at_heads(heads)
+
+
 def _copy(keys: KeyValueStore) -> MemoryKeyValueStore:
     copy = MemoryKeyValueStore()
     with keys.read() as source, copy.write() as target:
@@ -451,266 +464,3 @@ def _copy(keys: KeyValueStore) -> MemoryKeyValueStore:
             for key, value in source.scan(table, b"", None):
                 target.put(table, key, value)
     return copy
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What went over a link in one direction, framing included."""
-
-    handshake_bytes: int = 0
-    session_bytes: int = 0
-    messages: int = 0
-
-
-@dataclass
-class Link:
-    """Where one node calls another. Connections come and go; `is_kept` calls again after a cut."""
-
-    world: World
-    number: int
-    caller: Node
-    answerer: Node
-    latency_ms: tuple[int, int] = (5, 20)
-    chunk_bytes: tuple[int, int] | None = None  # bytes arrive in pieces of these sizes; None: as sent
-    effect_ms: tuple[int, int] = (0, 3)
-    redial_ms: tuple[int, int] = (50, 500)
-    is_kept: bool = True
-    cut_after_messages: int | None = None  # on the first connection, of both directions
-    window_target_bytes: int = 1 << 20
-    connection: "Connection | None" = None
-    connections: int = 0
-    traffic: dict[Side, Traffic] = field(default_factory=lambda: {side: Traffic() for side in Side})
-
-    def open(self) -> None:
-        """Call now, if both nodes are up and no connection stands."""
-        if self.connection is not None or not (self.caller.is_up and self.answerer.is_up):
-            self.call_later()
-            return
-        self.connections += 1
-        self.world.note("open", self.number, self.connections)
-        self.connection = Connection(self)
-        self.connection.begin()
-
-    def call_later(self) -> None:
-        if self.is_kept and self.connection is None:
-            delay = self.world.chance("redial", self.number, self.connections, self.world.now_ms)
-            self.world.after(delay.randint(*self.redial_ms), self._call_again)
-
-    def _call_again(self) -> None:
-        if self.is_kept and self.connection is None:
-            self.open()
-
-    def cut(self) -> None:
-        if self.connection is not None:
-            self.connection.cut()
-
-    @property
-    def session_bytes(self) -> int:
-        return sum(traffic.session_bytes for traffic in self.traffic.values())
-
-
-class Connection:
-    """One connection: two ordered streams of bytes, until it is cut. What was under way is then lost."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.world = link.world
-        self.is_open = True
-        self.messages = 0
-        self.random = self.world.chance("connection", link.number, link.connections)
-        self._arrival_ms = dict.fromkeys(Side, 0)
-        fingerprint = self.random.randbytes(32)
-        self.ends = {
-            Side.CALLER: Endpoint(self, Side.CALLER, link.caller, fingerprint),
-            Side.ANSWERER: Endpoint(self, Side.ANSWERER, link.answerer, fingerprint),
-        }
-
-    def begin(self) -> None:
-        for end in self.ends.values():
-            end.node.endpoints.append(end)
-            end.flush()
-
-    def transmit(self, sender: Side, data: bytes) -> None:
-        """Bytes on their way to the other side, in order."""
-        end = self.ends[Side.ANSWERER if sender is Side.CALLER else Side.CALLER]
-        limit = self.link.cut_after_messages
-        for frame in _frames(data):
-            self.messages += 1
-            self.link.traffic[sender].messages += 1
-            self._carry(sender, end, frame)
-            if limit is not None and self.link.connections == 1 and self.messages >= limit:
-                due_ms = self._arrival_ms[sender] - self.world.now_ms
-                self.world.after(due_ms, self.cut)
-                return
-
-    def _carry(self, sender: Side, end: "Endpoint", data: bytes) -> None:
-        for piece in self._pieces(data):
-            due_ms = self.world.now_ms + self.random.randint(*self.link.latency_ms)
-            self._arrival_ms[sender] = due_ms = max(due_ms, self._arrival_ms[sender])
-            self.world.after(due_ms - self.world.now_ms, partial(end.hear, piece))
-
-    def _pieces(self, data: bytes) -> Iterator[bytes]:
-        if self.link.chunk_bytes is None:
-            yield data
-            return
-        place = 0
-        while place < len(data):
-            size = self.random.randint(*self.link.chunk_bytes)
-            yield data[place : place + size]
-            place += size
-
-    def cut(self, *, is_silent: bool = False) -> None:
-        """Both sides see the end of the stream, unless the cut is silent: then each finds out by itself."""
-        if not self.is_open:
-            return
-        self.is_open = False
-        self.world.note("cut", self.link.number)
-        if self.link.connection is self:
-            self.link.connection = None
-        for end in self.ends.values():
-            if not is_silent:
-                end.hear_eof()
-        self.link.call_later()
-
-
-def _frames(data: bytes) -> Iterator[bytes]:
-    place = 0
-    while place < len(data):
-        size = int.from_bytes(data[place : place + HEADER_BYTES], "big") & 0x7FFFFFFF
-        yield data[place : place + HEADER_BYTES + size]
-        place += HEADER_BYTES + size
-
-
-class Endpoint:
-    """The driver of one end: carries bytes, effects and deadlines, and decides nothing."""
-
-    def __init__(self, connection: Connection, side: Side, node: Node, fingerprint: bytes) -> None:
-        self.connection = connection
-        self.world = connection.world
-        self.side = side
-        self.node = node
-        self.random = self.world.chance("end", connection.link.number, connection.link.connections, side.name)
-        identity = node.identity
-        local = Local(node.node_keys, identity.author, identity.epoch, identity.network_id)
-        self.handshake: Handshake | None = Handshake(
-            side, local, nonce=self.random.randbytes(32), fingerprint=fingerprint, clock_ms=node.clock_ms(),
-            now_ms=self.world.now_ms,
-        )  # fmt: skip
-        self.session: SyncSession | None = None
-        self.peer: Peer | None = None
-        self._due_ms = {False: 0, True: 0}  # reading and integrating are queues of their own
-        self._armed_ms: int | None = None
-
-    @property
-    def is_gone(self) -> bool:
-        return self not in self.node.endpoints
-
-    def hear(self, data: bytes) -> None:
-        if self.is_gone or not self.connection.is_open:
-            return
-        self.world.note("hear", self.node.number, self.connection.link.number, data)
-        if self.session is not None:
-            self.step(self.session.receive(data, self.world.now_ms))
-        elif self.handshake is not None:
-            self._on_handshake(self.handshake.receive(data))
-
-    def hear_eof(self) -> None:
-        if not self.is_gone and self.session is not None:
-            self.step(self.session.receive_eof())
-        self.leave()
-
-    def give(self, given: Any) -> None:
-        if self.session is not None and not self.is_gone:
-            self.step(self.session.send(given, self.world.now_ms))
-
-    def _on_handshake(self, events: list[Peer | HandshakeFailed]) -> None:
-        self.flush()
-        for event in events:
-            if isinstance(event, HandshakeFailed):
-                self.connection.cut()
-                return
-            assert self.handshake is not None
-            self.peer = event
-            rest, self.handshake = self.handshake.rest(), None
-            self.session = SyncSession(
-                is_caller=self.side is Side.CALLER, network_id=self.node.identity.network_id,
-                author=self.node.identity.author, peer=event.author, peer_epoch=event.epoch,
-                now_ms=self.world.now_ms, window_target_bytes=self.connection.link.window_target_bytes,
-            )  # fmt: skip
-            self.give(Begin())
-            if rest:
-                self.hear(rest)
-
-    def flush(self) -> None:
-        """Bytes out, deadline re-armed."""
-        machine = self.session or self.handshake
-        if machine is None:
-            return
-        data = machine.take_bytes()
-        if data and self.connection.is_open:
-            traffic = self.connection.link.traffic[self.side]
-            if self.session is not None:
-                traffic.session_bytes += len(data)
-            else:
-                traffic.handshake_bytes += len(data)
-            self.connection.transmit(self.side, data)
-        deadline_ms = machine.deadline_ms
-        if deadline_ms is not None and (self._armed_ms is None or deadline_ms < self._armed_ms):
-            self._armed_ms = deadline_ms
-            self.world.after(max(0, deadline_ms - self.world.now_ms), lambda: self._on_time(deadline_ms))
-
-    def _on_time(self, armed_ms: int) -> None:
-        if self._armed_ms != armed_ms or self.is_gone:
-            return
-        self._armed_ms = None
-        if self.session is not None:
-            self.step(self.session.on_deadline(self.world.now_ms))
-        elif self.handshake is not None:
-            self._on_handshake(self.handshake.on_deadline(self.world.now_ms))
-
-    def step(self, events: list[Event]) -> None:
-        """After any input: bytes out, timer re-armed, then events onwards."""
-        self.flush()
-        for event in events:
-            match event:
-                case InSync(position):
-                    assert self.peer is not None
-                    self.node.exchange.keep_cursor(self.peer.author, self.peer.epoch, position)
-                    self.node.news.append(event)
-                case RolledBack():
-                    self.node.news.append(event)
-                    self.node.renew()
-                    return
-                case Ended() | PeerMisbehaved():
-                    self.node.news.append(event)
-                    self.leave()
-                    self.connection.cut()
-                    return
-                case _ if isinstance(event, Effect):
-                    self._carry_out(event)
-                case _:
-                    self.node.news.append(event)
-
-    def leave(self) -> None:
-        if not self.is_gone:
-            self.node.endpoints.remove(self)
-
-    def _carry_out(self, effect: Effect) -> None:
-        """Storage takes its time, first to look and then to answer; answers of one kind keep their order."""
-        lane = isinstance(effect, IntegrateWindow)
-        low, high = self.connection.link.effect_ms
-        looks_ms = max(self.world.now_ms + self.random.randint(low, high), self._due_ms[lane])
-        answers_ms = self._due_ms[lane] = looks_ms + self.random.randint(low, high)
-        self.world.after(looks_ms - self.world.now_ms, lambda: self._look(effect, answers_ms))
-
-    def _look(self, effect: Effect, answers_ms: int) -> None:
-        if self.is_gone or not self.node.is_up:
-            return
-        before = self.node.exchange.position
-        answer = self.node.exchange.perform(effect)
-        self.world.after(answers_ms - self.world.now_ms, lambda: self.give(answer))
-        if self.node.exchange.position > before:
-            self.node.tell()
-
-    def close(self) -> None:
-        self.give(Close("closing"))

@@ -9,8 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from protocol.conflict import conflicts
 from protocol.schema import Model
-from storage.catalog import Catalog
+from storage.ancestry import past_in
+from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexBehind, IndexDamaged
 from storage.index import Index, Row
 from storage.indexer import row_of
@@ -60,16 +62,28 @@ def _compare(index: Index, store: Store, builtins: Sequence[Model], found: Index
         catalog.load(snapshot)
         for application in snapshot.applications():
             for model in catalog.all_of(application):
-                rows = _rows(snapshot, store, model, found)
+                open_ids: set[str] = set()
+                rows = _rows(snapshot, store, model, found, open_ids)
                 try:
                     found.faults += [f"{model.name}: {line}" for line in index.differences(model, rows)]
+                    listed = index.open_conflicts(model.id)
+                    found.faults += [f"{model.name}: conflict {id} is missing" for id in open_ids - listed]
+                    found.faults += [f"{model.name}: conflict {id} is none" for id in listed - open_ids]
                 except IndexBehind:
                     found.faults.append(f"{model.name} is not in it")
 
 
-def _rows(snapshot: Snapshot, store: Store, model: Model, found: IndexFindings) -> Iterator[Row]:
-    for document in snapshot.documents.all_of(store.space(model.application), model.id):
-        row = row_of(model, document)
+def _rows(
+    snapshot: Snapshot, store: Store, model: Model, found: IndexFindings, open_ids: set[str]
+) -> Iterator[Row]:
+    """The rows that should be there; `open_ids` gets the conflicts that should."""
+    space = store.space(model.application)
+    past_of = past_in(snapshot, space)
+    for document in snapshot.documents.all_of(space, model.id):
+        row = row_of(model, document, past_of)
         if row is not None:
             found.rows += 1
+        if not is_builtin(model) and (row is not None or not document.exists):
+            open_ids.update(c.id_in(space) for c in conflicts(document, model.rules, past_of))
+        if row is not None:
             yield row

@@ -75,10 +75,29 @@ class DocumentReader:
             return
         prefix = _document_key(collection, id) + b"\0"
         for key, _ in self._transaction.scan(Table.HISTORY, prefix, after(prefix)):
-            arrival = self._transaction.get(Table.ARRIVALS, key[-10:-2])
-            if arrival is not None:
-                chain, seq = int.from_bytes(arrival[:4], "big"), int.from_bytes(arrival[4:12], "big")
-                yield BodyAddress(chain, seq, int.from_bytes(key[-2:], "big"))
+            address = self._address(key)
+            if address is not None:
+                yield address
+
+    def history_backwards(self, space: bytes, model: str, id: str) -> Iterator[BodyAddress]:
+        """The same from the newest arrival on: for who needs the end of it alone."""
+        collection = self._names.collection(space, model)
+        if collection is None:
+            return
+        prefix = _document_key(collection, id) + b"\0"
+        stop = after(prefix)
+        while (found := self._transaction.last(Table.HISTORY, prefix, stop)) is not None:
+            stop = found[0]
+            address = self._address(stop)
+            if address is not None:
+                yield address
+
+    def _address(self, key: bytes) -> BodyAddress | None:
+        arrival = self._transaction.get(Table.ARRIVALS, key[-10:-2])
+        if arrival is None:
+            return None
+        chain, seq = int.from_bytes(arrival[:4], "big"), int.from_bytes(arrival[4:12], "big")
+        return BodyAddress(chain, seq, int.from_bytes(key[-2:], "big"))
 
 
 class DocumentWriter(DocumentReader):

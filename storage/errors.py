@@ -57,6 +57,18 @@ class VersionMismatch(StorageError):
         self.current = current
 
 
+class ConflictChanged(StorageError):
+    """The values that stand side by side in a field are not those that the resolution speaks of."""
+
+
+class ConflictOpen(StorageError):
+    """An edit would end a conflict that only a resolution may end. `fields` names each with its conflict's id."""
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        super().__init__(f"in conflict: {', '.join(sorted(fields))}")
+        self.fields = fields
+
+
 class NotUnique(StorageError):
     """A value of a unique field is taken by another document."""
 

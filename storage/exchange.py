@@ -38,7 +38,6 @@ from protocol.exchange import (
 )
 from protocol.ids import (
     NODE_ID_BYTES,
-    SYSTEM_SPACE_NAME,
     Author,
     SpaceId,
     application_space_name,
@@ -48,12 +47,11 @@ from protocol.ids import (
 from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting
 from protocol.messages import SpaceRoot, SpaceTips, Tip
 from protocol.packing import pack_window, unpack_window
-from protocol.roots import HeadTree, root_over
+from protocol.roots import root_over
 from protocol.window import Run, decode_run
+from storage.heads import Heads
 from storage.integrator import AnyChange, Forked, LocalChange, Received
-from storage.judging import Basis, effective_seq
 from storage.local import LocalWriter
-from storage.log import Arrival
 from storage.names import Chain
 from storage.runs import RunReader, WaitingRoom, begun, ends_to_keep, key_of
 from storage.store import Snapshot, Store
@@ -103,16 +101,13 @@ class Exchange:
         self._store = store
         self._network_id = store.identity.network_id
         self._write = write
-        self._trees: dict[SpaceId, HeadTree] = {}
-        self._position = 0  # of the last arrival that is in the trees
-        self._names: dict[SpaceId, str] = {}
-        self._basis: Basis | None = None  # what the trees were made with
+        self._heads = Heads(self._network_id, store.names, store.system)
         # A commit came that continues another than ours: ask after this.
         self._suspects: dict[ChainKey, int] = {}
         self._taking: dict[ChainKey, int] = {}  # how far chains will be here after the window being taken in
         with store.read() as snapshot:
             self._waiting = WaitingRoom(snapshot)
-            self._follow(snapshot)
+            self._heads.follow(snapshot)
         self.is_unsettled = bool(self._waiting.runs)  # a window may have been cut short: `settle`
 
     def perform(self, effect: Effect) -> Answer:
@@ -157,69 +152,22 @@ class Exchange:
     def root(self, shares: Shares = EVERYTHING) -> bytes:
         """The root over all shared spaces, as it stands."""
         with self._store.read() as snapshot:
-            self._follow(snapshot)
+            self._heads.follow(snapshot)
         return self._root(self._shared(shares))
 
     # -- where we stand ------------------------------------------------------------------------------------
 
-    def _follow(self, snapshot: Snapshot) -> None:
-        """Bring trees and names up to the snapshot."""
-        names = [SYSTEM_SPACE_NAME, *map(application_space_name, snapshot.applications())]
-        self._names = {space_id(self._network_id, name): name for name in names}
-        changed: set[Chain] = set()
-        last = self._position
-        for happening in snapshot.log.happenings(after_number=self._position):
-            if isinstance(happening, Arrival):
-                changed.add(happening.chain)
-            last = happening.number
-        if snapshot.basis is not self._basis:  # any commit may count otherwise now
-            self._basis = snapshot.basis
-            self._trees = {}
-            changed = {chain for chain, _ in self._store.names.authors()}
-        for chain in sorted(changed):
-            space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
-            tip = self._told(snapshot, chain)
-            if tip is not None:
-                self._trees.setdefault(space, HeadTree()).update(author, tip.seq, tip.hash)
-        self._position = last
-
-    def _told(self, snapshot: Snapshot, chain: Chain) -> Head | None:
-        """How much of a chain all who know the same must have: what counts, and what that rests on."""
-        space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
-        head, basis = snapshot.head(space, author), self._store.basis
-        if head is None:
-            return None
-        seq = head.seq
-        if space != self._store.system:
-            seq = effective_seq(snapshot, chain, basis)
-            if seq < head.seq:
-                seq = max(seq, min(head.seq, self._needed_seq(snapshot, chain)))
-        seq = min(seq, basis.forks.get((space, author), seq + 1) - 1)
-        if seq == head.seq:
-            return head
-        digest = snapshot.header_hash(space, author, seq)
-        return Head(seq, digest, 0) if digest is not None else None
-
-    def _needed_seq(self, snapshot: Snapshot, chain: Chain) -> int:
-        """The last commit of a chain, counting or not, that one which counts has in its past."""
-        names = self._store.names
-        space, author = names.space_of_chain(chain), names.author(chain)
-        needed = 0
-        for other, by in names.chains_of(space):
-            if other != chain:
-                counting = effective_seq(snapshot, other, self._store.basis)
-                needed = max(needed, snapshot.knows(space, by, counting, author))
-        return needed
-
     def _shared(self, shares: Shares) -> list[tuple[str, SpaceId]]:
-        return sorted((n, space) for space, n in self._names.items() if n in shares and space in self._trees)
+        return sorted(
+            (n, space) for space, n in self._heads.names.items() if n in shares and space in self._heads.trees
+        )
 
     def _root(self, shared: list[tuple[str, SpaceId]]) -> bytes:
-        return root_over({space: self._trees[space].root for _, space in shared})
+        return root_over({space: self._heads.trees[space].root for _, space in shared})
 
     def _load_state(self, effect: LoadState) -> StateLoaded:
         with self._store.read() as snapshot:
-            self._follow(snapshot)
+            self._heads.follow(snapshot)
             shared = self._shared(effect.shares)
             theirs = [
                 SpaceTips(name, (_tip(effect.peer, head),))
@@ -229,8 +177,8 @@ class Exchange:
             cursor = snapshot.local.get(_CURSOR, effect.peer.hex())
         return StateLoaded(
             root=self._root(shared),
-            roots=tuple(SpaceRoot(name, self._trees[space].root) for name, space in shared),
-            position=self._position,
+            roots=tuple(SpaceRoot(name, self._heads.trees[space].root) for name, space in shared),
+            position=self._heads.position,
             cursor=cursor["position"] if cursor is not None and cursor["epoch"] == effect.peer_epoch else 0,
             theirs=tuple(theirs),
         )
@@ -240,19 +188,19 @@ class Exchange:
     def _load_heads(self, effect: LoadHeads) -> HeadsLoaded:
         space = space_id(self._network_id, effect.space)
         with self._store.read() as snapshot:
-            chains = sorted((author, chain) for chain, author in self._store.names.chains_of(space))
-            tips = [
-                _tip(author, head)
-                for author, chain in chains
-                if author > effect.after_author and (head := self._told(snapshot, chain)) is not None
-            ]
-            position = snapshot.log.last_arrival()
+            self._heads.follow(snapshot)
+        chains = sorted((author, chain) for chain, author in self._store.names.chains_of(space))
+        tips = [
+            _tip(author, head)
+            for author, chain in chains
+            if author > effect.after_author and (head := self._heads.told(chain)) is not None
+        ]
         chosen = tuple(tips[: effect.count_max])
-        return HeadsLoaded(position, chosen, len(chosen) == len(tips))
+        return HeadsLoaded(self._heads.position, chosen, len(chosen) == len(tips))
 
     def _load_arrivals(self, effect: LoadArrivals) -> ArrivalsLoaded:
         with self._store.read() as snapshot:
-            self._follow(snapshot)
+            self._heads.follow(snapshot)
             first: dict[Chain, int] = {}
             position, is_last = effect.after_position, True
             for read, arrival in enumerate(snapshot.log.arrivals(after_number=effect.after_position)):
@@ -267,7 +215,7 @@ class Exchange:
             fresh: list[Fresh] = []
             for chain, seq in first.items():
                 space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
-                name, head = self._names.get(space), self._told(snapshot, chain)
+                name, head = self._heads.names.get(space), self._heads.told(chain)
                 if name is not None and name in effect.shares and head is not None and head.seq >= seq:
                     fresh.append(Fresh(name, seq, _tip(author, head)))
         fresh.sort(key=lambda found: (found.space, found.tip.author))
@@ -326,12 +274,14 @@ class Exchange:
     def integrate(self, effect: IntegrateWindow, runs: list[Run] | ProtocolError) -> Steps:
         """Take a window in, whose runs are `unpacked`: from any thread, since that is most of the work."""
         if isinstance(runs, ProtocolError):
-            return WindowIntegrated(self._position, fault=str(runs))
+            return WindowIntegrated(self._heads.position, fault=str(runs))
         heard = {space_id(self._network_id, name): name for name in effect.names if name in effect.shares}
-        ours = {space: name for space, name in self._names.items() if name in effect.shares}
+        ours = {space: name for space, name in self._heads.names.items() if name in effect.shares}
         spaces = {run.commits[0].header.space for run in runs}
         if spaces - heard.keys() - ours.keys():
-            return WindowIntegrated(self._position, fault="a run of a space that is not shared on this link")
+            return WindowIntegrated(
+                self._heads.position, fault="a run of a space that is not shared on this link"
+            )
         met = self._applications([heard[space] for space in spaces - ours.keys()])
         tips = tuple((key_of(run.commits[0]), run.commits[-1].header.seq) for run in runs)
         taken = yield from self._take_in(runs, met)

@@ -34,6 +34,7 @@ from storage.lmdb_kv import DATA_FILE
 LOCK_FILE = "lock"
 ANCHOR_FILE = "anchor"
 INDEX_FILE = "index.sqlite"
+REPLACING_FILE = "replacing.json"  # another record is about to take the place of this one: `replacing`
 FOUNDING = b"founding"  # stands for the store id while a first start is under way
 
 _SLOT_BYTES = 8_192
@@ -199,6 +200,8 @@ def check_record(directory: Path, anchor: Anchor) -> None:
     """
     record = directory / DATA_FILE
     hint = "run `civicnode doctor`, or `civicnode restore` a backup"
+    if (directory / REPLACING_FILE).exists():
+        raise StorageError(f"{directory} is changing its network: start the node once, and it will be done")
     try:
         facts = record.stat()
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from any thread and block it.
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,15 +22,36 @@ from protocol.query import Aggregation, Filter, Query
 from protocol.schema import Model, Value
 from storage import index_query, index_tables
 from storage.errors import IndexBehind, IndexDamaged, StorageError
-from storage.index_connection import Connections, QueryTooLong, meaning_of, open_reader, open_writer
-from storage.index_layout import Layout, Row, bindable, quoted
+from storage.index_conflicts import (
+    ConflictNews,
+    ConflictPage,
+    ConflictQuery,
+    ConflictRow,
+    ConflictTable,
+    NewsPlace,
+    Settled,
+    Standing,
+    read_news,
+    read_one,
+    read_open_ids,
+    read_page,
+)
+from storage.index_connection import (
+    Connections,
+    QueryTooLong,
+    is_bad_value,
+    meaning_of,
+    open_reader,
+    open_writer,
+    prepare_file,
+)
+from storage.index_layout import Layout, Row, bindable
 from storage.index_query import Page
 from storage.index_sql import run_sql
 
 __all__ = ["Index", "Page", "Row"]
 
 TOTALS_CACHED_MAX = 1_000
-DIFFERENCES_MAX = 1_000  # that `differences` names before it stops
 
 BRIEF_STEPS_MAX = (
     16_000  # of SQLite's machine: a page of 20 from an index takes 500, sorting 100 rows for it 5,000
@@ -52,11 +73,12 @@ class Index:
         self._monotonic = monotonic
         opened: list[sqlite3.Connection] = []
         try:
-            is_cut = path is not None and _prepare(Path(path))
+            is_cut = path is not None and prepare_file(Path(path))
             opened.append(open_writer(path))
             if is_cut and (found := opened[0].execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise IndexDamaged(f"the query index is damaged: {found}")
             self._layouts, self._row_counts, self._position = index_tables.open_base(opened[0])
+            self._conflicts = ConflictTable(opened[0])
             if path is not None:
                 opened += [open_reader(path) for _ in range(readers)]
                 opened.append(open_reader(path, steps_max=BRIEF_STEPS_MAX))
@@ -94,6 +116,7 @@ class Index:
         layouts = list(self._layouts.values())
         with self._hiding(*(layout.model_id for layout in layouts)), self._writing() as connection:
             index_tables.clear(connection, layouts, store_id)
+            self._conflicts.clear(connection)
         self._row_counts, self._position = {}, (store_id, 0)
 
     def ensure_model(self, model: Model) -> bool:
@@ -117,6 +140,7 @@ class Index:
         with self._hiding(model.id), self._writing() as connection:
             if old is not None:
                 index_tables.drop(connection, old)
+                self._conflicts.drop(connection, model.id)
             index_tables.create(connection, asked, unique)
         self._layouts[model.id] = asked
         self._row_counts[model.id] = 0
@@ -129,16 +153,26 @@ class Index:
             return
         with self._hiding(model_id), self._writing() as connection:
             index_tables.drop(connection, layout)
+            self._conflicts.drop(connection, model_id)
         self._row_counts.pop(model_id)
 
     def apply(
-        self, rows: Iterable[tuple[Model, Row]], deletes: Iterable[tuple[str, str]], arrival: int
-    ) -> None:
+        self,
+        rows: Iterable[tuple[Model, Row]],
+        deletes: Iterable[tuple[str, str]],
+        arrival: int,
+        *,
+        standings: Sequence[Standing] = (),
+        settled_at: int = 0,
+        is_news: bool = True,
+    ) -> list[ConflictNews]:
         """Delete `(model_id, id)`, then add or replace rows, then move the position: all or nothing.
 
         Of several rows with one id the last counts. Visible to queries when it returns, and after a
-        crash either wholly there or to be read again. Raises `IndexBehind` for a row of a model that
-        was not ensured, `StorageFull`, `IndexDamaged`.
+        crash either wholly there or to be read again. `standings` are of all documents that are, or may
+        have been, in conflict, as they stand after the arrival `settled_at`; what is new about that is
+        returned, if it is news. Raises `IndexBehind` for a row of a model that was not ensured,
+        `StorageFull`, `IndexDamaged`.
         """
         if self._position is None:
             raise StorageError("the query index has no position yet: reset it first")
@@ -153,24 +187,30 @@ class Index:
         for model_id, by_id in grouped.items():
             layout = self._layout(model_id)
             batches.append((layout, list(map(layout.parameters, by_id.values()))))
+        settling = standings, settled_at, is_news
         try:
-            added = self._apply(batches, gone, arrival)
+            added, settled = self._apply(batches, gone, arrival, *settling)
         except (OverflowError, UnicodeEncodeError, sqlite3.ProgrammingError, sqlite3.InterfaceError):
             # A value that SQLite cannot hold: no valid record has one, but one must not stop the rest.
             batches = [(layout, [tuple(map(bindable, row)) for row in batch]) for layout, batch in batches]
-            added = self._apply(batches, gone, arrival)
+            added, settled = self._apply(batches, gone, arrival, *settling)
         self._position = (self._position[0], arrival)
+        self._conflicts.take_over(settled)
         for model_id, difference in added.items():
             self._row_counts[model_id] += difference
             self._changed(model_id)
+        return settled.news
 
     def _apply(
         self,
         batches: list[tuple[Layout, list[tuple[Value, ...]]]],
         gone: Mapping[str, list[tuple[str]]],
         arrival: int,
-    ) -> dict[str, int]:
-        """Do what `apply` says; return by how many rows each touched table grew."""
+        standings: Sequence[Standing],
+        settled_at: int,
+        is_news: bool,
+    ) -> tuple[dict[str, int], Settled]:
+        """Do what `apply` says; return by how many rows each touched table grew, and what became of conflicts."""
         added: dict[str, int] = {}
         with self._writing() as connection:
             for model_id, ids in gone.items():
@@ -186,8 +226,9 @@ class Index:
                 'UPDATE "$models" SET row_count = row_count + ? WHERE model_id = ?',
                 [(difference, model_id) for model_id, difference in added.items() if difference],
             )
+            settled = self._conflicts.settle(connection, standings, settled_at, is_news=is_news)
             connection.execute('UPDATE "$position" SET arrival = ?', [arrival])
-        return added
+        return added, settled
 
     def find_unique(
         self, model: Model, field: str, value: Value, *, except_id: str | None = None
@@ -257,6 +298,32 @@ class Index:
         with self._reading(model.id) as (connection, layout):
             return index_query.aggregate(connection, layout, aggregation)
 
+    # --- conflicts; from any thread ---
+
+    def has_conflicts(self, model_id: str) -> bool:
+        """Whether any applied document of the model is in conflict. Does not block."""
+        return self._conflicts.has_open(model_id)
+
+    def conflicts(self, query: ConflictQuery) -> ConflictPage:
+        """One page of conflicts. Blocks. Raises `QueryFault` for a cursor that is none."""
+        with self._connection(self._readers) as connection:
+            return read_page(connection, query)
+
+    def conflict(self, id: str) -> ConflictRow | None:
+        """A conflict that is open or remembered. Takes a moment."""
+        with self._connection(self._brief or self._readers) as connection:
+            return read_one(connection, id)
+
+    def open_conflicts(self, model_id: str) -> set[str]:
+        """Ids of all open conflicts of a model. Blocks."""
+        with self._connection(self._readers) as connection:
+            return read_open_ids(connection, model_id)
+
+    def conflict_news(self, after: NewsPlace, upto: int, *, limit: int) -> list[ConflictNews]:
+        """Conflicts that appeared or ended after a place and up to an arrival, in their order. Blocks."""
+        with self._connection(self._readers) as connection:
+            return read_news(connection, after, upto, limit)
+
     def sql(
         self, text: str, *, limit_rows: int = 10_000, timeout_ms: int = 5_000
     ) -> tuple[list[str], list[tuple[object, ...]]]:
@@ -284,45 +351,19 @@ class Index:
         """Look through the whole file; return what is wrong with it, nothing if it is sound."""
         try:
             with self._spare_reader() as connection:
-                found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(100)")]
-                faults = [] if found == ["ok"] else found
-                connection.execute("BEGIN")
-                counts = connection.execute('SELECT model_id, row_count FROM "$models"').fetchall()
-                for model_id, row_count in counts:
-                    table = quoted(f"m_{model_id}")
-                    actual = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-                    if actual != row_count:
-                        faults.append(f"{table} holds {actual} rows, not {row_count}")
-                connection.execute("COMMIT")
-                return faults
+                return index_tables.check(connection)
         except IndexDamaged as error:
             return [str(error)]
 
     def differences(self, model: Model, rows: Iterable[Row]) -> list[str]:
         """Compare the index with all records of a model; name the ids that differ, are missing or too many.
 
-        The rows must be those applied so far: hold the writer, or expect differences.
+        The rows must be those applied so far: hold the writer, or expect differences. Not more than
+        `index_query.DIFFERENCES_MAX` are named.
         """
         layout = self._layout(model.id)
-        found: list[str] = []
-        seen: set[str] = set()
-        names = ", ".join(["id", "created_at", "updated_at", "created_by", "version"])
-        columns = "".join(f", {layout.column(name)}" for name, _ in layout.columns)
-        select = f"SELECT {names}{columns} FROM {layout.table} WHERE id = ?"
         with self._spare_reader() as connection:
-            for row in rows:
-                seen.add(row.id)
-                stored = connection.execute(select, [row.id]).fetchone()
-                if stored != tuple(map(bindable, layout.parameters(row))):
-                    found.append(f"{row.id} {'is missing' if stored is None else 'differs'}")
-                if len(found) == DIFFERENCES_MAX:
-                    return found
-            for (id,) in connection.execute(f"SELECT id FROM {layout.table}"):
-                if id not in seen:
-                    found.append(f"{id} is too many")
-                if len(found) == DIFFERENCES_MAX:
-                    break
-        return found
+            return index_query.differences(connection, layout, rows)
 
     # --- inside ---
 
@@ -372,7 +413,7 @@ class Index:
         try:
             yield connection
         except sqlite3.Error as error:
-            if _is_bad_value(error):
+            if is_bad_value(error):
                 raise
             raise meaning_of(error) from error
         finally:
@@ -420,31 +461,3 @@ class Index:
         finally:
             if own is not None:
                 own.close()
-
-
-def _is_bad_value(error: sqlite3.Error) -> bool:
-    """A parameter of a type that SQLite cannot hold, as Python reports it: without SQLite's own code."""
-    return isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)) and "binding" in str(error)
-
-
-def _prepare(path: Path) -> bool:
-    """Make the file if there is none, for its owner's eyes alone; tell whether it has to be looked through.
-
-    That is so if it is shorter than it says and has a log beside it: a crash in the middle of a
-    checkpoint leaves that, and it is sound then; but if someone cut the file, SQLite reads the missing
-    pages as zeros and does not trip over all of them. Without a log it finds out by itself.
-    """
-    if not path.parent.is_dir():
-        raise StorageError(f"{path.parent} is not a directory")
-    log = path.with_name(f"{path.name}-wal")
-    try:
-        path.touch(mode=0o600)  # SQLite gives its log the same mode
-        if log.stat().st_size == 0:
-            return False
-        with path.open("rb") as file:
-            header = file.read(100)
-        page_size = int.from_bytes(header[16:18], "big")
-        pages = int.from_bytes(header[28:32], "big")
-        return path.stat().st_size < (65536 if page_size == 1 else page_size) * pages
-    except OSError:
-        return False

@@ -149,3 +149,31 @@ def meaning_of(error: sqlite3.Error) -> StorageError:
     if code is None or code & 0xFF in _DAMAGE:  # without a code: text that is not UTF-8
         return IndexDamaged(f"the query index is damaged: {error}")
     return StorageError(f"the query index failed: {error}")
+
+
+def is_bad_value(error: sqlite3.Error) -> bool:
+    """A parameter of a type that SQLite cannot hold, as Python reports it: without SQLite's own code."""
+    return isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError)) and "binding" in str(error)
+
+
+def prepare_file(path: Path) -> bool:
+    """Make the file if there is none, for its owner's eyes alone; tell whether it has to be looked through.
+
+    That is so if it is shorter than it says and has a log beside it: a crash in the middle of a
+    checkpoint leaves that, and it is sound then; but if someone cut the file, SQLite reads the missing
+    pages as zeros and does not trip over all of them. Without a log it finds out by itself.
+    """
+    if not path.parent.is_dir():
+        raise StorageError(f"{path.parent} is not a directory")
+    log = path.with_name(f"{path.name}-wal")
+    try:
+        path.touch(mode=0o600)  # SQLite gives its log the same mode
+        if log.stat().st_size == 0:
+            return False
+        with path.open("rb") as file:
+            header = file.read(100)
+        page_size = int.from_bytes(header[16:18], "big")
+        pages = int.from_bytes(header[28:32], "big")
+        return path.stat().st_size < (65536 if page_size == 1 else page_size) * pages
+    except OSError:
+        return False

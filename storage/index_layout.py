@@ -6,6 +6,7 @@ checked models and are quoted all the same.
 
     "$position"    one row: which store, how far its arrival order has been read
     "$models"      model_id, application, name, layout (JSON), row_count
+    "$conflicts"   see `index_conflicts`
     "m_<model_id>" one row per record, WITHOUT ROWID, by id
     "<model name>" a view for people, where one model alone has the name
 

@@ -8,7 +8,7 @@ caches of totals, which are `index`'s.
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -28,9 +28,10 @@ from protocol.query import (
 from protocol.schema import Value
 from protocol.times import datetime_from_ms
 from storage.errors import IndexBehind
-from storage.index_layout import Layout, set_token
+from storage.index_layout import META_COLUMNS, Layout, Row, bindable, set_token
 
 GROUPS_MAX = 10_000
+DIFFERENCES_MAX = 1_000  # named before `differences` stops
 WHERE_CACHED_MAX = 256  # compiled filters kept per model
 
 # A filter that many rows meet, sorted by another field: SQLite finds all of them and sorts them
@@ -310,3 +311,28 @@ def _shown(layout: Layout, name: str, value: Value) -> Value:
     if name in MOMENTS:
         return datetime_from_ms(value)
     return bool(value) if layout.is_boolean(name) else value
+
+
+# --- the whole table -------------------------------------------------------------------------------
+
+
+def differences(connection: sqlite3.Connection, layout: Layout, rows: Iterable[Row]) -> list[str]:
+    """Ids whose rows are not those that should be there."""
+    found: list[str] = []
+    seen: set[str] = set()
+    names = ", ".join(META_COLUMNS)
+    columns = "".join(f", {layout.column(name)}" for name, _ in layout.columns)
+    select = f"SELECT {names}{columns} FROM {layout.table} WHERE id = ?"
+    for row in rows:
+        seen.add(row.id)
+        stored = connection.execute(select, [row.id]).fetchone()
+        if stored != tuple(map(bindable, layout.parameters(row))):
+            found.append(f"{row.id} {'is missing' if stored is None else 'differs'}")
+        if len(found) == DIFFERENCES_MAX:
+            return found
+    for (id,) in connection.execute(f"SELECT id FROM {layout.table}"):
+        if id not in seen:
+            found.append(f"{id} is too many")
+        if len(found) == DIFFERENCES_MAX:
+            break
+    return found

@@ -8,10 +8,11 @@ and the views in step with the tables.
 import sqlite3
 from collections.abc import Iterable
 
+from storage import index_conflicts
 from storage.errors import IndexDamaged
 from storage.index_layout import Layout, quoted
 
-FORMAT_VERSION = 1  # of the whole file as `index_layout` describes it; any other: delete and rebuild
+FORMAT_VERSION = 2  # of the whole file as `index_layout` describes it; any other: delete and rebuild
 APPLICATION_ID = 0x43564E31
 
 _CREATE_BASE = (
@@ -21,6 +22,7 @@ _CREATE_BASE = (
     " arrival INTEGER NOT NULL)",
     'CREATE TABLE "$models" (model_id TEXT PRIMARY KEY, application TEXT NOT NULL, name TEXT NOT NULL,'
     " layout TEXT NOT NULL, row_count INTEGER NOT NULL) WITHOUT ROWID",
+    *index_conflicts.CREATE,
     "ANALYZE sqlite_schema",  # makes sqlite_stat1, which `stat_rows` fills
 )
 _OWN_PREFIXES = ("m_", "x_", "sqlite_")  # of tables and indexes; a view must never stand in their way
@@ -94,6 +96,21 @@ def drop(connection: sqlite3.Connection, layout: Layout) -> None:
     connection.execute("DELETE FROM sqlite_stat1 WHERE tbl = ?", [layout.table_name])
     connection.execute('DELETE FROM "$models" WHERE model_id = ?', [layout.model_id])
     _make_view(connection, layout.name)  # for another model that had to share the name
+
+
+def check(connection: sqlite3.Connection) -> list[str]:
+    """What is wrong with the file: SQLite's own findings, and row counts that are not right."""
+    found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(100)")]
+    faults = [] if found == ["ok"] else found
+    connection.execute("BEGIN")
+    counts = connection.execute('SELECT model_id, row_count FROM "$models"').fetchall()
+    for model_id, row_count in counts:
+        table = quoted(f"m_{model_id}")
+        actual = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        if actual != row_count:
+            faults.append(f"{table} holds {actual} rows, not {row_count}")
+    connection.execute("COMMIT")
+    return faults
 
 
 def _make_indexes(

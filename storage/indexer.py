@@ -9,20 +9,24 @@ While anything is still to be read the index keeps its old position, so that a
 crash in between leaves it as far behind as it was.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 
+from protocol.ancestor import PastOf
 from protocol.body import decode_body
 from protocol.changes import Record
-from protocol.clock import ms_of_hlc
+from protocol.conflict import Conflict, conflicts
 from protocol.document import Document
 from protocol.ids import SpaceId
 from protocol.integrate import Change, Integrated
 from protocol.schema import Model
+from storage.ancestry import past_in, past_when_asked
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.index import Index, Row
+from storage.index_conflicts import ConflictNews, Standing
 from storage.log import Arrival, Rejudgement
 from storage.store import Snapshot, Store
 
@@ -30,20 +34,24 @@ SLICE = 256  # documents read in one go: a few milliseconds, for which writers w
 
 Records = dict[tuple[str, str], Record | None]  # by model id and id, which no two applications share
 
+
+@dataclass(slots=True)
+class _Work:
+    """What documents come to in the index."""
+
+    rows: list[tuple[Model, Row]] = field(default_factory=list)
+    deletes: list[tuple[str, str]] = field(default_factory=list)
+    standings: list[Standing] = field(default_factory=list)
+
+
 _Touched = dict[tuple[SpaceId, str, str], None]  # space, model, id of documents, in order
 
 
-def row_of(model: Model, document: Document) -> Row | None:
+def row_of(model: Model, document: Document, past_of: PastOf) -> Row | None:
     """The document's row; None if it is deleted, or quarantined because its model does not allow it."""
     if not document.exists:
         return None
-    values = document.values()
-    if not is_builtin(model) and model.check_record(values):
-        return None
-    return Row(
-        document.id, ms_of_hlc(document.created_hlc), ms_of_hlc(document.updated_hlc), document.created_user,
-        document.version, values,
-    )  # fmt: skip
+    return _row_of_record(model, Record.of(model, document, past_of))
 
 
 def _row_of_record(model: Model, record: Record) -> Row | None:
@@ -82,6 +90,7 @@ class Indexer:
         )
         self._is_behind = index is None
         self._is_distrusted = False
+        self._news: list[ConflictNews] = []
         self._model_failure: Exception | None = None  # of a model's change, until its commit is followed
         self.failure: Exception | None = None  # what made it stale, if anything has failed
 
@@ -191,7 +200,11 @@ class Indexer:
 
     def _adapt(self, index: Index, before: Model | None, model: Model) -> None:
         """Make room for the model; read its documents again if there is none yet, or others may be valid now."""
-        may_differ = before is None or before.fields != model.fields
+        may_differ = (
+            before is None
+            or before.fields != model.fields
+            or before.conflict_strategy != model.conflict_strategy
+        )
         if may_differ:  # said before its table changes under those who read it
             self._read_all_of(model)
         if index.ensure_model(model) and not may_differ:
@@ -216,20 +229,29 @@ class Indexer:
         after = first - 1
         failure, self._model_failure = self._model_failure, None
         try:
-            rows: list[tuple[Model, Row]] = []
-            deletes: list[tuple[str, str]] = []
             latest = {
                 key: (finished.commit.header.space, document)
                 for finished, _ in done  # several of them may have changed a document
                 for key, document in finished.documents.items()
             }
-            for key, (space, document) in latest.items():
-                if (space, *key) not in rejudged:
-                    self._sort_in(space, *key, records.get(key) or document, rows, deletes)
-            for (space, model_id, id), found in rejudged.items():
-                self._sort_in(space, model_id, id, found, rows, deletes)
+            work = _Work()
+            with ExitStack() as stack:
+                pasts: dict[SpaceId, PastOf] = {}
+                for key, (space, document) in latest.items():
+                    if (space, *key) in rejudged:
+                        continue
+                    past_of = pasts.get(space)
+                    if past_of is None:
+                        past_of = pasts[space] = past_when_asked(self._store, space, stack)
+                    self._sort_in(space, key[0], document, records.get(key), past_of, work)
+                for (space, model_id, id), found in rejudged.items():
+                    document = found or Document(model_id, id)  # nothing may be left of it
+                    self._sort_in(
+                        space, model_id, document, None, past_when_asked(self._store, space, stack), work
+                    )
             is_up_to_date = failure is None and not self.is_stale
-            self._index.apply(rows, deletes, upto if is_up_to_date else self._held_position(self._index))
+            position = upto if is_up_to_date else self._held_position(self._index)
+            self._apply(self._index, work, position, settled_at=upto)
             if failure is None:
                 self._read_short(self._index)
         except Exception as error:  # as above
@@ -250,20 +272,52 @@ class Indexer:
                 self._read_slice(index, reading, SLICE)
         self._settle(index)
 
-    def _sort_in(self, space: SpaceId, model_id: str, id: str, found: Document | Record | None,
-                 rows: list[tuple[Model, Row]], deletes: list[tuple[str, str]]) -> None:  # fmt: skip
+    def take_news(self) -> list[ConflictNews]:
+        """Conflicts that have appeared or ended since this was last asked."""
+        news, self._news = self._news, []
+        return news
+
+    def _apply(
+        self, index: Index, work: _Work, position: int, *, settled_at: int, is_news: bool = True
+    ) -> None:
+        self._news += index.apply(
+            work.rows,
+            work.deletes,
+            position,
+            standings=work.standings,
+            settled_at=settled_at,
+            is_news=is_news,
+        )
+
+    def _sort_in(
+        self,
+        space: SpaceId,
+        model_id: str,
+        document: Document,
+        record: Record | None,
+        past_of: PastOf,
+        work: _Work,
+    ) -> None:
+        """What a document comes to; `record` is the one that was just made of it, if it was."""
         model = self._catalog.by_id(space, model_id)
-        if model is None:
+        if model is None or self._index is None:
             return
-        row = None
-        if isinstance(found, Record):
-            row = _row_of_record(model, found)
-        elif found is not None:
-            row = row_of(model, found)
+        if record is None and document.exists:
+            record = Record.of(model, document, past_of)
+        row = _row_of_record(model, record) if record is not None else None
         if row is None:
-            deletes.append((model.id, id))
+            work.deletes.append((model.id, document.id))
         else:
-            rows.append((model, row))
+            work.rows.append((model, row))
+        if is_builtin(model):
+            return
+        is_shown = row is not None or record is None
+        found: Sequence[Conflict] = ()
+        if is_shown:
+            found = record.conflicts if record is not None else conflicts(document, model.rules, past_of)
+        if found or self._index.has_conflicts(model.id):
+            named = tuple((conflict.id_in(space), conflict) for conflict in found)
+            work.standings.append(Standing(model.application, model.id, document, named, is_shown))
 
     def _held_position(self, index: Index) -> int:
         position = index.position()
@@ -297,22 +351,21 @@ class Indexer:
         model = self._catalog.by_id(reading.space, reading.model_id)
         documents: list[Document] = []
         if model is not None:
+            work = _Work()
             with self._store.read() as snapshot:
                 found = snapshot.documents.all_of(reading.space, model.id, after_id=reading.after_id)
                 documents = list(islice(found, limit))
-            rows: list[tuple[Model, Row]] = []
-            deletes: list[tuple[str, str]] = []
-            for document in documents:
-                self._sort_in(reading.space, model.id, document.id, document, rows, deletes)
-            index.apply(rows, deletes, self._held_position(index))
+                past_of, last = past_in(snapshot, reading.space), snapshot.log.last_arrival()
+                for document in documents:
+                    self._sort_in(reading.space, model.id, document, None, past_of, work)
+            self._apply(index, work, self._held_position(index), settled_at=last, is_news=False)
         if len(documents) < limit:
             self._readings = [other for other in self._readings if other is not reading]
         else:
             reading.after_id = documents[-1].id
 
     def _catch_up(self, index: Index, after: int, upto: int, limit: int) -> None:
-        rows: list[tuple[Model, Row]] = []
-        deletes: list[tuple[str, str]] = []
+        work = _Work()
         with self._store.read() as snapshot:
             touched, reached = self._touched(snapshot, after, upto, limit)
             for space, model_id, id in touched:
@@ -320,11 +373,14 @@ class Indexer:
                 if model is not None and model.name == MODEL:
                     self._redo_model(index, space, id)
                 document = snapshot.documents.get(space, model_id, id)
-                self._sort_in(space, model_id, id, document, rows, deletes)
-        for model in {model.id: model for model, _ in rows}.values():
+                if document is None:
+                    work.deletes.append((model_id, id))
+                else:
+                    self._sort_in(space, model_id, document, None, past_in(snapshot, space), work)
+        for model in {model.id: model for model, _ in work.rows}.values():
             if index.ensure_model(model):
                 self._read_all_of(model)
-        index.apply(rows, deletes, self._held_position(index))
+        self._apply(index, work, self._held_position(index), settled_at=upto)
         self._missed = (reached, upto) if reached < upto else None
 
     def _redo_model(self, index: Index, space: SpaceId, model_id: str) -> None:

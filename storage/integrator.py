@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from protocol.ancestor import PastOf
 from protocol.body import SALT_BYTES, Kind, body_hash
 from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import Hlc, HybridClock, is_due, ms_of_hlc
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
+from protocol.conflict import conflicts, judge
 from protocol.document import Document, plan_delete, plan_write
 from protocol.errors import TooLarge
 from protocol.ids import Author, SpaceId, builtin_model_id
@@ -21,10 +23,14 @@ from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
+from protocol.resolution import live_dots, plan_resolution
 from protocol.schema import FieldType, Model
 from protocol.window import Run
+from storage.ancestry import past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
+    ConflictChanged,
+    ConflictOpen,
     DocumentExists,
     IndexDamaged,
     IndexUnavailable,
@@ -35,6 +41,7 @@ from storage.errors import (
     VersionMismatch,
 )
 from storage.index import Index
+from storage.index_conflicts import ConflictNews
 from storage.indexer import Indexer, Records
 from storage.local import LocalWriter
 from storage.log import Arrival, Rejudged, Rejudgement
@@ -108,6 +115,7 @@ class Written:
 
     results: list[Any]
     entries: list[FeedEntry] = field(default_factory=list)
+    conflicts: list[ConflictNews] = field(default_factory=list)  # that have appeared or ended
     arrival: int = 0  # the newest of what was stored; 0 if no commit was
     # With the application and the arrival of each, if these and nothing else were stored:
     own: Sequence[tuple[str, Commit, int]] = ()
@@ -144,6 +152,7 @@ class _Group:
         default_factory=list
     )  # of the change being planned
     records: Records = field(default_factory=dict)  # as the last edit of each left them
+    pasts: dict[str, PastOf] = field(default_factory=dict)  # by application
 
     def claim(self, claim: _Claim, id: str) -> None:
         self.claims_before.append((claim, self.claims.get(claim)))
@@ -248,6 +257,7 @@ class Integrator:
         ):
             written.own = [(name, finished.commit, arrival.number) for name, finished, arrival in group.done]
         self._after_commit(done, group.records, batch.rejudgements)
+        written.conflicts = self.indexer.take_news()
         return written
 
     def write_one(self, change: AnyChange, now_ms: int) -> Any:
@@ -285,6 +295,7 @@ class Integrator:
         builder = group.builders.get(application)
         if builder is None:
             space, batch, now_ms = self._store.space(application), group.batch, group.now_ms
+            group.pasts[application] = past_in(batch, space)
             deps = batch.deps(space)
             while len(deps) > DEPS_PER_COMMIT_MAX:
                 fold = CommitBuilder(batch, space=space, author=self._author, hlc=self._clock.tick(now_ms),
@@ -354,7 +365,7 @@ class Integrator:
         self, edit: Edit, change: DocumentChange, builder: CommitBuilder, group: _Group
     ) -> Record | None:
         model, current = edit.model, builder.document(edit.model.id, edit.id)
-        exists = current is not None and current.exists
+        exists, past_of = current is not None and current.exists, group.pasts[change.application]
         if edit.kind is EditKind.CREATE and exists:
             raise DocumentExists(f"{model.name}/{edit.id} exists")
         if edit.kind in (EditKind.UPDATE, EditKind.DELETE) and not exists:
@@ -362,7 +373,7 @@ class Integrator:
         if edit.if_match is not None and (current is None or current.version != edit.if_match):
             raise VersionMismatch(current=current.version if current and exists else "")
         if edit.guard is not None:
-            edit.guard(Record.of(model, current) if current is not None and exists else None)
+            edit.guard(Record.of(model, current, past_of) if current is not None and exists else None)
         if edit.kind is EditKind.DELETE:
             assert current is not None
             plan = plan_delete(current)
@@ -373,13 +384,22 @@ class Integrator:
                 self._check_unique(
                     change.application, edit, current if exists else None, kinds, builder, group
                 )
-            plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
+            if edit.ends is not None:
+                if current is None or live_dots(current, edit.ends.field) != edit.ends.dots:
+                    raise ConflictChanged(f"{edit.ends.field} of {model.name}/{edit.id}")
+                plan = plan_resolution(
+                    current, edit.ends, edit.values, sets=kinds.sets, counters=kinds.counters
+                )
+            else:
+                plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
             if not plan.operations:
-                return Record.of(model, current) if current is not None else None
+                return Record.of(model, current, past_of) if current is not None else None
+        if edit.ends is None and current is not None and model.rules.is_manual:
+            _raise_if_open(self._store.space(change.application), edit, current, past_of)
         builder.add(change.user, model.id, edit.id, plan.seen, plan.operations, next(group.salts))
         document = builder.document(model.id, edit.id)
         assert document is not None
-        return Record.of(model, document) if document.exists else None
+        return Record.of(model, document, past_of) if document.exists else None
 
     def _check_model(self, application: str, edit: Edit) -> None:
         """Refuse values that were checked against a definition that is not in force any more."""
@@ -389,7 +409,7 @@ class Integrator:
             return
         if current is None:
             raise UnknownModel(f"there is no data model '{model.name}' any more")
-        if current.fields != model.fields:
+        if current.fields != model.fields or current.conflict_strategy != model.conflict_strategy:
             raise IndexUnavailable(f"the data model '{model.name}' has just changed: ask again")
 
     def _kinds_of(self, model: Model) -> _Kinds:
@@ -415,10 +435,15 @@ class Integrator:
         if self._index is None:
             return
         taken: dict[str, str] = {}
+        past_of = group.pasts[application]
         for names in kinds.unique:
             if not any(name in edit.values for name in names):
                 continue
-            shown = current.values() if current is not None and len(names) > 1 else {}
+            shown = (
+                judge(current, edit.model.rules, past_of).values
+                if current is not None and len(names) > 1
+                else {}
+            )
             values = tuple(edit.values[name] if name in edit.values else shown.get(name) for name in names)
             if any(value is None for value in values):
                 continue  # no value equals another
@@ -426,7 +451,11 @@ class Integrator:
             holder = group.claims.get(claim) or self._indexed_holder(application, edit, names, values)
             if holder is not None and holder != edit.id:
                 held = builder.document(edit.model.id, holder)  # this group may have freed the value
-                if held is not None and held.exists and _holds(held.values(), names, values):
+                if (
+                    held is not None
+                    and held.exists
+                    and _holds(judge(held, edit.model.rules, past_of).values, names, values)
+                ):
                     taken |= dict.fromkeys(names, _TAKEN if len(names) == 1 else _TAKEN_TOGETHER)
                     continue
             group.claim(claim, edit.id)
@@ -570,6 +599,15 @@ def rejudged_entry(told: Rejudged, arrival: int, index: int, application: str) -
     return FeedEntry(
         arrival, index, application, told.model, told.id, told.change, told.author, "", told.hlc, {}
     )
+
+
+def _raise_if_open(space: SpaceId, edit: Edit, current: Document, past_of: PastOf) -> None:
+    """Refuse what would take away values that only a resolution may: the field's, or the whole document's."""
+    is_whole = edit.kind is EditKind.DELETE or not current.exists
+    found = conflicts(current, edit.model.rules, past_of)
+    touched = {c.field: c.id_in(space) for c in found if is_whole or c.field in edit.values}
+    if touched:
+        raise ConflictOpen(touched)
 
 
 def _run_local(change: LocalChange, local: LocalWriter) -> Any:

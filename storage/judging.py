@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.body import decode_body
 from protocol.commit import Header
-from protocol.cuts import Cut
+from protocol.cuts import Cut, Cuts
 from protocol.document import Document
 from protocol.errors import ProtocolError
-from protocol.ids import INCARNATION_BYTES, Author, SpaceId, node_of
+from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, node_of
 from protocol.integrate import Change, Placed, rebuild
 from protocol.membership import Judgement, Link, Members
 from storage.log import Rejudged
@@ -59,20 +59,27 @@ def judge(
 
 def spans(snapshot: "Snapshot", chain: Chain, basis: Basis, more_starts: Iterable[int] = ()) -> list[Span]:
     """The whole of a chain, in order. `more_starts` are further seqs at which a span is to begin."""
+    found = list(_spans_backwards(snapshot, chain, basis, more_starts))
+    found.reverse()
+    return found
+
+
+def _spans_backwards(
+    snapshot: "Snapshot", chain: Chain, basis: Basis, more_starts: Iterable[int] = ()
+) -> Iterator[Span]:
     key = snapshot.names.space_of_chain(chain), snapshot.names.author(chain)
     head = snapshot.head(*key)
     if head is None:
-        return []
-    pasts = dict(snapshot.log.system_pasts(chain))
-    starts = {1, *pasts, *_breaks(key, basis), *more_starts}
-    ordered = sorted(seq for seq in starts if 0 < seq <= head.seq)
-    found: list[Span] = []
-    past: frozenset[Link] = frozenset()
-    for first, following in zip(ordered, [*ordered[1:], head.seq + 1], strict=True):
-        past = pasts.get(first, past)
+        return
+    pasts = [(0, frozenset[Link]()), *snapshot.log.system_pasts(chain)]
+    starts = {1, *(seq for seq, _ in pasts), *_breaks(key, basis), *more_starts}
+    following = head.seq + 1
+    for first in sorted((seq for seq in starts if 0 < seq <= head.seq), reverse=True):
+        while pasts[-1][0] > first:
+            pasts.pop()
         digest = snapshot.header_hash(*key, first) or b""
-        found.append(Span(first, following - 1, judge(snapshot, basis, key, first, digest, past)))
-    return found
+        yield Span(first, following - 1, judge(snapshot, basis, key, first, digest, pasts[-1][1]))
+        following = first
 
 
 def _breaks(key: ChainKey, basis: Basis) -> Iterator[int]:
@@ -89,11 +96,23 @@ def _breaks(key: ChainKey, basis: Basis) -> Iterator[int]:
 
 def effective_seq(snapshot: "Snapshot", chain: Chain, basis: Basis) -> int:
     """The last commit of a chain that counts; 0 if none does."""
-    return _last_counting(spans(snapshot, chain, basis))
+    return _last_counting(_spans_backwards(snapshot, chain, basis))
 
 
-def _last_counting(found: Iterable[Span]) -> int:
-    return max((span.last_seq for span in found if span.judgement.counts), default=0)
+def _last_counting(backwards: Iterable[Span]) -> int:
+    return next((span.last_seq for span in backwards if span.judgement.counts), 0)
+
+
+def cuts_at_heads(snapshot: "Snapshot", node: NodeId) -> Cuts:
+    """What a revocation of a node names that leaves standing all that is here of it, in every space."""
+    names = snapshot.names
+    heads = [
+        (space, author, head.seq, head.hash)
+        for chain, author in names.authors()
+        if node_of(author) == node
+        and (head := snapshot.head(space := names.space_of_chain(chain), author)) is not None
+    ]
+    return Cuts.at_heads(heads)
 
 
 @dataclass(slots=True)
@@ -117,7 +136,7 @@ def compare_bases(batch: "Batch", before: Basis, after: Basis) -> Rejudging:
             if old.judgement.role is not new.judgement.role:
                 for seq in range(old.first_seq, old.last_seq + 1):
                     found.documents.update(dict.fromkeys(documents_of(batch, chain, seq)))
-        if _last_counting(then) != _last_counting(now):
+        if _last_counting(reversed(then)) != _last_counting(reversed(now)):
             found.spaces[space] = None
     return found
 

@@ -12,6 +12,7 @@ from storage.errors import StorageError, os_failure
 
 NODE_KEY_FILE = "node.key"
 NETWORK_KEY_FILE = "network.key"
+NEXT_KEY_FILE = "next.key"  # of a node that goes on under another key from its next start on
 
 
 def write_secret(path: Path, text: str) -> None:

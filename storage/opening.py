@@ -4,6 +4,7 @@ Room: the order of these steps, for the daemon and for commands that work where
 no node runs. A first start makes the node's key and a network of one.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from pathlib import Path
 from protocol.body import body_hash
 from protocol.clock import HybridClock, ms_of_hlc
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
-from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, author_of, node_of, space_id
+from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, Author, author_of, node_of, space_id
 from protocol.integrate import Head, Integrated
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import StatementKind, decode_genesis, found_network, statement_kind
+from protocol.window import Run
 from storage.errors import StorageError, StoreDamaged, os_failure
 from storage.gate import (
     FOUNDING,
@@ -27,12 +29,16 @@ from storage.gate import (
 )
 from storage.keyfiles import (
     NETWORK_KEY_FILE,
+    NEXT_KEY_FILE,
     NODE_KEY_FILE,
     flush_directory,
     load_key,
     load_or_make_key,
+    write_secret,
 )
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
+from storage.replacing import finish
+from storage.runs import WaitingRoom, ends_to_keep, key_of
 from storage.store import Identity, Store
 
 OWN_CLOCK_AHEAD_MAX_MS = 60_000  # DESIGN, "The commit log": further behind its own past, a node starts anew
@@ -54,12 +60,18 @@ def found_store(
 
 
 def join_store(
-    store: Store, keys: KeyPair, statements: Sequence[Commit], *, random_bytes: RandomBytes
+    store: Store,
+    keys: KeyPair,
+    statements: Sequence[Commit],
+    runs: Sequence[Run] = (),
+    *,
+    random_bytes: RandomBytes,
 ) -> None:
     """Give a new store its identity in a network that exists, with the statements that say so.
 
-    `statements` are verified commits of `system`, causes first, the genesis among them. Durable when it
-    returns. Raises `StoreDamaged` if they do not integrate.
+    `statements` are verified commits of `system`, causes first, the genesis among them; `runs` those in which
+    they came, whose ends may lie further on. Durable when it returns. Raises `StoreDamaged` if they do not
+    integrate.
     """
     genesis = next(
         decode_genesis(body)
@@ -76,13 +88,23 @@ def join_store(
             if not isinstance(outcome, Integrated):
                 raise StoreDamaged(f"a statement of the network does not integrate: {outcome}")
             batch.keep(outcome)
+        reach = {key_of(run.commits[0]): 0 for run in runs} | {
+            key_of(commit): commit.header.seq for commit in statements
+        }
+        waiting = ends_to_keep([run.commits for run in runs], reach)
+        WaitingRoom(batch).keep(batch.local, waiting)
 
 
 def renew_identity(store: Store, random_bytes: RandomBytes) -> None:
     """Go on as a new author with a new epoch; cursors of before answer `resync`. Durable when it returns."""
     assert store.identity is not None
+    node = node_of(store.identity.author)
+    _renew(store, author_of(node, random_bytes(INCARNATION_BYTES)), random_bytes)
+
+
+def _renew(store: Store, author: Author, random_bytes: RandomBytes) -> None:
+    assert store.identity is not None
     old = store.identity
-    author = author_of(old.author[:32], random_bytes(INCARNATION_BYTES))
     renewed = Identity(random_bytes(16), random_bytes(4).hex(), old.network_id, old.genesis, author)
     store.begin(renewed, founding=None)
 
@@ -134,6 +156,7 @@ def open_record(
             prepare_directory(directory)
             lock = DirectoryLock(directory)
             undo.callback(lock.release)
+            finish(directory)
             anchor = AnchorFile(directory)
             undo.callback(anchor.close)
             _pass_gate(directory, anchor)
@@ -184,6 +207,7 @@ def _settle_identity(
         found_store(store, keys, network_keys, now_ms=now_ms, random_bytes=random_bytes)
         flush_directory(directory)  # the record's name in it
         return None, keys
+    is_other = _adopt_next_key(directory, store, random_bytes)
     held = load_key(node_key_file)
     if held is None:
         raise StorageError(f"{node_key_file} is missing: put it back from a backup, together with the record")
@@ -191,6 +215,8 @@ def _settle_identity(
         raise StorageError(f"{node_key_file} is not the key of this record: put both back from one backup")
     heads = own_heads(store)
     seqs = {space: head.seq for space, head in heads.items()}
+    if is_other:
+        return "this device's old key was revoked", held
     reason = new_life or must_start_new_life(directory, anchor.value, store.identity.store_id, seqs)
     ahead_ms = max((ms_of_hlc(head.hlc) for head in heads.values()), default=0) - now_ms
     if reason is None and ahead_ms > OWN_CLOCK_AHEAD_MAX_MS:
@@ -198,6 +224,40 @@ def _settle_identity(
     if reason is not None:
         renew_identity(store, random_bytes)
     return reason, held
+
+
+def prepare_next_key(directory: Path, seed: bytes) -> None:
+    """Let the node go on under another key from its next start on: a revoked one never returns. Durable.
+
+    Raises `StorageError`.
+    """
+    try:
+        write_secret(directory / NEXT_KEY_FILE, seed.hex())
+    except FileExistsError:
+        pass  # prepared before, and the start is still to come
+    except OSError as error:
+        raise os_failure(error, directory) from error
+
+
+def _adopt_next_key(directory: Path, store: Store, random_bytes: RandomBytes) -> bool:
+    """Go on under the key that was prepared, if one was; the old one stays beside it under another name.
+
+    The record says first whose it is, so wherever this is cut short, the next start goes on from there.
+    """
+    keys = load_key(directory / NEXT_KEY_FILE)
+    if keys is None:
+        return False
+    assert store.identity is not None
+    old = node_of(store.identity.author)
+    if old != keys.public:
+        author = author_of(keys.public, random_bytes(INCARNATION_BYTES))
+        _renew(store, author, random_bytes)
+    held = load_key(directory / NODE_KEY_FILE)
+    if held is not None and held.public != keys.public:
+        os.rename(directory / NODE_KEY_FILE, directory / f"former-{held.public.hex()[:16]}.key")
+    os.rename(directory / NEXT_KEY_FILE, directory / NODE_KEY_FILE)
+    flush_directory(directory)
+    return True
 
 
 def _take_bearings(directory: Path, store: Store, anchor: AnchorFile) -> None:

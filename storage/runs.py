@@ -225,7 +225,7 @@ class RunReader:
         size = 0
         while queue and size < effect.size_max_bytes:
             _, key, after_seq = heappop(queue)
-            stretch = self._stretch(key, after_seq)
+            stretch = self.stretch(key, after_seq)
             if stretch is None:
                 exhausted.add(key)
                 continue
@@ -251,7 +251,7 @@ class RunReader:
 
     def window_after(self, key: ChainKey, after_seq: int) -> bytes:
         """A window with the commits of one chain from right after a seq to the next signature that is kept."""
-        stretch = self._stretch(key, after_seq)
+        stretch = self.stretch(key, after_seq)
         assert stretch is not None, "what is here has come in a run that fitted"
         return pack_window([Run(tuple(stretch.commits))])
 
@@ -262,7 +262,7 @@ class RunReader:
             return None
         return self._snapshot.log.header_fields(chain, seq + 1).hlc
 
-    def _stretch(self, key: ChainKey, after_seq: int) -> Stretch | None:
+    def stretch(self, key: ChainKey, after_seq: int) -> Stretch | None:
         """The commits after a seq up to the next signature that is kept; None if no peer could take them."""
         stretch = Stretch()
         for commit in self._commits(key, after_seq):

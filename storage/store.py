@@ -214,10 +214,7 @@ class Batch(Snapshot):
         self.documents.store(done, arrival)
         header = done.commit.header
         if done.counts:  # of what does not count nothing needs to be named
-            built_on = {(d.author, d.seq) for d in header.deps if not d.in_system} | {
-                (header.author, header.seq - 1)
-            }
-            heads = [h for h in self.frontier(header.space) if (h[0], h[1]) not in built_on]
+            heads = [head for head in self.frontier(header.space) if not self._is_past(head, done)]
             heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
             self._put_frontier(header.space, heads)
         if header.author == self._author and any(dep.in_system for dep in header.deps):
@@ -225,6 +222,17 @@ class Batch(Snapshot):
         if done.members is not None:
             self._learn(done.members, header.author, header.hlc)
         return arrival
+
+    def _is_past(self, head: tuple[Author, int, bytes], done: Integrated) -> bool:
+        """Whether a commit that was just stored has another in its past."""
+        author, seq, _ = head
+        header = done.commit.header
+        if author == header.author:
+            return seq < header.seq
+        known = done.knowledge.get(author)
+        if known is None:
+            known = self.log.knows(header.space, header.author, header.seq, author)
+        return seq <= known
 
     # -- when more becomes known
 

@@ -15,14 +15,15 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from node.net.recent import Recent
 from protocol.errors import ProtocolError
-from protocol.exchange import Answer, Effect, IntegrateWindow, LoadRuns, LoadState
+from protocol.exchange import EVERYTHING, Answer, Effect, IntegrateWindow, LoadRuns, LoadState
+from protocol.ids import SYSTEM_SPACE_NAME
 from protocol.window import Run
 from storage.errors import StorageError
 from storage.exchange import Exchange, Steps, unpacked
@@ -123,6 +124,11 @@ class Clerk:
             self._record.put(partial(self._accept, _Window(effect, settle, is_wanted)))
         else:
             self._record.put(partial(self._carry_out, effect, reply, is_wanted))
+
+    def take_in(self, runs: Sequence[Run], reply: Reply, is_wanted: Callable[[], bool]) -> None:
+        """Take runs of `system` in that did not come in a window, all at once. `reply` as for `perform`."""
+        effect = IntegrateWindow(b"", (SYSTEM_SPACE_NAME,), EVERYTHING)
+        self._record.put(partial(self._accept, _Window(effect, reply, is_wanted, list(runs))))
 
     # -- on the thread of the record ------------------------------------------------------------------------
 

@@ -19,6 +19,11 @@ _KIND = "peer address"
 FRESH_FOR_MS = 86_400_000  # written again after a day, so that the oldest can be told
 
 
+def note_address(local: LocalWriter, address: str, node: NodeId, at_ms: int) -> None:
+    """In a record that no node runs on yet: a peer was reached here."""
+    local.put(_KIND, address, {"node": node.hex(), "at_ms": at_ms})
+
+
 class KnownAddresses:
     """What is remembered. Use it on the loop."""
 

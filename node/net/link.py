@@ -215,6 +215,13 @@ class Link(asyncio.Protocol):
         except Exception:
             self._on_bug()
 
+    def change(self, speaker: Speaker, rest: bytes) -> None:
+        """Let another speaker go on. `rest` is what the one before has received and not looked at."""
+        self.speaker = speaker
+        speaker.begin()
+        if rest:
+            self._hear(rest)
+
     def end(self, reason: str, fault: str | None = None) -> None:
         """Close the link once what has been said has left, or after `LINGER_S`. Only the first call counts."""
         if self.state is State.CLOSED:

@@ -15,25 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 from node.listening import bind
 from node.metrics import Metrics
+from node.net.watch import addresses_of_machine
 from node.origins import Address
 from node.writer import Writer
-from protocol.ids import NodeId, node_of
+from protocol.ids import NetworkId, NodeId, node_of
 from protocol.keys import KeyPair
 from storage.integrator import FeedEntry, Written
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from node.net.link import Link, Speaker
     from node.net.running import Running
     from protocol.exchange import RolledBack
-    from protocol.handshake import Peer
 
+SYNC_TRY_S = 30.0
+SYNC_AGAIN_S = 1.0  # between looks whether somebody is there
 OPEN_AFTER_S = 0.1  # whoever waits for the API goes first
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkParts:
-    """What the network is handed. `strangers` makes what speaks with a node that has no role here, or says no."""
+    """What the network is handed. `on_admitted` hears of a device that was let in here, and what it is called."""
 
     store: Store
     keys: KeyPair
@@ -49,7 +50,7 @@ class NetworkParts:
     random_bytes: Callable[[int], bytes]
     on_rolled_back: Callable[["RolledBack"], None]
     name_of: Callable[[NodeId], str | None] = lambda node: None
-    strangers: Callable[["Link", "Peer"], "Speaker | None"] | None = None
+    on_admitted: Callable[[NodeId, str], None] = lambda node, name: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,38 @@ class Network:
         self._sockets = bind(self._parts.listen, "--listen")
         self.listening = Address(self._parts.listen.host, self._sockets[0].getsockname()[1])
 
+    @property
+    def network_id(self) -> NetworkId:
+        """Which network this node is in."""
+        assert self._parts.store.identity is not None
+        return self._parts.store.identity.network_id
+
+    def addresses(self) -> list[Address]:
+        """Where others may reach this node, as far as it knows: IPv4 first. Blocks for a moment."""
+        listening = self.listening
+        if not listening.is_wildcard:
+            return [listening]
+        try:
+            held = addresses_of_machine()
+        except OSError:
+            held = ()
+        found = [Address(host, listening.port) for host in held if ":" not in host or ":" in listening.host]
+        found.sort(key=lambda address: ":" in address.host)
+        return found or [Address("127.0.0.1", listening.port)]
+
+    async def linked_and_in_sync(self) -> None:
+        """Wait until this node holds the same as every peer that it is linked with, and there is one."""
+        while True:
+            await self.sync(SYNC_TRY_S)
+            if self._talks() and self.is_in_sync:
+                return
+            await asyncio.sleep(SYNC_AGAIN_S)
+
+    @property
+    def is_told_revoked(self) -> bool:
+        """Whether a peer says that this node's key was revoked. It may lie, or this node has yet to hear of it."""
+        return self._running is not None and self._running.is_told_revoked
+
     def start(self) -> None:
         """Open in the background."""
         self._opening = asyncio.get_running_loop().create_task(self._open())
@@ -157,11 +190,6 @@ class Network:
         """Documents have changed."""
         if self._running is not None:
             self._running.on_entries(entries)
-
-    def on_members_changed(self) -> None:
-        """Somebody has another role than before. Call on the loop."""
-        if self._running is not None:
-            self._running.peers.on_members_changed()
 
     # -- what the API asks ---------------------------------------------------------------------------------
 

@@ -34,11 +34,13 @@ from protocol.exchange import (
     News,
     RolledBack,
     Shares,
+    Unacquainted,
     WindowStored,
     shares_of,
 )
 from protocol.handshake import Handshake, Local, Peer, Side
-from protocol.ids import NODE_ID_BYTES, Author, NodeId, node_of
+from protocol.ids import NODE_ID_BYTES, SYSTEM_SPACE_NAME, Author, NodeId, node_of
+from protocol.joining import Opening
 from protocol.membership import Members
 from protocol.messages import NONCE_BYTES
 from protocol.session import SyncSession
@@ -50,8 +52,10 @@ BRIEF_MS = 5_000  # a link that ended sooner is no reason to call again at once
 GOODBYE_S = 1.0  # for peers to hear that the node stops
 NOTES_MAX = 32  # what went wrong, remembered for `GET /v1/sync/status`
 
-# Makes what speaks with a node that has no role here, or says no. It may look at `link.side`.
-Strangers = Callable[[Link, Peer], Speaker | None]
+MEETINGS_MAX = 4  # on one link: two nodes that know nothing of each other need two on each side
+ONLY_SYSTEM = Shares(frozenset({SYSTEM_SPACE_NAME}))
+# Makes what speaks with a node that there can be no session with yet, or says no.
+Strangers = Callable[[Link, Peer, Opening], Speaker | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class Peers:
         self.received_bodies = 0
         self.closed_bytes = [0, 0]  # in and out, of links that are gone
         self._strangers: set[Link] = set()
+        self._meetings: dict[Link, int] = {}  # conversations about membership so far
         self._shares: dict[Link, Shares] = {}
         self._numbers = 0
         self._dialing: dict[Contact, asyncio.Task[None]] = {}
@@ -271,7 +276,9 @@ class Peers:
             self.contacts.on_reached(contact, peer.author)
         shares = self._shares_with(peer.node)
         if shares is None:
-            return self._meet_stranger(link, peer)
+            is_caller = link.side is Side.CALLER
+            return self._meet_stranger(link, peer, Opening.ASKS if is_caller else Opening.WAITS)
+        self._strangers.discard(link)
         if len(self.talks) >= LINKS_MAX:
             link.cut("too many links", "crowded")
             return None
@@ -306,22 +313,45 @@ class Peers:
         return talk
 
     def _shares_with(self, node: NodeId) -> Shares | None:
-        """What may cross a link with a node; None if it, or this one, has no role."""
+        """What may cross a link with a node; None if it has no role.
+
+        If this one has none, all that it may learn is that it has one again: it is suspended, or was revoked.
+        """
         local = self._around.local()
         members = self._around.members()
         ours, theirs = members.rights_of(node_of(local.author)), members.rights_of(node)
-        return None if ours is None or theirs is None else shares_of(ours, theirs, local.network_id)
+        if theirs is None:
+            return None
+        return ONLY_SYSTEM if ours is None else shares_of(ours, theirs, local.network_id)
 
-    def _meet_stranger(self, link: Link, peer: Peer) -> Speaker | None:
+    def _meet_stranger(self, link: Link, peer: Peer, opening: Opening) -> Speaker | None:
         speaker = None
-        if self._around.strangers is not None and len(self._strangers) < STRANGERS_MAX:
-            speaker = self._around.strangers(link, peer)
+        self._meetings[link] = self._meetings.get(link, 0) + 1
+        is_let = len(self._strangers - {link}) < STRANGERS_MAX and self._meetings[link] <= MEETINGS_MAX
+        if self._around.strangers is not None and is_let:
+            speaker = self._around.strangers(link, peer, opening)
         if speaker is None:
             self._note("no_role", f"{_short(peer.author)} at {link.address} has no role in this network")
             link.cut("no role in this network", "no_role")
         else:
             self._strangers.add(link)
         return speaker
+
+    def on_acquainted(self, link: Link, rest: bytes) -> None:
+        """Both sides of a link know the other as a member now. `rest` is what was heard since."""
+        assert link.peer is not None
+        self._go_on(link, self.on_peer(link, link.peer), rest)
+
+    def _show_ourselves(self, talk: SyncTalk) -> None:
+        """The peer does not know this node, though this one knows it."""
+        link = talk.link
+        self.talks.pop(link, None)
+        self._shares.pop(link, None)
+        self._go_on(link, self._meet_stranger(link, talk.peer, Opening.ASKED), talk.session.rest())
+
+    def _go_on(self, link: Link, speaker: Speaker | None, rest: bytes) -> None:
+        if speaker is not None and link.state is State.OPEN:
+            link.change(speaker, rest)
 
     def _end_older(self, author: Author) -> None:
         """A new link to this author comes up: see the head of this module."""
@@ -337,6 +367,7 @@ class Peers:
         talk = self.talks.pop(link, None)
         self.keeper.leave(link)
         self._strangers.discard(link)
+        self._meetings.pop(link, None)
         self._shares.pop(link, None)
         self.clock_ahead_ms.pop(link, None)
         self.closed_bytes[0] += link.bytes_in
@@ -389,6 +420,8 @@ class Peers:
                 self._around.on_rolled_back(news)
             case InSync():
                 self._read_on()
+            case Unacquainted():
+                self._show_ourselves(talk)
         self._changed()
 
     def keep_cursor(self, peer: Peer, position: int) -> None:

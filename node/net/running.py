@@ -18,6 +18,7 @@ from node.net.discovery import Discovery
 from node.net.door import Door
 from node.net.known import KnownAddresses
 from node.net.mdns import MdnsRadio
+from node.net.meetings import MeetingParts, Meetings
 from node.net.network import NetworkParts, Synced
 from node.net.peers import Peers, Surroundings
 from node.net.report import report, warnings
@@ -30,6 +31,10 @@ from storage.errors import StorageError
 from storage.exchange import cursor_change
 from storage.integrator import AnyChange, FeedEntry, Written
 
+TOLD_REVOKED = (
+    "another device of this network says that the key of this one was revoked: "
+    "it can join again with a ticket, or with `civicnode recover` by the recovery code"
+)
 TOUCHED_MAX = 1_000  # documents that one sync names conflicts of
 
 
@@ -61,6 +66,20 @@ class Running:
         self._touched: list[dict[tuple[str, str, str], None]] = []  # of each sync under way
         self._watch: Watch | None = None
         self._discovery: Discovery | None = None
+        self.is_told_revoked = False
+        self._meetings = Meetings(
+            MeetingParts(
+                store=parts.store,
+                writer=parts.writer,
+                clerk=self._clerk,
+                clock_ms=parts.clock_ms,
+                steady_ms=parts.steady_ms,
+                log=parts.log,
+                on_acquainted=lambda link, rest: self.peers.on_acquainted(link, rest),
+                on_admitted=parts.on_admitted,
+                on_told_revoked=self._on_told_revoked,
+            )
+        )
         calling = calling_context()
         local = Local(parts.keys, identity.author, identity.epoch, identity.network_id)
         around = Surroundings(
@@ -79,7 +98,7 @@ class Running:
             timers=loop,
             log=parts.log,
             faults=faults,
-            strangers=parts.strangers,
+            strangers=self._meetings.speaker,
         )
         self.peers = Peers(around, fingerprint, 0)
         self._door = Door(
@@ -124,6 +143,11 @@ class Running:
         if self._discovery is not None:
             await self._discovery.refresh(addresses)
 
+    def _on_told_revoked(self) -> None:
+        if not self.is_told_revoked:
+            self._parts.log.warning(TOLD_REVOKED)
+        self.is_told_revoked = True
+
     async def stop(self) -> None:
         """Let nobody in, say goodbye, and end. The writer must still run: cursors are kept on the way."""
         if self._watch is not None:
@@ -163,8 +187,12 @@ class Running:
         parts = self._parts
         return {
             "peers": report(self.peers, parts.name_of, parts.steady_ms, parts.clock_ms),
-            "warnings": warnings(self.peers),
+            "warnings": self._warnings(),
         }
+
+    def _warnings(self) -> list[dict[str, str]]:
+        told = [{"kind": "revoked", "text": TOLD_REVOKED}] if self.is_told_revoked else []
+        return told + warnings(self.peers)
 
     async def sync(self, timeout_s: float) -> Synced:
         """Dial now, and wait until this node holds the same as every peer it can reach, or the time is over."""

@@ -30,6 +30,7 @@ from protocol.exchange import (
     News,
     PeerMisbehaved,
     RolledBack,
+    Unacquainted,
     WindowStored,
 )
 from protocol.handshake import Peer
@@ -121,6 +122,9 @@ class SyncTalk(Speaker):
                 self._listener.on_news(self, event)
             case RolledBack():
                 self.link.end("the peer holds commits of ours that are not here")
+                self._listener.on_news(self, event)
+            case Unacquainted():
+                self.on_end()
                 self._listener.on_news(self, event)
             case ForkFound() | ChainRefused() | Diverged() | WindowStored():
                 self._listener.on_news(self, event)

@@ -4,10 +4,11 @@ Room: the list. Each is defined beside the service that owns it.
 """
 
 from node.services.account_models import account_models
+from node.services.devices import node_model
 from protocol.schema import Model
 from storage.catalog import MODEL
 
 
 def builtin_models() -> tuple[Model, ...]:
     """Templates, to be handed to `Catalog.add_builtin`; their ids and applications are filled in there."""
-    return Model(id=MODEL, application="", name=MODEL, fields={}), *account_models("")
+    return Model(id=MODEL, application="", name=MODEL, fields={}), *account_models(""), node_model("")

@@ -16,10 +16,12 @@ import msgspec
 
 from node.writer import Writer
 from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
-from protocol.ids import check_instance_id, sortable_id
+from protocol.ids import NODE_ID_BYTES, check_instance_id, sortable_id
+from protocol.limits import BODIES_PER_COMMIT_MAX
 from protocol.query import Aggregation, Query
 from protocol.schema import FieldType, Model
 from protocol.times import datetime_from_ms
+from storage.ancestry import past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexUnavailable, UnknownModel
 from storage.index import Index, Page
@@ -64,7 +66,8 @@ class Found(NamedTuple):
 
 def record_to_json(record: Record) -> dict[str, Any]:
     """The JSON form of a record: id, the model's fields in their order (null where there is no value,
-    for sets and counters what nothing adds up to), then meta."""
+    for sets and counters what nothing adds up to), then meta. `strategy_missing` is there where a value
+    is shown for want of the plugin that should have chosen it."""
     document: dict[str, Any] = {"id": record.id}
     values = record.values
     for name, field in record.model.fields.items():
@@ -76,7 +79,20 @@ def record_to_json(record: Record) -> dict[str, Any]:
     document["updated_at"] = datetime_from_ms(record.updated_at_ms)
     document["created_by"] = record.created_by
     document["version"] = record.version
+    if record.is_strategy_missing:
+        document["strategy_missing"] = True
     return document
+
+
+def vector_to_json(vector: Mapping[bytes, tuple[int, int]]) -> dict[str, int]:
+    """How far each writer has got in a document, as the seed's `VersionVector` compares it: it only grows.
+
+    A writer is a node in one life of its store, `<node>.<incarnation>`; the number is of its last write here.
+    """
+    return {
+        f"{author[:NODE_ID_BYTES].hex()}.{author[NODE_ID_BYTES:].hex()}": seq * BODIES_PER_COMMIT_MAX + index
+        for author, (seq, index) in sorted(vector.items())
+    }
 
 
 class Records:
@@ -133,10 +149,11 @@ class Records:
             return self._read(snapshot, model, id)
 
     def _read(self, snapshot: Snapshot, model: Model, id: str) -> Record | None:
-        document = snapshot.documents.get(self._store.space(model.application), model.id, id)
+        space = self._store.space(model.application)
+        document = snapshot.documents.get(space, model.id, id)
         if document is None or not document.exists:
             return None
-        record = Record.of(model, document)
+        record = Record.of(model, document, past_in(snapshot, space))
         return record if is_builtin(model) or not model.check_record(record.values) else None
 
     async def holds_others(self, application: str, model_id: str, user: str) -> bool:
@@ -147,7 +164,7 @@ class Records:
                 found = snapshot.documents.all_of(self._store.space(application), model_id)
                 return any(document.exists and document.created_user != user for document in found)
 
-        found: bool = await self._in_pool(look)
+        found: bool = await self.in_pool(look)
         return found
 
     def creator(self, model: Model, id: str) -> str | None:
@@ -155,6 +172,14 @@ class Records:
         with self._store.read() as snapshot:
             document = snapshot.documents.get(self._store.space(model.application), model.id, id)
         return None if document is None else document.created_user
+
+    def creator_of_shown(self, model: Model, id: str) -> str | None:
+        """The same of a document that is shown or deleted; None if its model does not allow it."""
+        with self._store.read() as snapshot:
+            document = snapshot.documents.get(self._store.space(model.application), model.id, id)
+            if document is None or (document.exists and self._read(snapshot, model, id) is None):
+                return None
+            return document.created_user
 
     def rendered(self, model: Model, id: str) -> Rendered | None:
         """The record as JSON, from the cache where possible."""
@@ -165,6 +190,16 @@ class Records:
             return cached
         with self._store.read() as snapshot:
             return self._render(snapshot, model, id)
+
+    def rendered_with_vector(self, model: Model, id: str) -> tuple[Rendered, dict[str, int]] | None:
+        """The record as JSON with its version vector, both of one state."""
+        with self._store.read() as snapshot:
+            space = self._store.space(model.application)
+            document = snapshot.documents.get(space, model.id, id)
+            rendered = self._render(snapshot, model, id)
+        if document is None or rendered is None:
+            return None
+        return rendered, vector_to_json(document.vector)
 
     def _rendered_all(self, model: Model, ids: Sequence[str]) -> list[Rendered]:
         """The records that are there, in the order of the ids; all that is read is of one state."""
@@ -214,19 +249,19 @@ class Records:
         return records, page.total, page.next_cursor
 
     async def aggregate(self, model: Model, aggregation: Aggregation) -> list[dict[str, Any]]:
-        self._raise_if_stale(model)
-        groups: list[dict[str, Any]] = await self._in_pool(self._index.aggregate, model, aggregation)
+        self.raise_if_stale(model)
+        groups: list[dict[str, Any]] = await self.in_pool(self._index.aggregate, model, aggregation)
         return groups
 
     async def sql(self, text: str, *, limit_rows: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         """A raw SELECT over the index. Raises `QueryRefused`."""
         table: tuple[list[str], list[tuple[Any, ...]]]
-        self._raise_if_stale(None)
-        table = await self._in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
+        self.raise_if_stale(None)
+        table = await self.in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
         return table
 
     async def _page(self, model: Model, query: Query) -> Page:
-        self._raise_if_stale(model)
+        self.raise_if_stale(model)
         if not self._catalog.knows(model.application):
             return Page([], 0, None)
         shape = _shape(model, query)
@@ -238,14 +273,16 @@ class Records:
             if len(self._long_shapes) >= LONG_SHAPES_MAX:
                 self._long_shapes.clear()
         self._long_shapes[shape] = (skips or LONG_SKIPS) - 1
-        found: Page = await self._in_pool(self._index.query, model, query)
+        found: Page = await self.in_pool(self._index.query, model, query)
         return found
 
-    def _raise_if_stale(self, model: Model | None) -> None:
+    def raise_if_stale(self, model: Model | None) -> None:
+        """Raises `IndexUnavailable` while answers of the index about a model, or any if None, would lack something."""
         if self._is_index_stale(None if model is None else model.id):
             raise IndexUnavailable("The query index is being rebuilt; reads by id go on")
 
-    async def _in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
+    async def in_pool(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Do what may take long, as reading much, on one of a few threads."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     # -- writing: values have been checked against the model

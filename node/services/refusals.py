@@ -74,6 +74,28 @@ class UnknownAccount(Refusal):
         super().__init__("There is no such user")
 
 
+class UnknownNode(Refusal):
+    """No node of the network, or more than one, is meant."""
+
+
+class WrongNetwork(Refusal):
+    """A ticket or code is of another network, or of this one where it must not be."""
+
+
+class JoinRefused(Refusal):
+    """This node cannot join that network, or not now. The message says why and what to do."""
+
+
+class HoldsData(Refusal):
+    """This node holds data of its own network, and nobody has said what is to become of it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This node holds data: --bring issues it again in the network it joins, --discard leaves it behind; "
+            "either way what was here is moved aside first"
+        )
+
+
 class UnknownData(Refusal):
     """Nothing is stored under this key."""
 

@@ -20,22 +20,28 @@ from protocol.ids import Author, NetworkId, NodeId, author_of, space_id
 from protocol.keys import KeyPair
 from protocol.messages import (
     Ack,
+    Admission,
     Challenge,
+    Declined,
     Done,
     Error,
     Identity,
     Lack,
     Message,
+    Met,
+    More,
     Offer,
     Open,
     Ping,
     Proof,
     Root,
     Roots,
+    Shown,
     SpaceRoot,
     SpaceTips,
     Tip,
     Want,
+    Who,
     Window,
     Yours,
     decode_message,
@@ -44,8 +50,10 @@ from protocol.messages import (
 )
 from protocol.packing import pack_window, unpack
 from protocol.roots import HeadTree, root_over
+from protocol.tickets import encode_ticket
 from protocol.window import encode_window
 from tests.protocol.dialogue import Record
+from tests.protocol.meetings import invite, join, network
 
 PATH = Path(__file__).parents[2] / "protocol" / "link_vectors.json"
 NETWORK = NetworkId(sha256(b"a network").digest())
@@ -61,6 +69,7 @@ def vectors() -> dict[str, list[Case]]:
         "handshakes": _handshakes,
         "packed": _packed,
         "roots": _roots,
+        "joining": _joining,
         "beacons": _beacons,
     }
     return {name: make() for name, make in sections.items()}
@@ -113,6 +122,13 @@ def _messages() -> list[Case]:
         Ping(),
         Error(1, "frame of 2097152 bytes, limit 1048576"),
         Error(0, ""),
+        Who(),
+        Shown(b"w", False),
+        Shown(b"", True),
+        More(),
+        Admission(b"statement", "laptop"),
+        Met(),
+        Declined(2),
     ]
     cases: list[Case] = []
     for message in said:
@@ -266,6 +282,30 @@ def _roots() -> list[Case]:
     told = [[space, root] for space, root in spaces.items()]
     cases.append({"spaces": told, "root": root_over(spaces)})
     return cases
+
+
+def _joining() -> list[Case]:
+    """A founder lets a device in: everything that both say after their handshake."""
+    _, (ann,) = network()
+    ticket, keys = invite(ann), KeyPair.from_seed(sha256(b"a joiner").digest())
+    caller, answerer = join(ticket, keys, ann)
+    said = sorted(
+        [("joiner", place, data) for place, data in zip((0, 2, 4), caller.sent, strict=True)]
+        + [("answerer", place, data) for place, data in zip((1, 3), answerer.sent, strict=True)],
+        key=lambda item: item[1],
+    )
+    return [
+        {
+            "network_id": ann.identity.network_id,
+            "ticket": encode_ticket(ticket),
+            "ticket_seed": ticket.keys.seed,
+            "joiner_seed": keys.seed,
+            "answerer": ann.node_keys.public,
+            "salt": bytes(16),
+            "name": "laptop",
+            "said": [{"by": by, "bytes": data} for by, _, data in said],
+        }
+    ]
 
 
 def _beacons() -> list[Case]:

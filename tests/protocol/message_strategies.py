@@ -12,22 +12,28 @@ from hypothesis import strategies as st
 from protocol.ids import AUTHOR_BYTES, Author, NodeId
 from protocol.messages import (
     Ack,
+    Admission,
     Challenge,
+    Declined,
     Done,
     Error,
     Identity,
     Lack,
     Message,
+    Met,
+    More,
     Offer,
     Open,
     Ping,
     Proof,
     Root,
     Roots,
+    Shown,
     SpaceRoot,
     SpaceTips,
     Tip,
     Want,
+    Who,
     Window,
     Yours,
 )
@@ -85,7 +91,21 @@ def messages(authors: Sequence[Author] = ()) -> st.SearchStrategy[Message]:
         st.builds(Done, numbers),
         st.just(Ping()),
         st.builds(Error, st.integers(0, 255), st.text(max_size=200).filter(encodable)),
+        membership_messages(),
     )  # fmt: skip
+
+
+def membership_messages() -> st.SearchStrategy[Message]:
+    """Those that joining and introductions consist of."""
+    return st.one_of(
+        st.just(Who()),
+        st.builds(Shown, st.binary(min_size=1, max_size=30), st.booleans()),
+        st.just(Shown(b"", True)),
+        st.just(More()),
+        st.builds(Admission, st.binary(min_size=1, max_size=320), st.text(max_size=64).filter(encodable)),
+        st.just(Met()),
+        st.builds(Declined, st.integers(0, 255)),
+    )
 
 
 def encodable(text: str) -> bool:
@@ -110,5 +130,5 @@ odd_values: st.SearchStrategy[Any] = st.recursive(
 )
 # Arrays that begin with a kind, and hold anything.
 odd_messages = st.builds(
-    lambda kind, rest: [kind, *rest], st.integers(0, 20), st.lists(odd_values, max_size=7)
+    lambda kind, rest: [kind, *rest], st.integers(0, 26), st.lists(odd_values, max_size=7)
 )

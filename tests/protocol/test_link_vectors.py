@@ -6,16 +6,32 @@ from typing import Any
 
 import pytest
 
-from protocol import beacon, conversation, frames, handshake, messages, outgoing, packing, roots, session
+from protocol import (
+    beacon,
+    conversation,
+    evidence,
+    frames,
+    handshake,
+    meeting,
+    messages,
+    outgoing,
+    packing,
+    roots,
+    session,
+)
 from protocol.beacon import Beacon
 from protocol.errors import ProtocolError
 from protocol.frames import FrameReader, to_frames
 from protocol.handshake import Handshake, Local, Peer, Side
-from protocol.ids import Author, NetworkId, author_of
+from protocol.ids import Author, NetworkId, NodeId, author_of
+from protocol.joining import Joiner
 from protocol.keys import KeyPair
+from protocol.meeting import Joined, ReadShown
+from protocol.membership import Rights, Role
 from protocol.messages import decode_message, encode_message, message_size_max
 from protocol.packing import unpack
 from protocol.roots import HeadTree, root_over
+from protocol.tickets import decode_ticket
 from tests.protocol.make_link_vectors import PATH, as_text, fields_of
 
 SPEC = (PATH.parent / "LINKS.md").read_text(encoding="utf-8")
@@ -120,6 +136,29 @@ def test_roots(case: Case) -> None:
         assert HeadTree(order).root.hex() == case["root"]
 
 
+@cases("joining")
+def test_joining(case: Case) -> None:
+    """Each side is played against the recorded other."""
+    ticket = decode_ticket(case["ticket"])
+    assert ticket.keys.seed == raw(case["ticket_seed"])
+    keys = KeyPair.from_seed(raw(case["joiner_seed"]))
+    joiner = Joiner(
+        ticket=ticket, network_id=NetworkId(raw(case["network_id"])), keys=keys, peer=NodeId(raw(case["answerer"])),
+        name=case["name"], salt=raw(case["salt"]), now_ms=0,
+    )  # fmt: skip
+    events = joiner.begin(0)
+    for said in case["said"]:
+        if said["by"] == "joiner":
+            assert joiner.take_bytes() == raw(said["bytes"])
+        else:
+            events = joiner.receive(raw(said["bytes"]), 0)
+            (effect,) = events
+            assert isinstance(effect, ReadShown)
+            events = joiner.send(effect.perform(), 0)
+    (joined,) = events
+    assert isinstance(joined, Joined) and joined.rights == Rights(Role.MEMBER)
+
+
 @cases("beacons")
 def test_beacons(case: Case) -> None:
     made = Beacon(NetworkId(raw(case["network_id"]))).tag(raw(case["name"]), case["hour"])
@@ -148,6 +187,12 @@ def test_beacons(case: Case) -> None:
         ("after 30 s ({:,} ms)", session.IDLE_AFTER_MS),
         ("{} before and after", beacon.HOURS_APART_MAX),
         ("this is {}.", handshake.VERSION_MAX),
+        ("at most 64 MiB ({:,} bytes)", evidence.SHOWN_SIZE_MAX_BYTES),
+        ("and {:,} commits; one", evidence.SHOWN_COMMITS_MAX),
+        ("30 s\n({:,} ms) without a word", meeting.IDLE_AFTER_MS),
+        ("10 minutes ({:,} ms)", meeting.WHOLE_TIMEOUT_MS),
+        ("has 1 to {} bytes, a name", messages.ADMIT_SIZE_MAX_BYTES),
+        ("a name at most\n{} characters; a reason", messages.NODE_NAME_MAX),
     ],
 )
 def test_the_numbers_in_the_specification_are_those_of_the_code(text: str, number: int) -> None:

@@ -8,10 +8,14 @@ from protocol.encoding import encode
 from protocol.errors import Malformed, ProtocolError, TooLarge
 from protocol.ids import Author
 from protocol.messages import (
+    ADMIT_SIZE_MAX_BYTES,
     HEADS_MAX,
+    NODE_NAME_MAX,
     SPACES_MAX,
     WINDOW_MESSAGE_MAX_BYTES,
     Ack,
+    Admission,
+    Declined,
     Error,
     Lack,
     Message,
@@ -71,6 +75,8 @@ def test_the_largest_message_of_each_kind_fits_its_limit() -> None:
         Want(tuple(Lack(number, 2**63 - 1) for number in range(HEADS_MAX))),
         Ack(2**63 - 1, 255),
         Error(255, "\U0001f600" * 200),
+        Admission(bytes(ADMIT_SIZE_MAX_BYTES), "\U0001f600" * NODE_NAME_MAX),
+        Declined(255),
     ]
     for message in largest:
         assert decode_message(encode_message(message)) == message
@@ -88,7 +94,7 @@ def test_what_is_too_many_is_refused() -> None:
 def test_the_limit_of_a_message_is_known_from_its_first_bytes() -> None:
     assert message_size_max(b"\x81\x0c") == 8
     assert message_size_max(encode([9, bytes(1_000)])[:2]) == WINDOW_MESSAGE_MAX_BYTES
-    for head in (b"", b"\x81", b"\x80\x00", b"\x81\x0e", b"\xa1\x00", b"\x89\x00", b"\x81\xff"):
+    for head in (b"", b"\x81", b"\x80\x00", b"\x81\x14", b"\xa1\x00", b"\x89\x00", b"\x81\xff"):
         with pytest.raises(Malformed):
             message_size_max(head)
 
@@ -113,6 +119,16 @@ def test_the_limit_of_a_message_is_known_from_its_first_bytes() -> None:
         [8, [[0, 0], [0, 0]]],
         [9, b""],
         [12, 0],
+        [14, 0],
+        [15, b"x", 1],
+        [15, b"", False],
+        [15, "x", True],
+        [17, b"", "name"],
+        [17, bytes(ADMIT_SIZE_MAX_BYTES + 1), "name"],
+        [17, b"x", "n" * (NODE_NAME_MAX + 1)],
+        [17, b"x", b"name"],
+        [19, -1],
+        [19, 256],
     ],
 )
 def test_a_message_that_breaks_its_layout_is_refused(items: list[object]) -> None:

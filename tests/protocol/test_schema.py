@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import ModelFault
 from protocol.schema import Field, FieldType, IndexSpec, Model, evolve, model_id, parse_definition
+from protocol.schema_strategy import STRATEGIES
 from tests.protocol.schema_strategies import json_values, models
 
 TASK: dict[str, Any] = {
@@ -77,7 +78,7 @@ def test_every_fault_of_a_definition_is_named_at_once() -> None:
                 {"name": "g", "type": "json", "unique": True, "indexed": True, "min": 1, "pattern": "x"},
             ],
             "indexes": [{"key": {"zz": 1}}, {"key": {"c": 2}}, {"key": {"g": 1}}, {"key": {}}],
-            "conflict_strategy": "three_way",
+            "conflict_strategy": "newest",
             "permissions": {"read": "everyone", "fly": "owner"},
             "plural": "two words",
             "validators": [],
@@ -113,7 +114,13 @@ def test_every_fault_of_a_definition_is_named_at_once() -> None:
         "plural",
         "validators",
     }
-    assert faults["conflict_strategy"] == "three_way is not offered yet. Must be one of: crdt, lww"
+    assert faults["conflict_strategy"] == (
+        "Invalid option. Must be one of: crdt, lww, merge, version_vector, three_way, manual,"
+        " or a plugin's as name@hash"
+    )
+    assert (
+        faults["fields.e.merge"] == "union does not apply to a string field. Must be one of: max, min, concat"
+    )
     assert faults["fields.a.type"].startswith("The type file is not offered yet")
 
 
@@ -186,7 +193,7 @@ def test_a_definition_survives_the_way_through_json_with_sorted_keys(data: st.Da
         drawn.name,
         drawn.fields,
         tuple(dict.fromkeys(indexes)),
-        data.draw(st.sampled_from(["crdt", "lww"])),
+        data.draw(st.sampled_from([*STRATEGIES, "closest@0123456789abcdef"])),
         {"read": ["owner", "role:editor"], "create": "public"},
         "things",
         "user",
@@ -323,3 +330,77 @@ def test_a_change_that_is_allowed_leaves_every_record_valid(data: st.DataObject)
     record = data.draw(st.one_of(st.just({}), st.fixed_dictionaries({"f": st.integers(-5, 5)})))
     if not evolve(old, new) and not old.check_record(record):
         assert new.check_record(record) == {}
+
+
+# -- conflict strategies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "closest@0123456789abcdef", f"a-b_C@{'0' * 64}"])
+def test_a_model_may_have_any_strategy_or_a_plugins_by_name_and_hash(strategy: str) -> None:
+    model = task(conflict_strategy=strategy)
+    assert model.conflict_strategy == model.rules.strategy == strategy
+    assert Model.from_definition(model.to_definition()) == model
+
+
+@pytest.mark.parametrize(
+    "strategy", ["", "CRDT", "closest", "closest@", "@0123456789abcdef", "a@XYZ", 1, ["lww"]]
+)
+def test_any_other_strategy_is_refused(strategy: Any) -> None:
+    assert "conflict_strategy" in faults_of(
+        {"name": "M", "fields": {"a": "string"}, "conflict_strategy": strategy}
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "offered"),
+    [
+        ("string", {"max", "min", "concat"}),
+        ("integer", {"max", "min", "sum"}),
+        ("number", {"max", "min", "sum"}),
+        ("boolean", {"max", "min"}),
+        ("date", {"max", "min"}),
+        ("datetime", {"max", "min"}),
+        ("enum", {"max", "min"}),
+        ("json", {"union", "concat"}),
+        ("set", {"union"}),
+        ("counter", {"sum"}),
+        ("reference", set()),
+    ],
+)
+def test_a_field_may_be_folded_as_its_type_allows(kind: str, offered: set[str]) -> None:
+    for merge in ("union", "max", "min", "sum", "concat"):
+        attributes: dict[str, Any] = {"type": kind, "merge": merge}
+        if kind == "enum":
+            attributes["options"] = ["a", "b"]
+        definition = {"name": "M", "fields": {"f": attributes}, "conflict_strategy": "merge"}
+        if merge in offered:
+            model = parse_definition(definition, application="default")
+            assert model.fields["f"].merge == merge
+            assert set(model.rules.folds) == {"f"}
+            assert Model.from_definition(model.to_definition()) == model
+        else:
+            assert set(faults_of(definition)) == {"fields.f.merge"}
+
+
+def test_merge_is_refused_under_a_strategy_that_would_not_heed_it() -> None:
+    for strategy in STRATEGIES:
+        definition = {
+            "name": "M",
+            "fields": {"f": {"type": "integer", "merge": "max"}},
+            "conflict_strategy": strategy,
+        }
+        if strategy in ("merge", "version_vector", "three_way"):
+            parse_definition(definition, application="default")
+        else:
+            assert faults_of(definition) == {
+                "fields.f.merge": "Needs one of these as conflict_strategy: merge, three_way, version_vector"
+            }
+
+
+def test_strategy_and_merge_may_change() -> None:
+    old = parse_definition({"name": "M", "fields": {"f": "integer"}}, application="default")
+    new = parse_definition(
+        {"name": "M", "fields": {"f": {"type": "integer", "merge": "max"}}, "conflict_strategy": "merge"},
+        application="default",
+    )
+    assert evolve(old, new) == evolve(new, old) == {}

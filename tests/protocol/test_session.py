@@ -27,6 +27,7 @@ from protocol.exchange import (
     RolledBack,
     Shares,
     StateLoaded,
+    Unacquainted,
     WindowIntegrated,
     WindowStored,
     shares_of,
@@ -45,19 +46,20 @@ from protocol.messages import (
     SpaceTips,
     Tip,
     Want,
+    Who,
     Window,
     Yours,
     encode_message,
 )
 from protocol.roles import Rights, Role
-from protocol.session import IDLE_AFTER_MS, PING_EVERY_MS, ROOT_EVERY_MS
+from protocol.session import IDLE_AFTER_MS, PING_EVERY_MS, ROOT_EVERY_MS, SLOW_BYTES, STALLED_AFTER_MS
 from protocol.window import decode_run
 from storage.kv import Table
 from storage.memory_kv import MemoryKeyValueStore
 from tests.protocol.dialogue import NOW_MS, Dialogue, Record, Side, pair, session
 from tests.protocol.message_strategies import messages, odd_messages
 
-END = (PeerMisbehaved, Ended, RolledBack)
+END = (PeerMisbehaved, Ended, RolledBack, Unacquainted)
 
 
 def kinds(side: Side) -> list[str]:
@@ -343,6 +345,66 @@ def test_a_session_keeps_itself_alive_and_gives_up_a_silent_peer() -> None:
     assert side.events[-1] == Ended("the peer is silent")
 
 
+def alive_until_it_ends(
+    side: Side, *, until_ms: int, more: Callable[[int], bytes] = lambda now_ms: b""
+) -> int:
+    """A peer that says that it is alive, and `more`, and nothing else. When the session ended, or `until_ms`."""
+    now_ms = 0
+    while not side.session.is_closed and now_ms < until_ms:
+        now_ms += PING_EVERY_MS
+        side.wait_until(now_ms)
+        side.take(side.session.receive(framed(Ping()) + more(now_ms), now_ms))
+    return now_ms
+
+
+@pytest.mark.parametrize("lost", range(12))
+def test_a_peer_that_is_alive_and_does_not_answer_is_given_up(lost: int) -> None:
+    """Whichever message is lost, no session waits for ever for what follows from it."""
+    first, second = pair(ours=3, theirs=3)
+    talk = Dialogue(first, second)
+    for _ in range(lost):
+        assert talk.step()
+    for side, other in ((talk.caller, talk.answerer), (talk.answerer, talk.caller)):
+        if other.heard < len(side.sent):
+            other.heard = len(side.sent)  # never came
+            break
+    talk.run()
+    ended = [
+        alive_until_it_ends(side, until_ms=2 * STALLED_AFTER_MS) for side in (talk.caller, talk.answerer)
+    ]
+    if not talk.is_in_sync:
+        assert min(ended) <= STALLED_AFTER_MS + PING_EVERY_MS  # at once, if something else comes out of turn
+    else:
+        assert min(ended) == 2 * STALLED_AFTER_MS  # only the last root was lost
+
+
+def test_a_long_message_on_a_slow_line_is_an_answer_and_crumbs_are_none() -> None:
+    for step_bytes, is_enough in ((SLOW_BYTES // 4, True), (64, False)):
+        first, second = pair()
+        talk = Dialogue(first, second)
+        while "Offer" not in kinds(talk.caller):
+            assert talk.step()
+        window = framed(Window(bytes(4 * SLOW_BYTES + (1 << 20))))
+        pieces = [window[at : at + step_bytes] for at in range(0, len(window), step_bytes)]
+        now_ms = 0
+        for piece in pieces:
+            now_ms += PING_EVERY_MS
+            talk.caller.wait_until(now_ms)
+            talk.caller.take(talk.caller.session.receive(piece, now_ms))
+            if now_ms > 3 * STALLED_AFTER_MS:
+                break
+        assert talk.caller.session.is_closed is not is_enough
+
+
+def test_pings_in_between_are_no_answer() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second)
+    assert (
+        alive_until_it_ends(talk.caller, until_ms=10 * STALLED_AFTER_MS) <= STALLED_AFTER_MS + PING_EVERY_MS
+    )
+    assert talk.caller.events[-1] == Ended("the peer does not answer")
+
+
 def test_a_ping_keeps_the_other_side_patient() -> None:
     first, second = pair()
     side = Dialogue(first, second).run().caller
@@ -592,6 +654,25 @@ def test_a_chain_that_storage_refuses_is_told_and_left() -> None:
     assert events[:2] == [refused, WindowStored(0, 0)]
     side.take(side.session.receive(framed(OFFER), NOW_MS))
     assert side.messages()[-1] == Want(())
+
+
+@pytest.mark.parametrize("is_caller", [True, False])
+def test_a_peer_that_does_not_know_this_node_may_ask_and_the_link_goes_on(is_caller: bool) -> None:
+    first, second = pair()
+    talk = Dialogue(first, second)
+    side = talk.caller if is_caller else talk.answerer
+    beyond = framed(Ping())
+    assert side.session.receive(framed(Who()) + beyond, 0) == [Unacquainted()]
+    assert side.session.is_closed and side.session.take_bytes() == b""
+    assert side.session.rest() == beyond
+    assert side.session.deadline_ms is None
+
+
+def test_who_comes_first_or_not_at_all() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    (event,) = talk.caller.session.receive(framed(Who()), 0)
+    assert isinstance(event, PeerMisbehaved)
 
 
 # -- how far the peer is -----------------------------------------------------------------------------------

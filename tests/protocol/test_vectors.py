@@ -6,7 +6,20 @@ from typing import Any
 
 import pytest
 
-from protocol import body, clock, commit, document, ids, integrate, keys, limits, statements, tickets, window
+from protocol import (
+    body,
+    clock,
+    commit,
+    conflict,
+    document,
+    ids,
+    integrate,
+    keys,
+    limits,
+    statements,
+    tickets,
+    window,
+)
 from protocol.body import Dot, Kind, body_hash, decode_body
 from protocol.commit import decode_header, header_hash, make_commit, verify_signature
 from protocol.document import Document
@@ -163,7 +176,9 @@ def test_every_limit_of_the_specification_is_that_of_the_code() -> None:
 
 def test_every_domain_of_the_specification_is_that_of_the_code() -> None:
     told = set(re.findall(r'"(civicnode [a-z]+ \d)\\0"', SPEC))
-    sources = [module.__file__ for module in (body, commit, document, ids, statements, tickets, window)]
+    sources = [
+        module.__file__ for module in (body, commit, conflict, document, ids, statements, tickets, window)
+    ]
     used: set[str] = set()
     for source in sources:
         assert source is not None

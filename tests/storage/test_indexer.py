@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from protocol.query import parse_query
 from protocol.schema import Model
 from storage import indexer
+from storage.ancestry import past_in
 from storage.errors import IndexDamaged, StorageFull
 from storage.gate import INDEX_FILE
 from storage.index import Index
@@ -55,8 +56,12 @@ def is_true_to_the_record(site: Site) -> bool:
     with site.store.read() as snapshot:
         for application in snapshot.applications():
             for model in site.catalog.all_of(application):
-                documents = snapshot.documents.all_of(site.store.space(application), model.id)
-                rows = [row for document in documents if (row := row_of(model, document)) is not None]
+                space = site.store.space(application)
+                past_of = past_in(snapshot, space)
+                documents = list(snapshot.documents.all_of(space, model.id))
+                rows = [
+                    row for document in documents if (row := row_of(model, document, past_of)) is not None
+                ]
                 if site.index.differences(model, rows):
                     return False
         return position(site) == snapshot.log.last_arrival()
@@ -125,10 +130,10 @@ def test_an_index_that_is_behind_reads_what_it_missed_and_no_more(
         applied: list[str] = []
         whole = Index.apply
 
-        def apply(index: Index, rows: Any, deletes: Any, arrival: int) -> None:
+        def apply(index: Index, rows: Any, deletes: Any, arrival: int, **more: Any) -> Any:
             rows, deletes = list(rows), list(deletes)
             applied.extend([row.id for _, row in rows] + [id for _, id in deletes])
-            whole(index, rows, deletes, arrival)
+            return whole(index, rows, deletes, arrival, **more)
 
         monkeypatch.setattr(Index, "apply", apply)
         again.catch_up()
@@ -262,7 +267,7 @@ def test_what_a_failing_index_missed_is_read_once_there_is_room(
 ) -> None:
     assert site.index is not None
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StorageFull("no room")
 
     site.create(model, "before", title="x")
@@ -284,7 +289,7 @@ def test_a_model_that_the_index_could_not_take_is_taken_later(
 ) -> None:
     assert site.index is not None
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StorageFull("no room")
 
     with monkeypatch.context() as patch:
@@ -306,7 +311,7 @@ def test_a_crash_after_the_index_could_not_take_a_change_is_made_up_for(
 ) -> None:
     assert site.index is not None
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise StorageFull("no room")
 
     site.create(model, "a", title="x", points=1)
@@ -430,7 +435,9 @@ def test_whatever_happens_the_index_ends_true_to_the_record(plan: list[str]) -> 
                 model = site.catalog.find("default", "Task") or model
             case "fail":
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(index, "apply", lambda *_: (_ for _ in ()).throw(StorageFull("no room")))
+                    patch.setattr(
+                        index, "apply", lambda *_, **__: (_ for _ in ()).throw(StorageFull("no room"))
+                    )
                     site.create(model, f"t{number}", title="x")
             case "distrust":
                 site.integrator.indexer.distrust()

@@ -259,7 +259,7 @@ def test_what_does_not_fit_into_the_commit_any_more_begins_another(site: Site, m
 def test_a_commit_that_cannot_be_stored_undoes_the_whole_group(
     site: Site, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     before = tables(site.store.keys)
@@ -372,7 +372,7 @@ def test_an_index_that_fails_after_the_commit_makes_it_stale_and_not_failed(
 ) -> None:
     assert site.index is not None
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise StorageFull("the index has no room")
 
     with monkeypatch.context() as patch:
@@ -396,7 +396,7 @@ def test_whatever_the_index_raises_the_write_is_acknowledged(
     assert site.index is not None
     for name in ("apply", "ensure_model"):
 
-        def fail(*_: object) -> None:
+        def fail(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
         with monkeypatch.context() as patch:

@@ -11,7 +11,7 @@ from storage import opening
 from storage.errors import NewerFormat, StorageError, StorageFailed, StorageFull, StoreDamaged
 from storage.gate import ANCHOR_FILE, FOUNDING, AnchorFile, read_anchor
 from storage.keyfiles import load_key, load_or_make_key, read_secret, write_secret
-from storage.opening import OpenRecord, open_record, own_heads
+from storage.opening import OpenRecord, open_record, own_heads, prepare_next_key
 from storage.store import FORMAT
 from tests.storage.child import opened
 from tests.storage.kit import NOW_MS, TASK, Site, filled_directory, record_file
@@ -276,3 +276,63 @@ def test_errors_of_the_system_are_told_in_ours(directory: Path, monkeypatch: pyt
             patch.setattr(opening, "AnchorFile", fail)
             with pytest.raises(kind):
                 open_at(directory)
+
+
+# -- another key -------------------------------------------------------------------------------------------------
+
+
+def test_a_node_goes_on_under_another_key_with_all_that_it_holds(tmp_path: Path) -> None:
+    directory = tmp_path / "node"
+    first = open_at(directory)
+    network_key = load_key(directory / "network.key")
+    first.close()
+    prepare_next_key(directory, b"n" * 32)
+    second = open_at(directory)
+    assert second.keys == KeyPair.from_seed(b"n" * 32) and second.new_life is not None
+    assert second.store.identity is not None and first.store.identity is not None
+    assert second.store.identity.network_id == first.store.identity.network_id
+    assert second.store.identity.author[:32] == second.keys.public
+    assert second.store.members.role_of(second.keys.public) is None, "it has yet to be let in"
+    second.close()
+    third = open_at(directory)
+    assert third.keys == second.keys and third.new_life is None
+    third.close()
+    former = directory / f"former-{first.keys.public.hex()[:16]}.key"
+    assert load_key(former) == first.keys
+    assert load_key(directory / "network.key") == network_key
+
+
+@pytest.mark.parametrize("step", ["_renew", "load_key", "os.rename", "flush_directory"])
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_change_of_key_that_was_cut_short_is_carried_on(
+    tmp_path: Path, step: str, nth: int, is_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "node"
+    open_at(directory).close()
+    prepare_next_key(directory, b"n" * 32)
+    owner, name = (os, "rename") if step == "os.rename" else (opening, step)
+    whole, left = getattr(owner, name), nth
+
+    def interrupted(*arguments: object, **options: object) -> object:
+        nonlocal left
+        left -= 1
+        if left or is_before:
+            result = whole(*arguments, **options) if left else None
+            if left:
+                return result
+            raise Interrupted
+        whole(*arguments, **options)
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        try:
+            open_at(directory).close()
+        except Interrupted:
+            pass
+    record = open_at(directory)
+    assert record.keys == KeyPair.from_seed(b"n" * 32)
+    assert record.store.identity is not None and record.store.identity.author[:32] == record.keys.public
+    record.close()
+    assert not (directory / "next.key").exists()

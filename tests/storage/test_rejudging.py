@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from protocol.body import Dot
-from protocol.clock import CLOCK_AHEAD_MAX_MS
-from protocol.cuts import Cuts
 from protocol.ids import SpaceId
 from protocol.integrate import Change
+from protocol.limits import CLOCK_AHEAD_MAX_MS
 from protocol.membership import Role
 from protocol.statements import Revoke
 from simulations.forger import Forger, dep_on, frontier_deps, window_of
-from simulations.harness import Node, World
+from simulations.harness import APPLICATION, Node, World, standing_cuts
+from storage.ancestry import past_in
 from storage.indexer import row_of
 from storage.integrator import FeedEntry
 from storage.kv import KeyValueStore
@@ -57,7 +57,9 @@ def settle(world: World) -> None:
     world.settle()
     for node in world.nodes:
         assert node.index is not None and not node.integrator.indexer.is_stale
-        made = (row_of(world.model, document) for document in node.documents().values())
+        with node.store.read() as snapshot:
+            past_of = past_in(snapshot, node.store.space(APPLICATION))
+            made = [row_of(world.model, document, past_of) for document in node.documents().values()]
         assert not node.index.differences(world.model, [row for row in made if row is not None])
 
 
@@ -188,7 +190,7 @@ def test_one_can_go_on_writing_to_what_was_undone_and_to_what_came_back(world: W
     ann.put("doc", title="again, of ann")
     settle(world)
     assert title(bob, "doc") == "again, of ann"
-    bob.recover(Revoke(ann.node_keys.public, everything_but_revocations(ann)))
+    bob.recover(Revoke(ann.node_keys.public, standing_cuts(bob, ann.node_keys.public, of_system=1)))
     settle(world)
     assert not bob.store.members.is_revoked(mia.node_keys.public)
     bob.put("doc", title="of bob, who sees both")
@@ -206,7 +208,7 @@ def test_one_can_write_to_what_was_void_when_it_came_and_counts_now(world: World
     assert world.run(lambda: ann.root() == bob.root(), for_ms=10_000)
     bob.take(all_of(mia))
     assert title(bob, "doc") is None
-    bob.recover(Revoke(ann.node_keys.public, everything_but_revocations(ann)))
+    bob.recover(Revoke(ann.node_keys.public, standing_cuts(bob, ann.node_keys.public, of_system=1)))
     assert title(bob, "doc") == "of mia"
     bob.put("doc", title="of bob")
     settle(world)
@@ -222,20 +224,6 @@ def all_of(node: Node) -> bytes:
         return window_of(*snapshot.log.commits(chain))
 
 
-def everything_but_revocations(node: Node) -> Cuts:
-    """Cuts that leave of a node all that it wrote, and of `system` all up to before the last it said."""
-    with node.store.read() as snapshot:
-        heads = []
-        for space in node.store.names.spaces_of(node.author):
-            head = snapshot.head(space, node.author)
-            assert head is not None
-            seq = head.seq - (space == node.store.system)
-            digest = snapshot.header_hash(space, node.author, seq)
-            assert digest is not None
-            heads.append((space, node.author, seq, digest))
-    return Cuts.at_heads(heads)
-
-
 # -- what counts again -----------------------------------------------------------------------------------------
 
 
@@ -249,7 +237,7 @@ def test_a_recovery_that_makes_a_revocation_void_brings_everything_again(world: 
     settle(world)
     assert title(bob, "a") is None and title(bob, "first") == "of ann"
     since = len(mia.entries)
-    bob.recover(Revoke(ann.node_keys.public, everything_but_revocations(ann)))
+    bob.recover(Revoke(ann.node_keys.public, standing_cuts(bob, ann.node_keys.public, of_system=1)))
     settle(world)
     assert ann.documents() == before
     assert sorted(told(mia, since)) == [("a", Change.CREATED), ("first", Change.UPDATED)]

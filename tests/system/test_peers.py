@@ -148,8 +148,12 @@ def test_what_was_written_apart_is_on_both_sides_once_they_meet_and_little_is_sa
                 assert a.ask("PUT", f"/v1/data/Entry/{id}", {"text": "changed on one"}).status == 200
             assert b.ask("PUT", f"/v1/data/Entry/{ids[0]}", {"text": "changed on two"}).status == 200
             proxy.is_down, proxy.bytes = False, 0
-            assert b.ask("POST", "/v1/sync?timeout_ms=20000").json["syncedCount"] >= 11
+            synced = b.ask("POST", "/v1/sync?timeout_ms=20000").json
+            assert synced["syncedCount"] >= 11
             agree(a, b)
+            (conflict,) = synced["conflicts"] or b.ask("GET", "/v1/conflicts").json["items"]
+            assert (conflict["instance_id"], conflict["field"]) == (ids[0], "text")
+            assert {value["value"] for value in conflict["values"]} == {"changed on one", "changed on two"}
             assert proxy.bytes < 12_000  # with TLS and its handshake; nothing of the thousand is said again
             assert b.stop() == 0
         assert a.stop() == 0

@@ -4,7 +4,7 @@ Room: the seed's shapes, `ETag` and `If-Match`, projection. Documents come rende
 rights are asked of `services.permissions`, for writes inside the writer's transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +82,7 @@ AGGREGATION = {
         "filter": {"type": "string"},
     },
 }
+VECTOR = "version_vector"  # answered where `fields` asks for it
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -133,10 +134,25 @@ def if_match(request: web.Request) -> str | None:
     return value
 
 
-def project(document: Rendered, fields: Sequence[str]) -> bytes:
-    """The named members of a rendered document; `id` always."""
+def project(document: Rendered, fields: Sequence[str], vector: Mapping[str, int] | None = None) -> bytes:
+    """The named members of a rendered document; `id` always. `vector` stands in for `version_vector`."""
     content = _decode(document.json)
+    if vector is not None:
+        content[VECTOR] = vector
     return _encode({"id": content["id"], **{name: content[name] for name in fields if name in content}})
+
+
+def _asked_fields(request: web.Request, model: Model) -> list[str]:
+    """The fields that `?fields=` names. Raises `ValidationFailed`."""
+    query = read_query(request)
+    unknown = {name: "Unknown parameter" for name in query if name != "fields"}
+    if unknown:
+        raise ValidationFailed(unknown)
+    names = [name for name in query.get("fields", "").split(",") if name]
+    wrong = [name for name in names if name not in model.fields and name not in (*META_FIELDS, VECTOR)]
+    if wrong:
+        raise ValidationFailed({"fields": f"Unknown field: {', '.join(wrong)}"})
+    return names
 
 
 def _owned(asked: Filter | None, user: str) -> Filter:
@@ -227,24 +243,19 @@ class DataRoutes:
                 self.permissions.raise_unless(caller, model, "read")
             raise NotFound(f"There is no {model.name} '{match['id']}'")
         self.permissions.raise_unless(caller, model, "read", document)
+        vector: Mapping[str, int] | None = None
+        names = _asked_fields(request, model) if "?" in request.raw_path else []
+        if VECTOR in names:
+            document, vector = self.records.rendered_with_vector(model, match["id"]) or (document, {})
         etag = f'"{document.version}"'
         if request.headers.get("If-None-Match") == etag:
             return Reply(b"", 304, {"ETag": etag})
-        body = document.json
-        if "?" in request.raw_path:
-            body = self._projected(request, model, document)
-        return Reply(body, 200, {"ETag": etag})
+        return Reply(project(document, names, vector) if names else document.json, 200, {"ETag": etag})
 
-    def _projected(self, request: web.Request, model: Model, document: Rendered) -> bytes:
-        query = read_query(request)
-        unknown = {name: "Unknown parameter" for name in query if name != "fields"}
-        if unknown:
-            raise ValidationFailed(unknown)
-        names = [name for name in query.get("fields", "").split(",") if name]
-        wrong = [name for name in names if name not in model.fields and name not in META_FIELDS]
-        if wrong:
-            raise ValidationFailed({"fields": f"Unknown field: {', '.join(wrong)}"})
-        return project(document, names) if names else document.json
+    def _with_vector(self, model: Model, document: Rendered, fields: Sequence[str]) -> bytes:
+        found = self.records.rendered_with_vector(model, _decode(document.json)["id"])
+        document, vector = found or (document, {})
+        return project(document, fields, vector)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -254,7 +265,9 @@ class DataRoutes:
         if owner is not None:
             query = replace(query, filter=_owned(query.filter, owner))
         found = await self.records.find(model, query)
-        if query.fields:
+        if query.fields and VECTOR in query.fields:
+            items = [self._with_vector(model, document, query.fields) for document in found.documents]
+        elif query.fields:
             items = [project(document, query.fields) for document in found.documents]
         else:
             items = [document.json for document in found.documents]

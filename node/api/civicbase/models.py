@@ -16,6 +16,7 @@ from node.services.models import Models
 from node.services.records import Records
 from protocol.query import parse_query
 from protocol.schema import Model
+from protocol.schema_strategy import CRDT, MERGES, STRATEGIES
 
 TAG = ("Data models",)
 DEFINITION = {
@@ -39,11 +40,16 @@ DEFINITION = {
                     "max": {"type": "number"},
                     "pattern": {"type": "string"},
                     "options": {"type": "array", "items": {"type": "string"}},
+                    "merge": {"type": "string", "enum": sorted(MERGES)},
                 },
             },
         },
         "indexes": {"type": "array", "items": {"type": "object"}},
-        "conflict_strategy": {"type": "string"},
+        "conflict_strategy": {
+            "type": "string",
+            "description": f"{', '.join(STRATEGIES)}, or a plugin's as name@hash",
+            "default": CRDT,
+        },
         "permissions": {"type": "object"},
         "plural": {"type": "string"},
     },

@@ -20,8 +20,8 @@ from node.api.civicbase.realtime_socket import Connection, RealtimeParts
 from node.api.errors import ApiError, InvalidToken, Unavailable
 from node.api.requests import read_query
 from node.api.routes import CALLER, Auth, Caller, Route
+from node.conflict_feed import AnyEntry
 from node.feed import Position
-from storage.integrator import FeedEntry
 
 MESSAGE_MAX_BYTES = 64 << 10  # of a client
 PENDING_MAX = 4_096  # entries on their way to sessions; beyond it everybody reads them from the record
@@ -44,12 +44,12 @@ class Realtime:
 
     def __init__(self, parts: RealtimeParts) -> None:
         self.parts = parts
-        self.sources = Sources(parts.documents, parts.feed, parts.permissions, parts.node_id)
+        self.sources = Sources(parts.documents, parts.feed, parts.permissions, parts.node_id, parts.conflict)
         self.watchers: Watchers[Session] = Watchers()
         self.readers = asyncio.Semaphore(READERS_MAX)
         self._connections: dict[Session, Connection] = {}
         self._people: dict[tuple[str, str], dict[Connection, None]] = {}  # by user and by session
-        self._pending: deque[FeedEntry] = deque()
+        self._pending: deque[AnyEntry] = deque()
         self._turn: asyncio.Handle | None = None
         self._rechecks: asyncio.TimerHandle | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -147,7 +147,7 @@ class Realtime:
 
     # -- entries
 
-    def _on_entries(self, entries: Sequence[FeedEntry]) -> None:
+    def _on_entries(self, entries: Sequence[AnyEntry]) -> None:
         """Called by the feed before the writers are answered: quick, and it must not raise."""
         if not self._connections:
             return
@@ -181,7 +181,7 @@ class Realtime:
         if self._pending:
             self._turn = asyncio.get_running_loop().call_soon(self._hand_on)
 
-    def _on_decisive(self, entry: FeedEntry, checked: dict[Connection, bool]) -> None:
+    def _on_decisive(self, entry: AnyEntry, checked: dict[Connection, bool]) -> None:
         """A model, an account, its roles or the end of its session: rights may have changed."""
         if entry.model.startswith(_MODELS):
             for session in self.watchers.of_model(entry.application, entry.id):
@@ -223,10 +223,12 @@ def routes(realtime: Realtime) -> list[Route]:
 _DESCRIPTION = """Sign in by header, by `?token=`, or within 5 s by `{"type":"authenticate","token":…}`.
 
 Subscribe by `{"action":"subscribe","model":"Task","instance_id":…,"cursor":…}` or by
-`{"type":"subscribe","models":["Task"],"events":["created","updated","deleted"],"cursor":…}`; each is answered
-in its own shape. Every event carries `cursor` and `previous`; `subscribe` takes a cursor back and replays
-what came after it. `resync` says that a cursor is too old: read the documents again. Close codes: 4401 not
-signed in (any more), 1013 too slow, 1008 too many messages, 1001 the node is stopping."""
+`{"type":"subscribe","models":["Task"],"events":["created","updated","deleted","conflict"],"cursor":…}`; each is
+answered in its own shape. `conflict` and `conflict_resolved` tell that values which did not see each other stand
+side by side, and that they do no more: `conflict` holds what `GET /v1/conflicts/{id}` answers. Every event carries
+`cursor` and `previous`; `subscribe` takes a cursor back and replays what came after it. `resync` says that a cursor
+is too old: read the documents again. Close codes: 4401 not signed in (any more), 1013 too slow, 1008 too many
+messages, 1001 the node is stopping."""
 
 
 def _names(caller: Caller) -> list[str]:

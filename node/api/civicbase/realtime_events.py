@@ -5,13 +5,21 @@ sessions, so that an entry which nobody watches costs two look-ups. What a clien
 `realtime_session`'s, the shapes are `realtime_messages`'.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from node.api.civicbase.realtime_messages import Dialect, cursor_text, event_head
+from node.api.civicbase.realtime_messages import (
+    Conflict,
+    Dialect,
+    Topic,
+    conflict_head,
+    cursor_text,
+    event_head,
+)
 from node.api.routes import Caller
+from node.conflict_feed import AnyEntry, ConflictEntry
 from node.feed import Position
 from node.services.permissions import Permissions
 from node.services.records import Rendered
@@ -19,7 +27,6 @@ from protocol.ids import node_of
 from protocol.integrate import Change
 from protocol.schema import Model
 from storage.errors import StoreDamaged, UnknownModel
-from storage.integrator import FeedEntry
 
 Watcher = TypeVar("Watcher")
 
@@ -38,23 +45,27 @@ class Documents(Protocol):
 
 
 class Cursors(Protocol):
-    """What a session needs of `node.feed.Feed`."""
+    """What a session needs of `node.conflict_feed.ConflictFeed`."""
 
     @property
     def newest(self) -> Position: ...
     def cursor(self, position: Position | None = None) -> str: ...
-    def cursor_of(self, entry: FeedEntry) -> str: ...
+    def cursor_of(self, entry: AnyEntry) -> str: ...
     def position(self, cursor: str) -> Position: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What sessions read from. `node_id` is this node's: changes of other nodes carry their origin."""
+    """What sessions read from. `node_id` is this node's: changes of other nodes carry their origin.
+
+    `conflict(application, id)` is a conflict as JSON, None if nothing is known of it.
+    """
 
     documents: Documents
     feed: Cursors
     permissions: Permissions
     node_id: bytes
+    conflict: Callable[[str, str], Mapping[str, Any] | None] = lambda application, id: None
 
 
 class _Gone(NamedTuple):
@@ -66,11 +77,18 @@ class _Gone(NamedTuple):
 class Event:
     """One feed entry as clients see it, rendered at most once a dialect, for all who watch it."""
 
-    def __init__(self, entry: FeedEntry, sources: Sources) -> None:
+    def __init__(self, entry: AnyEntry, sources: Sources) -> None:
         self.entry = entry
         self.position = Position(entry.arrival, entry.index)
         self._sources = sources
         self._heads: dict[tuple[Dialect, str], bytes] = {}
+
+    @property
+    def topic(self) -> Topic:
+        """What it is about, as subscriptions select by it."""
+        if isinstance(self.entry, ConflictEntry):
+            return Conflict.OPEN if self.entry.is_open else Conflict.RESOLVED
+        return self.entry.change
 
     @property
     def just_before(self) -> Position:
@@ -92,11 +110,22 @@ class Event:
             return None
         documents = self._sources.documents
         try:
-            if self.entry.change is Change.DELETED:
+            if self.topic is Change.DELETED:
                 return _Gone(documents.creator(self.model, self.entry.id))
-            return documents.rendered(self.model, self.entry.id)
+            shown = documents.rendered(self.model, self.entry.id)
+            if shown is None and self._conflict is not None:  # it may be in conflict for being deleted
+                return _Gone(documents.creator(self.model, self.entry.id))
+            return shown
         except StoreDamaged:
             return None  # reading it by id says so; the other events go on
+
+    @cached_property
+    def _conflict(self) -> Mapping[str, Any] | None:
+        """The conflict that it is about, if that is still what it was."""
+        if not isinstance(self.entry, ConflictEntry):
+            return None
+        found = self._sources.conflict(self.entry.application, self.entry.conflict)
+        return found if found is not None and found["resolved"] is not self.entry.is_open else None
 
     @cached_property
     def cursor(self) -> bytes:
@@ -105,6 +134,8 @@ class Event:
     def may_be_read_by(self, caller: Caller) -> bool:
         if self.model is None or self.subject is None:
             return False
+        if isinstance(self.topic, Conflict) and self._conflict is None:
+            return False
         return self._sources.permissions.check(caller, self.model, "read", self.subject)
 
     def head(self, dialect: Dialect, named: str) -> bytes:
@@ -112,6 +143,11 @@ class Event:
         head = self._heads.get((dialect, named))
         if head is None:
             entry, subject = self.entry, self.subject
+            if isinstance(entry, ConflictEntry):
+                assert isinstance(self.topic, Conflict) and self._conflict is not None
+                head = conflict_head(dialect, self.topic, named, entry.id, self._conflict)
+                self._heads[dialect, named] = head
+                return head
             document = subject.json if isinstance(subject, Rendered) else None
             node = node_of(entry.author)
             origin = None if node == self._sources.node_id else node.hex()
@@ -143,18 +179,18 @@ class Watchers(Generic[Watcher]):
         if not instances:
             self._by_model.pop((application, model), None)
 
-    def wants(self, entry: FeedEntry) -> bool:
+    def wants(self, entry: AnyEntry) -> bool:
         instances = self._by_model.get((entry.application, entry.model))
         return instances is not None and ("" in instances or entry.id in instances)
 
-    def of(self, entry: FeedEntry) -> list[Watcher]:
+    def of(self, entry: AnyEntry) -> list[Watcher]:
         """In the order of subscribing. A copy: whoever hears of an entry may end a subscription."""
         instances = self._by_model.get((entry.application, entry.model), {})
         return list({**instances.get("", {}), **instances.get(entry.id, {})})
 
-    def first_of_each(self, entries: Iterable[FeedEntry]) -> dict[Watcher, FeedEntry]:
+    def first_of_each(self, entries: Iterable[AnyEntry]) -> dict[Watcher, AnyEntry]:
         """For everybody whom some of the entries concern, the first of those."""
-        first: dict[Watcher, FeedEntry] = {}
+        first: dict[Watcher, AnyEntry] = {}
         seen: set[tuple[str, str, str]] = set()
         for entry in entries:
             instances = self._by_model.get((entry.application, entry.model), {})

@@ -40,10 +40,24 @@ class Dialect(Enum):
         self.heard = heard
 
 
-# The names of changes that `events` selects by, and those that events carry.
-SELECTABLE = {"created": Change.CREATED, "updated": Change.UPDATED, "deleted": Change.DELETED}
+class Conflict(Enum):
+    """What else than changes of documents can be heard: a conflict has appeared, or has ended."""
+
+    OPEN = "conflict"
+    RESOLVED = "conflict_resolved"
+
+
+Topic = Change | Conflict
+
+# The names that `events` selects by, and those that events carry.
+SELECTABLE: dict[str, frozenset[Topic]] = {
+    "created": frozenset({Change.CREATED}),
+    "updated": frozenset({Change.UPDATED}),
+    "deleted": frozenset({Change.DELETED}),
+    "conflict": frozenset(Conflict),
+}
 EVENT_NAMES = {Change.CREATED: "create", Change.UPDATED: "update", Change.DELETED: "delete"}
-EVERY_CHANGE = frozenset(EVENT_NAMES)
+EVERYTHING: frozenset[Topic] = frozenset(EVENT_NAMES) | frozenset(Conflict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,7 @@ class Subscribe:
     dialect: Dialect
     models: tuple[str, ...]
     instance: str | None = None
-    changes: frozenset[Change] = EVERY_CHANGE
+    topics: frozenset[Topic] = EVERYTHING
     cursor: str | None = None
 
 
@@ -127,8 +141,10 @@ def _message(dialect: Dialect, verb: str, given: dict[str, Any]) -> Message:
     instance = given.get("instance_id", given.get("instanceId"))
     if verb == "unsubscribe" or models is None:
         return Unsubscribe(dialect, models, instance)
-    changes = frozenset(SELECTABLE[name] for name in given["events"]) if "events" in given else EVERY_CHANGE
-    return Subscribe(dialect, models, instance, changes, given.get("cursor"))
+    topics = EVERYTHING
+    if "events" in given:
+        topics = frozenset().union(*(SELECTABLE[name] for name in given["events"]))
+    return Subscribe(dialect, models, instance, topics, given.get("cursor"))
 
 
 def _invalid(dialect: Dialect, faults: Mapping[str, str]) -> MessageRefused:
@@ -274,6 +290,15 @@ def event_head(
     if origin is not None:
         parts.append(b',"origin":' + _encode(origin))
     return b"".join(parts)
+
+
+def conflict_head(
+    dialect: Dialect, topic: Conflict, model: str, id: str, conflict: Mapping[str, Any]
+) -> bytes:
+    """The same for an event about a conflict: `conflict` is that of `GET /v1/conflicts/{id}`."""
+    instance = "instance_id" if dialect is Dialect.ACTION else "instanceId"
+    said = {dialect.heard: topic.value, "model": model, instance: id, "conflict": conflict}
+    return _encode(said)[:-1]
 
 
 def event_tail(subscription: int, cursor: bytes, previous: bytes) -> bytes:

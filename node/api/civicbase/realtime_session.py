@@ -37,9 +37,9 @@ from node.api.civicbase.realtime_messages import (
 from node.api.civicbase.realtime_outbox import Limits, Outbox
 from node.api.errors import ApiError
 from node.api.routes import Caller
+from node.conflict_feed import AnyEntry
 from node.feed import CursorTooOld, Position
 from storage.errors import UnknownModel
-from storage.integrator import FeedEntry
 
 _CREDIT_MAX_MS = 1000.0  # what a client has saved up at most: one second's messages
 NOT_WELCOME = 4401  # a close code of the range for applications (RFC 6455, 7.4.2), after HTTP's 401
@@ -50,12 +50,12 @@ class Part:
     """A part of the feed: no entry after `after` and up to `reach` is missing from it."""
 
     after: Position
-    entries: Sequence[FeedEntry]
+    entries: Sequence[AnyEntry]
     reach: Position
 
     @classmethod
     def read(
-        cls, after: Position, entries: Sequence[FeedEntry], *, asked: int, newest_before: Position
+        cls, after: Position, entries: Sequence[AnyEntry], *, asked: int, newest_before: Position
     ) -> "Part":
         """What was read with a limit of `asked`; `newest_before` is the newest position before it was."""
         last = Position(entries[-1].arrival, entries[-1].index) if entries else after
@@ -72,7 +72,7 @@ class Close(NamedTuple):
 class _Subscription:
     """What one `subscribe` asked for, and how far it has got."""
 
-    __slots__ = ("changes", "dialect", "instance", "is_live", "named", "number", "position", "sent")
+    __slots__ = ("dialect", "instance", "is_live", "named", "number", "position", "sent", "topics")
 
     def __init__(
         self, number: int, request: Subscribe, named: dict[Target, str], position: Position, cursor: str
@@ -80,7 +80,7 @@ class _Subscription:
         self.number = number
         self.dialect = request.dialect
         self.instance = request.instance
-        self.changes = request.changes
+        self.topics = request.topics
         self.named = named  # models as the subscriber named them
         self.position = position  # nothing up to here is to be sent (again)
         self.sent = cursor_text(cursor)  # the cursor sent last
@@ -405,7 +405,7 @@ class Session:
             self.outbox.put(reply(subscription.dialect, "resync", about))
             self._place(subscription)
 
-    def _concerned(self, entry: FeedEntry) -> list[tuple[_Subscription, str]]:
+    def _concerned(self, entry: AnyEntry) -> list[tuple[_Subscription, str]]:
         """The subscriptions that an entry belongs to, with the name each has for the model."""
         return [
             (subscription, subscription.named[target])
@@ -416,7 +416,7 @@ class Session:
 
     def _send(self, subscription: _Subscription, named: str, event: Event) -> None:
         """Queue the event, if it is wanted and the caller may see it."""
-        if event.entry.change not in subscription.changes:
+        if event.topic not in subscription.topics:
             return
         if self.caller is None or not event.may_be_read_by(self.caller):
             return

@@ -6,7 +6,7 @@ one that takes less than is written falls behind and is served from the record, 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from logging import Logger
 from typing import Any, Protocol
@@ -20,9 +20,9 @@ from node.api.civicbase.realtime_outbox import Frame, Limits
 from node.api.civicbase.realtime_session import Part, Session
 from node.api.errors import ApiError
 from node.api.routes import Authenticator, Caller
-from node.feed import CursorTooOld, Listener, Position
+from node.conflict_feed import AnyEntry, ConflictEntry, Listener
+from node.feed import CursorTooOld, Position
 from node.services.permissions import Permissions
-from storage.integrator import FeedEntry
 
 WRITE_SIZE_BYTES = 64 << 10  # handed to the system at once: asyncio's own high-water mark
 READ_ENTRIES = 256  # of the record at once: some milliseconds on a thread
@@ -39,17 +39,17 @@ class Timing:
 
 
 class RealtimeFeed(Cursors, Protocol):
-    """What of `node.feed.Feed` is used here."""
+    """What of `node.conflict_feed.ConflictFeed` is used here."""
 
     def subscribe(self, listener: Listener, /) -> Callable[[], None]: ...
 
-    def since(self, position: Position, *, limit: int) -> list[FeedEntry]:
+    def since(self, position: Position, *, limit: int) -> Sequence[AnyEntry]:
         """Blocks. Raises `CursorTooOld` where the feed does not reach back so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class RealtimeParts:
-    """What the socket works with. `steady_ms` is a clock that never goes back."""
+    """What the socket works with. `steady_ms` is a clock that never goes back; `conflict` as in `Sources`."""
 
     feed: RealtimeFeed
     documents: Documents
@@ -60,6 +60,7 @@ class RealtimeParts:
     log: Logger
     owner_token: str | None = None
     owner: Caller = field(default_factory=lambda: Caller("owner", "default", is_admin=True, is_owner=True))
+    conflict: Callable[[str, str], Mapping[str, Any] | None] = lambda application, id: None
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
 
@@ -331,10 +332,13 @@ def _forget_outcome(task: "asyncio.Task[object]") -> None:
         task.exception()
 
 
-def _read(feed: RealtimeFeed, after: Position) -> list[FeedEntry]:
+def _read(feed: RealtimeFeed, after: Position) -> list[AnyEntry]:
     """Entries after a position, without the values they set: a client may take its time, and holds little."""
     entries = feed.since(after, limit=READ_ENTRIES)[:READ_ENTRIES]  # a commit may be far longer
-    return [replace(entry, changed=dict.fromkeys(entry.changed)) for entry in entries]
+    return [
+        entry if isinstance(entry, ConflictEntry) else replace(entry, changed=dict.fromkeys(entry.changed))
+        for entry in entries
+    ]
 
 
 def _framed(frames: Sequence[Frame]) -> bytes:

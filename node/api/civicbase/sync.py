@@ -10,10 +10,11 @@ from typing import Any
 
 from aiohttp import web
 
+from node.api.civicbase.conflicts import CONFLICT
 from node.api.errors import ValidationFailed
 from node.api.replies import json_response
 from node.api.requests import read_query
-from node.api.routes import CALLER, Route
+from node.api.routes import CALLER, Caller, Route
 
 TAG = ("Sync",)
 TIMEOUT_MS = 10_000
@@ -89,8 +90,8 @@ SYNCED: dict[str, Any] = {
         },
         "conflicts": {
             "type": "array",
-            "items": {"type": "object"},
-            "description": "Those of documents that changed meanwhile",
+            "items": CONFLICT,
+            "description": "Those of documents that changed meanwhile, as far as the caller may read them",
         },
     },
 }
@@ -98,10 +99,11 @@ SYNCED: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class SyncRoutes:
-    """`status` is the network's account of itself; `sync` dials, waits so many seconds, and tells what came of it."""
+    """`status` is the network's account of itself; `sync` dials, waits so many seconds, and tells the
+    caller what came of it."""
 
     status: Callable[[], dict[str, Any]]
-    sync: Callable[[float], Awaitable[dict[str, Any]]]
+    sync: Callable[[float, Caller], Awaitable[dict[str, Any]]]
 
     def routes(self) -> list[Route]:
         return [
@@ -146,4 +148,4 @@ class SyncRoutes:
         is_number = text.isascii() and text.isdigit() and len(text) < 9
         if not is_number or int(text) > TIMEOUT_MAX_MS:
             raise ValidationFailed({"timeout_ms": f"Must be a whole number from 0 to {TIMEOUT_MAX_MS}"})
-        return json_response(await self.sync(int(text) / 1_000))
+        return json_response(await self.sync(int(text) / 1_000, request[CALLER]))

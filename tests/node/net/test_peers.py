@@ -12,6 +12,7 @@ from node.net.peers import STRANGERS_MAX
 from node.origins import Address
 from protocol.exchange import Shares
 from protocol.handshake import Peer
+from protocol.joining import Opening
 from protocol.roles import Rights, Role
 from tests.node.net.wires import WiredNode, are_equal, wired
 from tests.protocol.dialogue import KEYS, Record
@@ -193,7 +194,7 @@ async def test_a_node_without_a_role_is_handed_to_whoever_lets_nodes_join() -> N
     wires, (a, b) = wired("a", "b")
     greeted: list[Greeter] = []
 
-    def greet(link: Link, peer: Peer) -> Greeter:
+    def greet(link: Link, peer: Peer, opening: Opening) -> Greeter:
         greeted.append(Greeter(link, peer))
         return greeted[-1]
 
@@ -214,7 +215,7 @@ async def test_a_node_without_a_role_is_handed_to_whoever_lets_nodes_join() -> N
 
 async def test_no_more_than_a_few_strangers_are_greeted_at_a_time() -> None:
     wires, (a,) = wired("a")
-    a = WiredNode(wires, a.record, a.address, strangers=Greeter)
+    a = WiredNode(wires, a.record, a.address, strangers=lambda link, peer, opening: Greeter(link, peer))
     a.members = SomeMembers({KEYS.public: None})  # type: ignore[assignment]
     others = []
     for number in range(STRANGERS_MAX + 3):

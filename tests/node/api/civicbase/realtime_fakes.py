@@ -13,6 +13,7 @@ from node.api.civicbase.realtime_outbox import Limits
 from node.api.civicbase.realtime_session import Part, Session
 from node.api.errors import ApiError, InvalidToken
 from node.api.routes import Caller
+from node.conflict_feed import AnyEntry
 from node.feed import CursorTooOld, Feed, Position
 from node.services.permissions import Permissions
 from node.services.records import Rendered
@@ -43,6 +44,9 @@ class FakeFeed(Feed):
         self.unpublished: list[FeedEntry] = []
         self.reads = 0
         self.reaches_back_to = 0  # an arrival
+
+    def cursor_of(self, entry: AnyEntry) -> str:
+        return self.cursor(Position(entry.arrival, entry.index))
 
     def write(self, commit: Sequence[FeedEntry]) -> None:
         self.record += commit

@@ -40,7 +40,7 @@ def test_the_seeds_own_examples_are_understood() -> None:
     assert read(
         type="subscribe", models=["UserProfile", "Project"], events=["updated", "deleted"]
     ) == Subscribe(
-        Dialect.TYPE, ("UserProfile", "Project"), changes=frozenset({Change.UPDATED, Change.DELETED})
+        Dialect.TYPE, ("UserProfile", "Project"), topics=frozenset({Change.UPDATED, Change.DELETED})
     )
 
 
@@ -73,7 +73,7 @@ def test_every_fault_is_named_at_once() -> None:
     assert fault.details == {
         "models[1]": "Must be a text",
         "models[2]": "Must have 1 to 128 characters",
-        "events[1]": "Invalid option. Must be one of: created, updated, deleted",
+        "events[1]": "Invalid option. Must be one of: created, updated, deleted, conflict",
         "instanceId": "an id is 1 to 64 characters of A-Z a-z 0-9 _ . : ~ -",
         "cursor": "Must be a text",
         "filter": "Unknown field",

@@ -7,6 +7,7 @@ import pytest
 
 from node.api.civicbase.sync import TIMEOUT_MAX_MS, TIMEOUT_MS, SyncRoutes
 from node.api.openapi import describe
+from node.api.routes import Caller
 from tests.node.api.harness import ADMIN_TOKEN, OWNER_TOKEN, USER_TOKEN, Api, api_with
 
 PEER: dict[str, Any] = {
@@ -43,9 +44,11 @@ STATUS = {
 class Network:
     def __init__(self) -> None:
         self.waited_s: list[float] = []
+        self.callers: list[str | None] = []
 
-    async def sync(self, timeout_s: float) -> dict[str, Any]:
+    async def sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         self.waited_s.append(timeout_s)
+        self.callers.append(caller.user_id)
         return {"syncedCount": 3, "conflicts": []}
 
 
@@ -82,6 +85,7 @@ async def test_a_sync_answers_in_the_seeds_shape_and_waits_as_long_as_asked(
     await api.ask("POST", "/v1/sync?timeout_ms=250", token=USER_TOKEN)
     await api.post("/v1/sync?timeout_ms=0", {}, token=USER_TOKEN)
     assert network.waited_s == [TIMEOUT_MS / 1_000, 0.25, 0.0]
+    assert network.callers == ["u1"] * 3
     assert (await api.ask("POST", "/v1/sync")).status == 401
 
 

@@ -1,0 +1,85 @@
+"""Which head of every chain two nodes compare, offer and must both have; and the roots over them.
+
+Room: follows the order of arrival and what is known of members and forks, and
+keeps the trees of `protocol.roots` up with both. What counts is `judging`'s; who
+is told is `exchange`'s.
+
+Of a chain both must have what counts and, counting or not, what that rests on. What
+only some nodes hold, because they had taken it before they knew, is not told.
+"""
+
+from collections.abc import Iterable
+
+from protocol.ids import SYSTEM_SPACE_NAME, NetworkId, SpaceId, application_space_name, space_id
+from protocol.integrate import Head
+from protocol.roots import HeadTree
+from storage.judging import Basis, effective_seq
+from storage.log import Arrival
+from storage.names import Chain, Names
+from storage.store import Snapshot
+
+
+class Heads:
+    """What is to be told of each chain, as of the last snapshot that was followed. Not thread-safe."""
+
+    def __init__(self, network_id: NetworkId, names: Names, system: SpaceId) -> None:
+        self._network_id = network_id
+        self._chains = names
+        self._system = system
+        self._basis: Basis | None = None  # by which the following was found
+        self._effective: dict[Chain, int] = {}
+        self._needed: dict[Chain, int] = {}  # the last commit that one which counts has in its past
+        self._told: dict[Chain, Head] = {}
+        self.trees: dict[SpaceId, HeadTree] = {}
+        self.names: dict[SpaceId, str] = {}
+        self.position = 0  # the newest arrival
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Bring everything up to the snapshot. Costs a few reads for each chain that has grown."""
+        names = [SYSTEM_SPACE_NAME, *map(application_space_name, snapshot.applications())]
+        self.names = {space_id(self._network_id, name): name for name in names}
+        changed: set[Chain] = set()
+        for happening in snapshot.log.happenings(after_number=self.position):
+            if isinstance(happening, Arrival):
+                changed.add(happening.chain)
+            self.position = happening.number
+        if snapshot.basis is not self._basis:  # any commit may count otherwise now
+            self._basis = snapshot.basis
+            self._effective, self._needed, self._told, self.trees = {}, {}, {}, {}
+            changed = {chain for chain, _ in self._chains.authors()}
+        for chain in sorted(changed | self._find_counting(snapshot, sorted(changed))):
+            self._tell(snapshot, chain)
+
+    def told(self, chain: Chain) -> Head | None:
+        """The head that is told of a chain; its hlc is not set. None if nothing is told."""
+        return self._told.get(chain)
+
+    def _find_counting(self, snapshot: Snapshot, chains: Iterable[Chain]) -> set[Chain]:
+        """Look up how far chains count. Others of which more is needed for that."""
+        assert self._basis is not None
+        grown: set[Chain] = set()
+        for chain in chains:
+            space = self._chains.space_of_chain(chain)
+            if space == self._system:
+                continue
+            seq = self._effective[chain] = effective_seq(snapshot, chain, self._basis)
+            for other, known in snapshot.log.known_by(space, self._chains.author(chain), seq) if seq else ():
+                number = self._chains.chain(space, other)
+                if number is not None and known > self._needed.get(number, 0):
+                    self._needed[number] = known
+                    if known > self._effective.get(number, 0):
+                        grown.add(number)
+        return grown
+
+    def _tell(self, snapshot: Snapshot, chain: Chain) -> None:
+        space, author = self._chains.space_of_chain(chain), self._chains.author(chain)
+        head = snapshot.head(space, author)
+        assert head is not None and self._basis is not None
+        seq = head.seq
+        if space != self._system:
+            seq = min(seq, max(self._effective.get(chain, 0), self._needed.get(chain, 0)))
+        seq = min(seq, self._basis.forks.get((space, author), seq + 1) - 1)
+        digest = head.hash if seq == head.seq else snapshot.header_hash(space, author, seq)
+        if seq and digest is not None:
+            self._told[chain] = Head(seq, digest, 0)
+            self.trees.setdefault(space, HeadTree()).update(author, seq, digest)
