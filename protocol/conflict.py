@@ -20,7 +20,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from protocol.ancestor import Origin, Past, PastOf, is_past, origins
+from protocol.ancestor import Origin, Past, PastOf, is_past
 from protocol.body import Dot
 from protocol.clock import Hlc
 from protocol.document import Document, Layer
@@ -249,7 +249,7 @@ class _Judging:
 
     def _ancestor(self, name: str, live: Sequence[Origin], depth: int) -> Any:
         """What the values came from; None if that was no value."""
-        found = origins(self._past, self._document.vector, name, [origin.dot for origin in live])
+        found = self._past.origins_of(name, [origin.dot for origin in live])
         return self.verdict(name, found, depth + 1).value if found else None
 
 

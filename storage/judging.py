@@ -8,7 +8,7 @@ which it grows, or a cut or a fork lies, all commits of a chain count alike.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from protocol.body import decode_body
 from protocol.commit import Header
@@ -208,12 +208,38 @@ class Rebuilder:
         placed = map(self._places.place, addresses)
         is_quarantined = before is not None and before.is_quarantined
         document, verdicts = rebuild(batch, *key, placed, is_quarantined=is_quarantined)
+        # Values that stand side by side are shown by where they came from, which may be of bodies that have
+        # left nothing else behind.
+        is_contested, is_moved = document.shown()[1], False
         for at, verdict in zip(addresses, verdicts, strict=True):
+            if is_contested and batch.log.verdict(at.chain, at.seq, at.index) is not verdict:
+                is_moved = True
             batch.log.settle_verdict(at.chain, at.seq, at.index, verdict)
-        if before == document or (before is None and document.is_blank):
+        if (before == document and not is_moved) or (before is None and document.is_blank):
             return None
         batch.documents.put(key[0], document)
-        return Rejudged(*key, _change(before, document), author, hlc)
+        creator = before.created_user if before is not None else document.created_user
+        fields = tuple(touched_fields(before, document))
+        return Rejudged(*key, _change(before, document), author, hlc, creator, fields)
+
+
+def touched_fields(before: Document | None, after: Document) -> list[str]:
+    """The names of the fields that hold something else now, in order; none of a document that is gone."""
+    if not after.exists:
+        return []
+    old, new = _held(before) if before is not None and before.exists else {}, _held(after)
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def _held(document: Document) -> dict[str, Any]:
+    """All that each field holds, values that did not see each other included."""
+    held: dict[str, Any] = dict(document.counters)
+    for name in {name for layer in document.layers for name in (*layer.registers, *layer.sets)}:
+        live = [(layer.dot, value) for layer, value in document.live_values(name)]
+        held[name] = live, document.elements(name), document.counters.get(name)
+    for (kind, name), shared in document.shared.items():
+        held[name] = held.get(name), kind, shared.shown
+    return held
 
 
 def _change(before: Document | None, after: Document) -> Change:

@@ -80,7 +80,7 @@ class Histories:
             rest = places if after is None else [place for place in places if place[:2] < after]
             start = (page - 1) * per_page
             shown = rest[start : start + per_page]
-            past = StoredPast(snapshot, space, document)
+            past = StoredPast(snapshot, space, None, document)
             items = [_item(snapshot, past, by_author, document, place) for place in shown]
             more = len(rest) > start + per_page
             return History(

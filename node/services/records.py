@@ -23,7 +23,7 @@ from protocol.query import Aggregation, Query
 from protocol.schema import FieldType, Model
 from protocol.text_edit import TextEdit
 from protocol.times import datetime_from_ms
-from storage.ancestry import past_in
+from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexUnavailable, UnknownModel
 from storage.index import Index, Page
@@ -125,6 +125,7 @@ class Records:
         self._catalog = catalog
         self._index = index
         self._writer = writer
+        self._origins = KnownOrigins()  # where values came from that stand side by side
         self._now_ms = now_ms
         self._random_bits = random_bits
         self._bases = TextBases(store, now_ms)
@@ -165,7 +166,7 @@ class Records:
         document = snapshot.documents.get(space, model.id, id)
         if document is None or not document.exists or document.is_broken:
             return None
-        record = Record.of(model, document, past_in(snapshot, space))
+        record = Record.of(model, document, past_in(snapshot, space, self._origins))
         return record if is_builtin(model) or not model.check_record(record.values) else None
 
     async def holds_others(self, application: str, model_id: str, user: str) -> bool:

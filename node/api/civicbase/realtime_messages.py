@@ -157,11 +157,11 @@ def _message(dialect: Dialect, verb: str, given: dict[str, Any]) -> Message:
     if verb == "authenticate":
         return Authenticate(dialect, given["token"], given.get("application_id"))
     if verb == "edit":
-        instance, version = ("instance_id", "base_version") if dialect is Dialect.ACTION else _EDIT_NAMES
+        at, version = ("instance_id", "base_version") if dialect is Dialect.ACTION else _EDIT_NAMES
         return EditText(
             dialect,
             given["model"],
-            given[instance],
+            given[at],
             given["field"],
             given["ops"],
             given[version],
@@ -366,8 +366,10 @@ def conflict_head(
     return _encode(said)[:-1]
 
 
-def event_tail(subscription: int, cursor: bytes, previous: bytes) -> bytes:
+def event_tail(subscription: int | None, cursor: bytes, previous: bytes) -> bytes:
     """The end of an event; both cursors are JSON texts, see `cursor_text`."""
+    if subscription is None:
+        return b',"cursor":%b,"previous":%b}' % (cursor, previous)
     return b',"subscription":%d,"cursor":%b,"previous":%b}' % (subscription, cursor, previous)
 
 
