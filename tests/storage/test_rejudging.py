@@ -180,7 +180,7 @@ def test_a_document_in_conflict_is_another_one_as_soon_as_any_of_its_bodies_coun
         rebuilder = Rebuilder(batch, batch.basis)
         for id, is_told in (("first", True), ("alone", False)):
             key = ann.space, world.model.id, id
-            old = list(batch.documents.history(*key))[0]
+            old = next(iter(batch.documents.history(*key)))
             batch.log.settle_verdict(old.chain, old.seq, old.index, Verdict.VOID)  # as if it had been so
             told = rebuilder.rebuild(key, ann.author, 1)
             assert (told is not None) is is_told
