@@ -45,12 +45,14 @@ def test_a_body_in_the_making_reaches_all_that_is_here() -> None:
     shown = twins.first.update(twins.model, "one", title="y")
     assert shown.values["points"] == 13
     assert shown == record(twins.first, twins.model, "one")
-    found, space = document(twins.first, twins, "one"), twins.first.store.space(APPLICATION)
-    with twins.first.store.read() as snapshot:
-        past, own = past_in(snapshot, space)(found), found.layers[-1].dot
-        head = snapshot.head(space, author_of(own.author[:32], own.author[32:]))
+    site = twins.second  # which has signed nothing since it heard of the other value
+    found, space = document(site, twins, "one"), site.store.space(APPLICATION)
+    with site.store.read() as snapshot:
+        assert site.store.identity is not None
+        own = site.store.identity.author
+        head = snapshot.head(space, own)
         assert head is not None
-        in_the_making = Dot(own.author, head.seq + 1, 0)
+        past, in_the_making = past_in(snapshot, space)(found), Dot(own, head.seq + 1, 0)
         for layer in found.layers:
             assert is_past(past, in_the_making, layer.dot)
     # Received and written on in one group: what came stands in the same transaction as what is planned on it.
