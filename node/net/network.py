@@ -18,14 +18,14 @@ from node.metrics import Metrics
 from node.net.watch import addresses_of_machine
 from node.origins import Address
 from node.writer import Writer
-from protocol.ids import NetworkId, NodeId, node_of
+from protocol.ids import Author, NetworkId, NodeId, node_of
 from protocol.keys import KeyPair
 from storage.integrator import FeedEntry, Written
 from storage.store import Store
 
 if TYPE_CHECKING:
     from node.net.running import Running
-    from protocol.exchange import RolledBack
+    from protocol.exchange import PeerHolds, RolledBack, Shares
 
 SYNC_TRY_S = 30.0
 SYNC_AGAIN_S = 1.0  # between looks whether somebody is there
@@ -49,6 +49,8 @@ class NetworkParts:
     steady_ms: Callable[[], int]
     random_bytes: Callable[[int], bytes]
     on_rolled_back: Callable[["RolledBack"], None]
+    on_in_sync: Callable[["Shares"], None] = lambda shares: None  # of what is shared, a peer holds the same
+    on_peer_holds: Callable[[Author, "Shares", "PeerHolds"], None] = lambda peer, shares, holds: None
     name_of: Callable[[NodeId], str | None] = lambda node: None
     on_admitted: Callable[[NodeId, str], None] = lambda node, name: None
 

@@ -92,6 +92,8 @@ class Running:
             keep_cursor=self._keep_cursor,
             remember=self._known.remember,
             on_rolled_back=parts.on_rolled_back,
+            on_in_sync=parts.on_in_sync,
+            on_peer_holds=parts.on_peer_holds,
             clock_ms=parts.clock_ms,
             steady_ms=parts.steady_ms,
             random_bytes=parts.random_bytes,
