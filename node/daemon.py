@@ -385,12 +385,8 @@ class Node:
             ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
-<<<<<<< HEAD
             *SyncRoutes(self.network.status, self.network.root, self._sync).routes(),
-=======
-            *SyncRoutes(self.network.status, self._sync).routes(),
             *self.changes.routes(),
->>>>>>> main
             *NetworkRoutes(
                 belonging.membership, belonging.joining, belonging.bringing, self.network.network_id.hex()
             ).routes(),
