@@ -385,7 +385,7 @@ class Node:
             ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
-            *SyncRoutes(self.network.status, self._sync).routes(),
+            *SyncRoutes(self.network.status, self.network.root, self._sync).routes(),
             *self.changes.routes(),
             *NetworkRoutes(
                 belonging.membership, belonging.joining, belonging.bringing, self.network.network_id.hex()

@@ -213,6 +213,10 @@ class Network:
             **(self._running.report() if self._running is not None else told),
         }
 
+    async def root(self) -> str | None:
+        """A hash over all that counts here, in hexadecimal digits; None while peers cannot be spoken to."""
+        return await self._running.root() if self._running is not None else None
+
     async def sync(self, timeout_s: float) -> Synced:
         """Dial now, and wait until this node holds the same as every peer it can reach, or the time is over."""
         if self._running is None and self._opening is not None:

@@ -40,12 +40,16 @@ STATUS = {
         {"kind": "fork", "text": "somebody", "at": "2026-01-01T00:00:00.000Z"},
     ],
 }
+ROOT = "cc" * 32
 
 
 class Network:
     def __init__(self) -> None:
         self.waited_s: list[float] = []
         self.callers: list[str | None] = []
+
+    async def root(self) -> str | None:
+        return ROOT
 
     async def sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         self.waited_s.append(timeout_s)
@@ -60,14 +64,14 @@ def network() -> Network:
 
 @pytest.fixture
 async def api(network: Network) -> AsyncIterator[Api]:
-    async with api_with(*SyncRoutes(lambda: STATUS, network.sync).routes()) as api:
+    async with api_with(*SyncRoutes(lambda: STATUS, network.root, network.sync).routes()) as api:
         yield api
 
 
 @pytest.mark.parametrize("token", [OWNER_TOKEN, ADMIN_TOKEN])
 async def test_the_owner_and_administrators_see_everything(api: Api, token: str) -> None:
     told = (await api.ask("GET", "/v1/sync/status", token=token)).json
-    assert told == {name: value for name, value in STATUS.items() if name != "listen"}
+    assert told == {name: value for name, value in STATUS.items() if name != "listen"} | {"root": ROOT}
 
 
 async def test_others_see_how_peers_stand_but_neither_addresses_nor_faults(api: Api) -> None:
@@ -103,5 +107,7 @@ async def test_a_time_to_wait_that_is_none_is_refused(api: Api, network: Network
 
 def test_both_are_described() -> None:
     network = Network()
-    document = describe(SyncRoutes(lambda: STATUS, network.sync).routes(), version="0", models=[])
+    document = describe(
+        SyncRoutes(lambda: STATUS, network.root, network.sync).routes(), version="0", models=[]
+    )
     assert {"/v1/sync/status", "/v1/sync"} <= document["paths"].keys()
