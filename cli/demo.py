@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -210,7 +211,7 @@ class Demo:
         wire.cut()
         for device in (laptop, phone):
             _until(
-                lambda device=device: not _is_linked(device),
+                partial(_is_apart, device),
                 f"the {device.name} to see that the link is gone",
             )
         for device in (laptop, phone):
@@ -303,6 +304,10 @@ def _civicnode(device: Device, *arguments: str) -> str:
 def _port_of(device: Device) -> int:
     listen: str = device.client.get("/v1/admin/status")["listen"]
     return int(listen.rpartition(":")[2])
+
+
+def _is_apart(device: Device) -> bool:
+    return not _is_linked(device)
 
 
 def _is_linked(device: Device) -> bool:
