@@ -6,11 +6,12 @@ after a whole arrival, so its news come after all entries of that. Cursors are t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from node.feed import Feed, Position
+from node.feed import BODY_MAX, Feed, Part, Position
 from storage.index import Index
 from storage.index_conflicts import PLACE_DIGITS, ConflictNews, NewsPlace
-from storage.integrator import FeedEntry
+from storage.integrator import FeedEntry, Written
 
 # News stand behind everything that an arrival can hold, each at a place that follows from the conflict, so that
 # it is the same whenever the news are read: 40 bits of its id, those that have ended first.
@@ -30,6 +31,7 @@ class ConflictEntry:
     id: str
     conflict: str
     is_open: bool
+    is_old: ClassVar[bool] = False
 
     @classmethod
     def of(cls, news: ConflictNews) -> "ConflictEntry":
@@ -44,7 +46,7 @@ Listener = Callable[[Sequence[AnyEntry]], None]
 
 
 class ConflictFeed:
-    """`node.feed.Feed` as far as followers need it, with more entries. On the loop, but for `since`."""
+    """`node.feed.Feed` as far as followers need it, with more entries. On the loop, but for `part`."""
 
     def __init__(self, feed: Feed, index: Index) -> None:
         self._feed = feed
@@ -52,10 +54,16 @@ class ConflictFeed:
         self._listeners: list[Listener] = []
         self._newest = Position(feed.newest.arrival, _LAST_INDEX)  # of the news that were handed on
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every group of entries from now on. Returns how to end it."""
+    def subscribe(
+        self,
+        listener: Listener,
+        *,
+        on_caught_up: Callable[[str], None] = lambda application: None,
+        with_old: bool = False,
+    ) -> Callable[[], None]:
+        """Call `listener` with every group of entries from now on; the rest as for `Feed.subscribe`."""
         self._listeners.append(listener)
-        end = self._feed.subscribe(listener)
+        end = self._feed.subscribe(listener, on_caught_up=on_caught_up, with_old=with_old)
 
         def unsubscribe() -> None:
             end()
@@ -64,11 +72,16 @@ class ConflictFeed:
 
         return unsubscribe
 
-    def publish(self, news: Sequence[ConflictNews]) -> None:
-        """Hand on what has become of conflicts, after the entries of the same arrivals."""
-        entries = sorted(map(ConflictEntry.of, news), key=_place)
+    def publish(self, written: Written) -> None:
+        """Hand on what has become of conflicts, after the entries of the same arrivals.
+
+        What a first sync has brought is no news.
+        """
+        old = {entry.arrival for entry in written.entries if entry.is_old}
+        entries = sorted((ConflictEntry.of(news) for news in written.conflicts), key=_place)
         self._newest = max(self._newest, _place(entries[-1]))
-        for listener in list(self._listeners):
+        entries = [entry for entry in entries if entry.arrival not in old]
+        for listener in list(self._listeners) if entries else ():
             listener(entries)
 
     @property
@@ -86,14 +99,31 @@ class ConflictFeed:
         """The position of a cursor. Raises `CursorTooOld`."""
         return self._feed.position(cursor)
 
-    def since(self, position: Position, *, limit: int) -> list[AnyEntry]:
-        """Up to `limit` entries after a position. Blocks while reading."""
-        newest = self._feed.newest.arrival
-        entries = self._feed.since(position, limit=limit)
-        upto = entries[-1].arrival if len(entries) >= limit else max(newest, position.arrival)
-        news = self._index.conflict_news(_news_place(position), upto, limit=limit)
-        both: list[AnyEntry] = [*entries, *map(ConflictEntry.of, news)]
-        return sorted(both, key=_place)[:limit]
+    def position_at(self, ms: int) -> Position:
+        """As `Feed.position_at`. Raises `CursorTooOld`."""
+        return self._feed.position_at(ms)
+
+    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part[AnyEntry]:
+        """As `Feed.part`, with news of conflicts. Blocks. Raises `CursorTooOld`."""
+        newest = self._feed.newest.arrival  # the index has all news up to here
+        part = self._feed.part(after, limit=limit, application=application)
+        reach = part.reach
+        if reach.body >= BODY_MAX:  # the end of an arrival, and news come after that
+            reach = Position(min(reach.arrival, newest), _LAST_INDEX)
+        news = self._index.conflict_news(_news_place(after), reach.arrival, limit=limit + 1)
+        entries = [entry for entry in part.entries if (entry.arrival, entry.index) <= reach]
+        placed = (ConflictEntry.of(each) for each in news)
+        wanted = [e for e in placed if _place(e) <= reach and application in (None, e.application)]
+        if wanted and application is not None:
+            old = self._feed.old_among(sorted({entry.arrival for entry in wanted}), application)
+            wanted = [entry for entry in wanted if entry.arrival not in old]
+        both: list[AnyEntry] = sorted([*entries, *wanted], key=_place)
+        if len(news) > limit:  # of what follows the last of them nothing is known
+            last = _place(ConflictEntry.of(news[-1]))
+            both, reach = [entry for entry in both if _place(entry) <= last], min(reach, last)
+        if len(both) > limit:
+            both, reach = both[:limit], _place(both[limit - 1])
+        return Part(after, both, max(reach, after))
 
 
 def _place(entry: AnyEntry) -> Position:

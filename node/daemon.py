@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from node.api.app import build_app
 from node.api.authenticator import Authenticator, owner_caller
@@ -27,13 +27,16 @@ from node.api.civicbase.account_admin import routes as account_admin_routes
 from node.api.civicbase.admin import AdminRoutes
 from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
+from node.api.civicbase.changes import ChangeRoutes
 from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.network import NetworkRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
+from node.api.civicbase.realtime_edits import RealtimeEdits
 from node.api.civicbase.realtime_socket import RealtimeParts
+from node.api.civicbase.receipts import PeerReceipts
 from node.api.civicbase.sync import SyncRoutes
 from node.api.civicbase.users import routes as user_routes
 from node.api.error_table import ERROR_TABLE
@@ -44,6 +47,7 @@ from node.api.runner import ApiServer, tls_context
 from node.api.system import System
 from node.belonging import Belonging, BelongingParts
 from node.conflict_feed import ConflictFeed
+from node.due import DueTimer
 from node.feed import Feed
 from node.listening import CannotListen
 from node.logs import make_logger
@@ -60,17 +64,22 @@ from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
 from node.services.owner import OwnerTokenDamaged, ensure_owner_token
 from node.services.permissions import Ruled
+from node.services.receipts import Newest, Receipts
 from node.services.records import Records
 from node.settings import Settings
 from node.writer import Writer
 from protocol.clock import HybridClock
+from protocol.ids import NodeId, application_space_name
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.integrator import FeedEntry, Integrator, Written
+from storage.integrator import FeedEntry, Integrator, Shared, Written
 from storage.opening import OpenRecord, open_record
+
+if TYPE_CHECKING:
+    from protocol.exchange import Shares
 
 RUN_FILE = "run.json"
 # One busy Python thread makes every request wait for its turn: at the default of 5 ms a read took 5.2 ms
@@ -166,7 +175,9 @@ class Node:
             self._build(self.record, directory)
             self.network.bind()
             self.writer.start()
+            self.due.look()
             self.realtime.start()
+            self.changes.start()
             listening = await self.server.start()
             self.network.start()
             self.belonging.start()
@@ -193,8 +204,22 @@ class Node:
         self.integrator.indexer.open()
         self.feed = Feed(store)
         self.conflict_feed = ConflictFeed(self.feed, self.index)
-        self.writer = Writer(self.integrator, now_ms=world.now_ms, on_written=self._on_written, log=self.log,
-                             on_stored=self._on_stored)  # fmt: skip
+        self.writer = Writer(
+            self.integrator,
+            now_ms=world.now_ms,
+            on_written=self._on_written,
+            on_stored=self._on_stored,
+            on_members_changed=self._on_members_changed,
+            on_caught_up=self.feed.caught_up,
+            log=self.log,
+        )
+        self.due = DueTimer(
+            next_due_ms=self.integrator.next_due_ms,
+            submit=self.writer.submit,
+            now_ms=world.now_ms,
+            timers=asyncio.get_running_loop(),
+            log=self.log,
+        )
         self.records = Records(
             store,
             self.catalog,
@@ -226,6 +251,7 @@ class Node:
         self.origins = AllowedOrigins(
             self.local, settings.origins, lambda all: self.server.allow_origins(all)
         )
+        self.receipts = Receipts(NodeId(node_id), self._newest_of)
         self.network = Network(
             NetworkParts(
                 store=store,
@@ -241,6 +267,8 @@ class Node:
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 random_bytes=world.random_bytes,
                 on_rolled_back=self._on_rolled_back,
+                on_in_sync=self._on_in_sync,
+                on_peer_holds=self.receipts.on_peer_holds,
                 name_of=lambda node: self.belonging.devices.name_of(node),
                 on_admitted=lambda node, name: self.belonging.on_admitted(node, name),
             )
@@ -275,11 +303,13 @@ class Node:
                 node_id=node_id,
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 log=self.log,
+                edit=RealtimeEdits(self.records, self.identity.permissions, ERROR_TABLE).make,
                 owner_token=token,
                 owner=owner,
                 conflict=self.conflicts.view,
             )
         )
+        self.changes = ChangeRoutes(self.realtime, self._conflicts_among)
         parts = FrameParts(
             clock_ms=world.now_ms,
             seconds=world.seconds,
@@ -339,12 +369,13 @@ class Node:
         belonging = self.belonging
         assert self.record is not None
         accounts = AccountRoutesNeed(self.identity, self._find_model)
+        receipts = PeerReceipts(self.receipts)
         return [
             *auth_routes(accounts),
             *user_routes(accounts),
             *account_admin_routes(accounts),
             *ModelRoutes(self.models, self.records).routes(),
-            *DataRoutes(self.records, self.identity.permissions).routes(),
+            *DataRoutes(self.records, self.identity.permissions, receipts).routes(),
             *ConflictRoutes(
                 self.conflicts,
                 Histories(self.record.store, self.records),
@@ -352,9 +383,10 @@ class Node:
                 self.records,
                 self.identity.permissions,
             ).routes(),
-            *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE).routes(),
+            *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
-            *SyncRoutes(self.network.status, self._sync).routes(),
+            *SyncRoutes(self.network.status, self.network.root, self._sync).routes(),
+            *self.changes.routes(),
             *NetworkRoutes(
                 belonging.membership, belonging.joining, belonging.bringing, self.network.network_id.hex()
             ).routes(),
@@ -372,10 +404,15 @@ class Node:
 
     async def _sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         synced = await self.network.sync(timeout_s)
-        found = await self.conflicts.among(caller.application, synced.touched)
+        return {"syncedCount": synced.count, "conflicts": await self._conflicts_among(caller, synced.touched)}
+
+    async def _conflicts_among(
+        self, caller: Caller, touched: Sequence[tuple[str, str, str]]
+    ) -> list[dict[str, Any]]:
+        """The open conflicts of some documents that the caller may see."""
+        found = await self.conflicts.among(caller.application, touched)
         may = self.identity.permissions.check
-        listed = [content for subject, content in found if may(caller, subject.model, "read", subject)]
-        return {"syncedCount": synced.count, "conflicts": listed}
+        return [content for subject, content in found if may(caller, subject.model, "read", subject)]
 
     def _on_written(self, entries: Sequence[FeedEntry]) -> None:
         self.records.forget(entries)
@@ -389,7 +426,42 @@ class Node:
         self.network.on_stored(written)
         self.belonging.on_stored()
         if written.conflicts:
-            self.conflict_feed.publish(written.conflicts)
+            self.conflict_feed.publish(written)
+        self.due.look()
+
+    def _on_members_changed(self) -> None:
+        """Other statements count than before: every token is judged again. Links see to themselves."""
+        self.authenticator.forget_all()
+        self.realtime.check_all()
+        assert self.record is not None
+        members = self.record.store.members
+        self.receipts.on_members_changed(lambda node: members.role_of(node) is not None)
+
+    def _newest_of(self, application: str) -> Newest:
+        """Where our own chain stands in an application."""
+        assert self.record is not None and self.record.store.identity is not None
+        store = self.record.store
+        space = store.space(application)
+        with store.read() as snapshot:
+            head = snapshot.head(space, self.record.store.identity.author)
+            return Newest(application, space, head.seq if head else 0, snapshot.log.last_arrival())
+
+    def _on_in_sync(self, shares: "Shares") -> None:
+        """This node and a peer hold the same of what they share."""
+        shared = [a for a in self.catalog.applications() if application_space_name(a) in shares]
+        unshared = self.integrator.unshared(shared)
+        if not unshared:
+            return
+        try:
+            written = self.writer.submit(Shared(unshared))
+        except StorageError as error:
+            self.log.warning("not noted: %s", error)  # the next time both hold the same, it is tried again
+        else:
+            written.add_done_callback(self._noted)
+
+    def _noted(self, done: "asyncio.Future[Any]") -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self.log.warning("not noted: %s", error)
 
     def _count(self, store: Any) -> None:
         gauge = self.metrics.gauge
@@ -450,6 +522,9 @@ class Node:
         with contextlib.suppress(FileNotFoundError):
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
+        self.due.stop()
+        self.receipts.close()
+        self.changes.stop()
         await self.belonging.stop()
         await self.realtime.stop()
         await asyncio.gather(self.server.stop(), self.network.stop())

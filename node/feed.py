@@ -3,23 +3,29 @@
 Room: cursors, live distribution and catching up from the record. Entries come
 from storage in the order of arrival; this module only hands them on. A cursor
 is opaque to applications: `<epoch>.<arrival>.<index>`. One that is of another
-epoch, or too far back, is answered by exactly one `resync`.
+epoch, or too far back, is answered by exactly one `resync`, and so is one from
+before the end of a first sync: what that brings (`storage.first_sync`) is no
+news, so it is not handed on, and once it is over subscribers are told to read anew.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 from protocol.body import decode_body
 from protocol.errors import ProtocolError
+from protocol.ids import SpaceId
 from protocol.integrate import Change, Entry, Verdict
+from storage.first_sync import FirstSync, first_sync
 from storage.integrator import FeedEntry, feed_entry, rejudged_entry
-from storage.log import Rejudgement
-from storage.store import Store
+from storage.log import Arrival, Rejudgement
+from storage.store import Snapshot, Store
 
 ARRIVALS_KEPT_MAX = 1_000_000  # how far back a cursor may lie (CONTRACT, "One cursor")
+ARRIVALS_READ_MAX = 10_000  # in one go: the log of a busy application beside a quiet one, 50 ms
+BODY_MAX = 1 << 32  # after every body of an arrival, and every document that was judged again
 Listener = Callable[[Sequence[FeedEntry]], None]
+E = TypeVar("E", covariant=True)
 
 
 class Position(NamedTuple):
@@ -29,8 +35,24 @@ class Position(NamedTuple):
     body: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part(Generic[E]):
+    """A part of the feed: no entry after `after` and up to `reach` is missing from it."""
+
+    after: Position
+    entries: Sequence[E]
+    reach: Position
+
+
 class CursorTooOld(Exception):
     """The cursor is of another life of the store, or further back than the feed reaches: resync."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Subscriber:
+    listener: Listener
+    on_caught_up: Callable[[str], None]
+    with_old: bool
 
 
 class Feed:
@@ -40,20 +62,40 @@ class Feed:
         assert store.identity is not None
         self._store = store
         self._epoch = store.identity.epoch
-        self._listeners: list[Listener] = []
+        self._subscribers: list[_Subscriber] = []
         with store.read() as snapshot:
-            self.newest = Position(snapshot.log.last_arrival(), 1 << 16)
+            self.newest = Position(snapshot.log.last_arrival(), BODY_MAX)
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every group of entries from now on. Returns how to end it."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+    def subscribe(
+        self,
+        listener: Listener,
+        *,
+        on_caught_up: Callable[[str], None] = lambda application: None,
+        with_old: bool = False,
+    ) -> Callable[[], None]:
+        """Call `listener` with every group of entries from now on. Returns how to end it.
+
+        `on_caught_up` is called with an application whose first sync is over: it is to be read anew. Entries of
+        that first sync (`is_old`) go only to those who ask for them by `with_old`.
+        """
+        subscriber = _Subscriber(listener, on_caught_up, with_old)
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
 
     def publish(self, entries: Sequence[FeedEntry]) -> None:
         """Hand on what was just stored."""
         self.newest = Position(entries[-1].arrival, entries[-1].index)
-        for listener in list(self._listeners):
-            listener(entries)
+        news = [entry for entry in entries if not entry.is_old]
+        for subscriber in list(self._subscribers):
+            if subscriber.with_old:
+                subscriber.listener(entries)
+            elif news:
+                subscriber.listener(news)
+
+    def caught_up(self, application: str) -> None:
+        """The first sync of an application is over."""
+        for subscriber in list(self._subscribers):
+            subscriber.on_caught_up(application)
 
     def cursor(self, position: Position | None = None) -> str:
         """The cursor of a position; of the newest entry if none is given."""
@@ -70,44 +112,104 @@ class Feed:
         if epoch != self._epoch or not (arrival.isdecimal() and index.isdecimal()) or len(rest) > 32:
             raise CursorTooOld(cursor)
         position = Position(int(arrival), int(index))
-        if (
-            position.arrival > self.newest.arrival
-            or position.arrival < self.newest.arrival - ARRIVALS_KEPT_MAX
-        ):
+        if position.arrival > self.newest.arrival:
             raise CursorTooOld(cursor)
+        return self._reachable(position)
+
+    def position_at(self, ms: int) -> Position:
+        """After what had arrived by this time of this node's clock, or some seconds earlier: never later.
+
+        Raises `CursorTooOld`.
+        """
+        with self._store.read() as snapshot:
+            return self._reachable(Position(snapshot.log.arrival_before(ms), BODY_MAX))
+
+    def _reachable(self, position: Position) -> Position:
+        if position.arrival < self.newest.arrival - ARRIVALS_KEPT_MAX:
+            raise CursorTooOld(str(position))
         return position
 
-    def since(self, position: Position, *, limit: int) -> list[FeedEntry]:
-        """Up to `limit` entries after a position; the last commit may be cut. Blocks while reading."""
-        with closing(self._entries(position)) as entries:
-            return list(islice(entries, limit))
+    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part[FeedEntry]:
+        """What follows a position, of one application or of all: about `limit` entries at most. Blocks.
 
-    def _entries(self, position: Position) -> Generator[FeedEntry, None, None]:
+        Raises `CursorTooOld` where a first sync lies in between.
+        """
         with self._store.read() as snapshot:
-            applications = {self._store.space(name): name for name in snapshot.applications()}
-            for arrival in snapshot.log.happenings(after_number=max(position.arrival - 1, 0)):
-                if isinstance(arrival, Rejudgement):
-                    for index, told in enumerate(arrival.documents):
-                        application = applications.get(told.space)
-                        if application is not None and (arrival.number, index) > position:
-                            rejudged = rejudged_entry(told, arrival.number, index, application)
-                            if rejudged is not None:
-                                yield rejudged
-                    continue
-                space = self._store.names.space_of_chain(arrival.chain)
-                application = applications.get(space)
-                if application is None:
-                    continue
-                author = self._store.names.author(arrival.chain)
-                head = snapshot.log.header_fields(arrival.chain, arrival.seq)
-                for index, change in enumerate(arrival.changes):
-                    if change is Change.NONE or (arrival.number, index) <= position:
-                        continue
-                    data = snapshot.log.body(arrival.chain, arrival.seq, index)
-                    try:
-                        body = decode_body(data, author) if data is not None else None
-                    except ProtocolError:
-                        body = None
-                    if body is not None:
-                        entry = Entry(index, body.model, body.id, Verdict.APPLIED, change, body)
-                        yield feed_entry(entry, arrival.number, application, author, head.hlc)
+            named = {self._store.space(name): name for name in snapshot.applications()}
+            wanted = {space: name for space, name in named.items() if application in (None, name)}
+            firsts = {space: first for space in wanted if (first := first_sync(snapshot, space)) is not None}
+            if any(first.after < first.until > after.arrival for first in firsts.values()):
+                raise CursorTooOld(str(after))
+            reader = _Reader(snapshot, wanted, firsts)
+            entries: list[FeedEntry] = []
+            happenings = snapshot.log.happenings(after_number=max(after.arrival - 1, 0))
+            for number, arrival in enumerate(happenings):
+                if number >= ARRIVALS_READ_MAX:
+                    return Part(after, entries, Position(arrival.number - 1, BODY_MAX))
+                for entry in reader.entries(arrival):
+                    if (entry.arrival, entry.index) > after:
+                        if len(entries) >= limit:
+                            return Part(after, entries, Position(entries[-1].arrival, entries[-1].index))
+                        entries.append(entry)
+            return Part(after, entries, max(after, Position(snapshot.log.last_arrival(), BODY_MAX)))
+
+    def old_among(self, arrivals: Iterable[int], application: str) -> set[int]:
+        """Those of some arrivals that a first sync of this application, which still goes on, has brought. Blocks."""
+        with self._store.read() as snapshot:
+            space = self._store.space(application)
+            first = first_sync(snapshot, space)
+            if first is None or not first.is_open:
+                return set()
+            found: set[int] = set()
+            for number in arrivals:
+                happening = next(iter(snapshot.log.happenings(after_number=number - 1)), None)
+                if isinstance(happening, Arrival):
+                    head = snapshot.log.header_fields(happening.chain, happening.seq)
+                    if first.brought(number, head.hlc):
+                        found.add(number)
+            return found
+
+
+class _Reader:
+    """Makes entries of what is stored, within one snapshot."""
+
+    def __init__(
+        self, snapshot: Snapshot, applications: dict[SpaceId, str], firsts: dict[SpaceId, FirstSync]
+    ) -> None:
+        """`applications` are those that are asked for."""
+        self._snapshot = snapshot
+        self._applications = applications
+        self._firsts = firsts
+
+    def entries(self, arrival: Arrival | Rejudgement) -> Iterator[FeedEntry]:
+        if isinstance(arrival, Rejudgement):
+            for index, told in enumerate(arrival.documents):
+                application = self._applications.get(told.space)
+                if application is not None and not self._is_old(told.space, arrival.number, told.hlc):
+                    rejudged = rejudged_entry(told, arrival.number, index, application)
+                    if rejudged is not None:
+                        yield rejudged
+            return
+        names, log = self._snapshot.names, self._snapshot.log
+        space = names.space_of_chain(arrival.chain)
+        application = self._applications.get(space)
+        if application is None:
+            return
+        author, head = names.author(arrival.chain), log.header_fields(arrival.chain, arrival.seq)
+        if self._is_old(space, arrival.number, head.hlc):
+            return
+        for index, change in enumerate(arrival.changes):
+            if change is Change.NONE:
+                continue
+            data = log.body(arrival.chain, arrival.seq, index)
+            try:
+                body = decode_body(data, author) if data is not None else None
+            except ProtocolError:
+                body = None
+            if body is not None:
+                entry = Entry(index, body.model, body.id, Verdict.APPLIED, change, body)
+                yield feed_entry(entry, arrival.number, application, author, head.hlc)
+
+    def _is_old(self, space: SpaceId, arrival: int, hlc: int) -> bool:
+        first = self._firsts.get(space)
+        return first is not None and first.brought(arrival, hlc)

@@ -45,16 +45,22 @@ class Writer:
         now_ms: Callable[[], int],
         on_written: Callable[[Sequence[FeedEntry]], None],
         on_stored: Callable[[Written], None] = lambda written: None,
+        on_members_changed: Callable[[], None] = lambda: None,
+        on_caught_up: Callable[[str], None] = lambda application: None,
         log: logging.Logger,
     ) -> None:
         """`on_written` is called on the loop: the group is durable, its writers are not answered yet.
 
         `on_stored` is called after that, whenever commits were stored, also where no document has changed.
+        `on_members_changed` is called before both where other statements count than before, `on_caught_up` after
+        `on_written` with each application whose first sync is over.
         """
         self._integrator = integrator
         self._now_ms = now_ms
         self._on_written = on_written
         self._on_stored = on_stored
+        self._on_members_changed = on_members_changed
+        self._on_caught_up = on_caught_up
         self._log = log
         self._pending: deque[tuple[AnyChange, int, asyncio.Future[Any]]] = deque()
         self._groups: queue.SimpleQueue[list[AnyChange] | None] = queue.SimpleQueue()
@@ -190,8 +196,12 @@ class Writer:
         self.groups += 1
         self._writers += (len(futures) + len(self._pending) - self._writers) * 0.2
         if isinstance(outcome, Written):
+            if outcome.has_new_members:
+                self._on_members_changed()
             if outcome.entries:
                 self._on_written(outcome.entries)
+            for application in outcome.caught_up:
+                self._on_caught_up(application)
             for future, result in zip(futures, outcome.results, strict=True):
                 if future.done():
                     continue

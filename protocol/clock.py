@@ -28,6 +28,11 @@ def is_due(hlc: Hlc, now_ms: int) -> bool:
     return ms_of_hlc(hlc) <= now_ms + CLOCK_AHEAD_MAX_MS
 
 
+def due_ms(hlc: Hlc) -> int:
+    """The first moment at which `is_due`."""
+    return ms_of_hlc(hlc) - CLOCK_AHEAD_MAX_MS
+
+
 class HybridClock:
     """The clock of one author. Not thread-safe: it belongs to whoever writes commits."""
 

@@ -185,6 +185,15 @@ class InSync:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerHolds:
+    """The peer has this on its disk, by its own word: so much of our own chains, and all that had arrived here
+    up to `position` in spaces that are shared. Other events may have told more."""
+
+    chains: tuple[tuple[SpaceId, int], ...] = ()
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WindowStored:
     """Commits from the peer are integrated, or wait for their causes."""
 
@@ -254,6 +263,7 @@ class Ended:
 
 News = (
     InSync
+    | PeerHolds
     | WindowStored
     | ForkFound
     | ChainRefused

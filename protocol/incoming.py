@@ -15,6 +15,7 @@ from protocol.exchange import (
     FindLacking,
     IntegrateWindow,
     LackingFound,
+    PeerHolds,
     PeerMisbehaved,
     RolledBack,
     WindowIntegrated,
@@ -96,6 +97,9 @@ class Incoming:
                 return RolledBack(space, tip.seq)
         if type(question) is Yours:
             self.is_checked = True
+            held = tuple((talk.key(space, tip.author)[0], tip.seq) for space, tip in told)
+            if held:
+                talk.emit(PeerHolds(held))
             return None
         lacks: list[Lack] = []
         for index, after_seq in lacking:

@@ -20,8 +20,10 @@ from protocol.exchange import (
     LoadArrivals,
     LoadHeads,
     LoadRuns,
+    PeerHolds,
     RunsLoaded,
 )
+from protocol.ids import SpaceId
 from protocol.messages import HEADS_MAX, Ack, Done, Offer, SpaceTips, Tip, Want, Window
 
 CREDITS = 2  # windows under way in one direction: one on the wire while the other is stored
@@ -50,6 +52,7 @@ class Outgoing:
         self._proofs: deque[bytes] = deque()  # windows that show forks, unasked
         self._wants_received = self._wants_answered = 0
         self._windows_sent = self._windows_acked = 0
+        self._under_way: deque[tuple[tuple[SpaceId, int], ...]] = deque()  # of ours, window by window
         self._offers_sent = 0
         self._credits = CREDITS
 
@@ -109,6 +112,11 @@ class Outgoing:
         if not self._windows_acked <= message.windows <= self._windows_sent:
             raise NotAnswerable("an ack of windows that were not sent")
         self._talk.owes_root |= message.windows > self._windows_acked
+        held: dict[SpaceId, int] = {}
+        for _ in range(message.windows - self._windows_acked):
+            held.update(self._under_way.popleft())
+        if held:
+            self._talk.emit(PeerHolds(tuple(held.items())))
         self._windows_acked, self._credits = message.windows, min(message.credits, CREDITS_MAX)
 
     # -- what storage says ---------------------------------------------------------------------------------
@@ -174,10 +182,15 @@ class Outgoing:
                 del self._wanted[key]
         if loaded.window is None:
             return False
-        self._talk.send(Window(loaded.window))
-        self._windows_sent += 1
+        author = self._talk.author
+        self._send(loaded.window, tuple((key[0], seq) for key, seq in loaded.sent_to if key[1] == author))
         self.sent_bodies += loaded.bodies
         return True
+
+    def _send(self, window: bytes, own: tuple[tuple[SpaceId, int], ...]) -> None:
+        self._talk.send(Window(window))
+        self._under_way.append(own)
+        self._windows_sent += 1
 
     # -- what is next --------------------------------------------------------------------------------------
 
@@ -192,8 +205,7 @@ class Outgoing:
                 self._loading = LoadArrivals(self.told_position, talk.shares, HEADS_MAX)
                 talk.emit(self._loading)
         while self._proofs and self._windows_sent - self._windows_acked < self._credits:
-            talk.send(Window(self._proofs.popleft()))
-            self._windows_sent += 1
+            self._send(self._proofs.popleft(), ())
         if self._wanted and self._asked is None and self._windows_sent - self._windows_acked < self._credits:
             self._asked = dict(self._wanted)
             talk.emit(LoadRuns(tuple(self._asked.items()), self._window_target_bytes))

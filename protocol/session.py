@@ -38,6 +38,7 @@ from protocol.exchange import (
     InSync,
     LackingFound,
     LoadState,
+    PeerHolds,
     PeerMisbehaved,
     RolledBack,
     RunsLoaded,
@@ -386,10 +387,12 @@ class SyncSession:
         assert ours is not None and theirs is not None
         talk.names.update(space for space, _ in ours.roots)
         self._settled_position = min(theirs.cursor, ours.position)
+        if self._settled_position:
+            talk.emit(PeerHolds(position=self._settled_position))
         if ours.root == theirs.root:
             self._state, self._incoming.is_checked = State.RUNNING, True
             self._outgoing.told_position = ours.position
-            self._in_sync(theirs.position)
+            self._in_sync(theirs.position, ours.position)
             return
         if theirs.cursor > ours.position:
             self._end(RolledBack(SYSTEM_SPACE_NAME, 0), code=2)
@@ -434,7 +437,7 @@ class SyncSession:
         if theirs is None:
             return
         if theirs.root == state.root:
-            self._in_sync(theirs.position)
+            self._in_sync(theirs.position, state.position)
         elif self._rounds < ROUNDS_MAX:
             self._rounds += 1
             self._tell_roots(state)
@@ -443,10 +446,10 @@ class SyncSession:
             self._round_again_ms = self._talk.now_ms + ROUND_AGAIN_MS
             self._talk.emit(Diverged(state.root, theirs.root))
 
-    def _in_sync(self, position: int) -> None:
+    def _in_sync(self, position: int, our_position: int) -> None:
         self._is_live = self._outgoing.pushes = True
         self._rounds, self._round_again_ms = 0, None
-        self._talk.emit(InSync(position))
+        self._talk.emit(PeerHolds(position=our_position), InSync(position))
 
     @property
     def _is_root_due(self) -> bool:

@@ -61,6 +61,10 @@ def examine_basis(
         if value is None:
             found.faults.append("a record of this device alone (a sign-in, a setting) was altered: dropped")
             found.fixes.append((Table.LOCAL, key, None))
+    for key, value, _ in transaction.audit(Table.TIMES):
+        if value is None:
+            found.faults.append("when some changes arrived was altered: dropped")
+            found.fixes.append((Table.TIMES, key, None))
     _examine_collections(transaction, found)
     return found
 

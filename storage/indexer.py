@@ -49,14 +49,14 @@ _Touched = dict[tuple[SpaceId, str, str], None]  # space, model, id of documents
 
 def row_of(model: Model, document: Document, past_of: PastOf) -> Row | None:
     """The document's row; None if it is deleted, or quarantined because its model does not allow it."""
-    if not document.exists:
+    if not document.exists or document.is_broken:
         return None
     return _row_of_record(model, Record.of(model, document, past_of))
 
 
 def _row_of_record(model: Model, record: Record) -> Row | None:
     """The same for a record that was just made of the document: what it cost to make is not paid twice."""
-    if not is_builtin(model) and model.check_record(record.values):
+    if record.is_broken or (not is_builtin(model) and model.check_record(record.values)):
         return None
     return Row(
         record.id,

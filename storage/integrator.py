@@ -6,23 +6,25 @@ class; a simulation calls it directly. Nothing here waits for anything but the
 disk, and clock and randomness are handed in.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heappush
 from typing import Any
 
 from protocol.ancestor import PastOf
 from protocol.body import SALT_BYTES, Kind, body_hash
 from protocol.changes import DocumentChange, Edit, EditKind, Record
-from protocol.clock import Hlc, HybridClock, is_due, ms_of_hlc
+from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.conflict import conflicts, judge
-from protocol.document import Document, plan_delete, plan_write
+from protocol.document import Document
 from protocol.errors import TooLarge
-from protocol.ids import Author, SpaceId, builtin_model_id
+from protocol.ids import Author, SpaceId, builtin_model_id, node_of
 from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
+from protocol.planning import plan_delete, plan_write
 from protocol.resolution import live_dots, plan_resolution
 from protocol.schema import FieldType, Model
 from protocol.window import Run
@@ -40,6 +42,7 @@ from storage.errors import (
     UnknownModel,
     VersionMismatch,
 )
+from storage.first_sync import FirstSyncs
 from storage.index import Index
 from storage.index_conflicts import ConflictNews
 from storage.indexer import Indexer, Records
@@ -74,6 +77,13 @@ class Forked:
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """This node and a peer hold the same of these applications. The result is None."""
+
+    applications: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
     """Something that this node says in `system`.
 
@@ -84,9 +94,12 @@ class Said:
     make: Callable[[Members, Header], bytes]
 
 
-AnyChange = DocumentChange | Received | Forked | Said | LocalChange
+AnyChange = DocumentChange | Received | Forked | Shared | Said | LocalChange
 
+TIME_KEPT_EVERY_MS = 10_000  # of arrivals: what is asked for by time may come with so much more
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
+_SHARED = {FieldType.TEXT: Kind.TEXT.value, FieldType.ARRAY: Kind.ARRAY.value}
+_TOUCHING = frozenset({Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.TEXT, Kind.ARRAY})
 _TAKEN = "This value is already taken"
 _TAKEN_TOGETHER = "These values are already taken together"
 
@@ -104,9 +117,9 @@ class FeedEntry:
     author: Author
     user: str
     hlc: int
-    changed: dict[
-        str, Any
-    ]  # fields that the body touched: what it set registers to, None for sets and counters
+    changed: dict[str, Any]  # fields that the body touched: what it set registers to, None for others
+    created_by: str | None = None  # of what was judged again: who had created the document
+    is_old: bool = False  # of a first sync: subscribers are told `resync` once instead
 
 
 @dataclass(slots=True)
@@ -117,6 +130,10 @@ class Written:
     entries: list[FeedEntry] = field(default_factory=list)
     conflicts: list[ConflictNews] = field(default_factory=list)  # that have appeared or ended
     arrival: int = 0  # the newest of what was stored; 0 if no commit was
+    caught_up: list[str] = field(
+        default_factory=list
+    )  # applications whose first sync is over: to be read anew
+    has_new_members: bool = False  # other statements count than before
     # With the application and the arrival of each, if these and nothing else were stored:
     own: Sequence[tuple[str, Commit, int]] = ()
 
@@ -127,6 +144,7 @@ class _Kinds:
 
     sets: tuple[str, ...]
     counters: tuple[str, ...]
+    shared: dict[str, int]  # collaborative fields, with the kind of operation
     unique: tuple[tuple[str, ...], ...]  # fields that are unique together
 
 
@@ -146,6 +164,7 @@ class _Group:
     received: list[tuple[Integrated, Arrival]] = field(default_factory=list)
     said: list[tuple[Integrated, Arrival]] = field(default_factory=list)
     met: list[str] = field(default_factory=list)  # applications of spaces that came from peers
+    caught_up: list[str] = field(default_factory=list)
     failure: Exception | None = None  # of storing a commit, whoever caught it
     claims: dict[_Claim, str] = field(default_factory=dict)
     claims_before: list[tuple[_Claim, str | None]] = field(
@@ -186,12 +205,14 @@ class Integrator:
         self._on_stored = on_stored
         self._author = store.identity.author
         self._kinds: dict[int, tuple[Model, _Kinds]] = {}
-        self._applications: dict[bytes, str] = {}  # those that are stored, by space
+        self._applications: dict[SpaceId, str] = {}  # those that are stored, by space
         self._unobserved: list[Hlc] = []  # timestamps of others, until we are told the time
-        self._early: list[tuple[Hlc, Chain, int]] = []
+        self._early: list[tuple[Hlc, Chain, int]] = []  # a heap
+        self._timed_ms = 0  # when the time of an arrival was last kept
         self._origins = KnownOrigins()
         self.indexer = Indexer(store, index, catalog, self._origins)
         with store.read() as snapshot:
+            log = snapshot.log
             for application in snapshot.applications():
                 self._applications[store.space(application)] = application
             for author, head in snapshot.heads():
@@ -199,7 +220,10 @@ class Integrator:
                     clock.last = max(clock.last, head.hlc)
                 else:
                     self._unobserved.append(head.hlc)
-        self._note_early()
+            early = ((log.header_fields(c, s).hlc, c, s) for c, s, at in log.early() if not at)
+            self._early = sorted(early)
+            is_joined = node_of(self._author) != store.members.genesis.founder
+            self._first_syncs = FirstSyncs(snapshot, self._applications, is_joined=is_joined)
 
     # -- changes asked for here ----------------------------------------------------------------------------
 
@@ -210,8 +234,12 @@ class Integrator:
         of the disk itself is raised, and then nothing of the group was kept. Guards may be asked twice. Blocks.
         """
         self._observe_others(now_ms)
+        self._first_syncs.open()
+        members_before = self._store.members
         written = Written([])
         with self._store.write() as batch:
+            if now_ms >= self._timed_ms + TIME_KEPT_EVERY_MS:
+                batch.log.mark_time(now_ms)
             group = _Group(batch, now_ms, self._salts(changes))
             due = self._due(now_ms)
             if due:
@@ -226,6 +254,9 @@ class Integrator:
                         written.results.append(next(outcomes))
                     elif isinstance(change, Said):
                         written.results.append(self._say(change, group))
+                    elif isinstance(change, Shared):
+                        self._note_shared(change, group)
+                        written.results.append(None)
                     else:
                         written.results.append(_run_local(change, batch.local))
                 except Exception as error:  # of a guard, of a plan: it belongs to this change alone
@@ -234,16 +265,19 @@ class Integrator:
                 self._seal(application, group)
             if group.failure is not None:
                 raise group.failure
+        self._first_syncs.keep()
+        self._timed_ms = max(self._timed_ms, now_ms - now_ms % TIME_KEPT_EVERY_MS)
         done = group.said + [(finished, arrival) for _, finished, arrival in group.done]
         for finished, _ in done:
             self._on_stored(finished.commit.header.space, finished.commit.header.seq)
         for application in dict.fromkeys([*group.met, *(application for application, _, _ in group.done)]):
             self._meet(application)
-        for finished, _ in group.received:
+        if due:
+            self._early = sorted(early for early in self._early if early[1:] not in due)
+        for finished, arrival in group.received:
             self._clock.observe(finished.commit.header.hlc, now_ms)
             if not is_due(finished.commit.header.hlc, now_ms):
-                self._note_early()
-        self._early = [(hlc, chain, seq) for hlc, chain, seq in self._early if (chain, seq) not in due]
+                heappush(self._early, (finished.commit.header.hlc, arrival.chain, arrival.seq))
         done = group.received + done
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
@@ -259,6 +293,8 @@ class Integrator:
             written.own = [(name, finished.commit, arrival.number) for name, finished, arrival in group.done]
         self._after_commit(done, group.records, batch.rejudgements)
         written.conflicts = self.indexer.take_news()
+        written.caught_up = group.caught_up
+        written.has_new_members = self._store.members is not members_before
         return written
 
     def write_one(self, change: AnyChange, now_ms: int) -> Any:
@@ -377,7 +413,7 @@ class Integrator:
             edit.guard(Record.of(model, current, past_of) if current is not None and exists else None)
         if edit.kind is EditKind.DELETE:
             assert current is not None
-            plan = plan_delete(current)
+            plan = plan_delete(current, self._author)
         else:
             self._check_model(change.application, edit)
             kinds = self._kinds_of(model)
@@ -385,14 +421,16 @@ class Integrator:
                 self._check_unique(
                     change.application, edit, current if exists else None, kinds, builder, group
                 )
+            if current is None and kinds.shared:
+                current = Document(model.id, edit.id)
             if edit.ends is not None:
                 if current is None or live_dots(current, edit.ends.field) != edit.ends.dots:
                     raise ConflictChanged(f"{edit.ends.field} of {model.name}/{edit.id}")
-                plan = plan_resolution(
-                    current, edit.ends, edit.values, sets=kinds.sets, counters=kinds.counters
-                )
+                plan = plan_resolution(current, edit.ends, edit.values, sets=kinds.sets, counters=kinds.counters,
+                                       shared=kinds.shared, author=self._author)  # fmt: skip
             else:
-                plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
+                plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters,
+                                  shared=kinds.shared, author=self._author)  # fmt: skip
             if not plan.operations:
                 return Record.of(model, current, past_of) if current is not None else None
         if edit.ends is None and current is not None and model.rules.is_manual:
@@ -423,6 +461,7 @@ class Integrator:
         kinds = _Kinds(
             tuple(f.name for f in fields if f.type is FieldType.SET),
             tuple(f.name for f in fields if f.type is FieldType.COUNTER),
+            {f.name: _SHARED[f.type] for f in fields if f.type in _SHARED},
             tuple(dict.fromkeys(unique)),
         )
         if len(self._kinds) > 1_000:
@@ -493,11 +532,14 @@ class Integrator:
         for application in change.applications:
             batch.add_application(application)
             group.met.append(application)
+            self._first_syncs.begin(batch, self._store.space(application), group.now_ms, is_met=True)
         outcomes: list[Outcome] = []
         for commit in change.commits:
             is_early = not is_due(commit.header.hlc, group.now_ms)
             outcome = batch.integrate(commit, is_early=is_early)
             if isinstance(outcome, Integrated):
+                if commit.header.space != self._store.system:
+                    self._first_syncs.begin(batch, commit.header.space, group.now_ms, is_met=False)
                 group.received.append((outcome, batch.keep(outcome)))
             outcomes.append(outcome)
         if change.local is not None:
@@ -520,19 +562,28 @@ class Integrator:
         group.said.append((outcome, batch.keep(outcome)))
         return commit
 
+    # -- what was there before this node -------------------------------------------------------------------
+
+    def unshared(self, applications: Iterable[str]) -> list[str]:
+        """Those of these applications for which `Shared` would say something new. From any thread."""
+        return [a for a in applications if self._first_syncs.is_unshared(self._store.space(a))]
+
+    def _note_shared(self, change: Shared, group: _Group) -> None:
+        for application in change.applications:
+            if self._first_syncs.end(group.batch, self._store.space(application), group.now_ms):
+                group.caught_up.append(application)
+
     # -- commits that came too early -----------------------------------------------------------------------
 
     def next_due_ms(self) -> int | None:
         """When a commit that came too early is due: write anything then. From any thread."""
-        return min((ms_of_hlc(hlc) for hlc, _, _ in self._early), default=None)
+        early = self._early
+        return due_ms(early[0][0]) if early else None
 
-    def _due(self, now_ms: int) -> list[tuple[Chain, int]]:
-        return [(chain, seq) for hlc, chain, seq in self._early if is_due(hlc, now_ms)]
-
-    def _note_early(self) -> None:
-        with self._store.read() as snapshot:
-            log = snapshot.log
-            self._early = [(log.header_fields(c, s).hlc, c, s) for c, s, at in log.early() if not at]
+    def _due(self, now_ms: int) -> set[tuple[Chain, int]]:
+        if not self._early or not is_due(self._early[0][0], now_ms):
+            return set()
+        return {(chain, seq) for hlc, chain, seq in self._early if is_due(hlc, now_ms)}
 
     # -- after a commit ------------------------------------------------------------------------------------
 
@@ -541,16 +592,20 @@ class Integrator:
         application = self._applications.get(header.space)
         if application is None:
             return []
-        return [feed_entry(entry, arrival.number, application, header.author, header.hlc) for entry in done.entries
-                if entry.change is not Change.NONE]  # fmt: skip
+        is_old = self._first_syncs.brought(header.space, arrival.number, header.hlc)
+        return [feed_entry(entry, arrival.number, application, header.author, header.hlc, is_old=is_old)
+                for entry in done.entries if entry.change is not Change.NONE]  # fmt: skip
 
     def _entries_of(self, rejudgement: Rejudgement) -> list[FeedEntry]:
         return [
             entry
             for index, told in enumerate(rejudgement.documents)
             if (application := self._applications.get(told.space)) is not None
-            and (entry := rejudged_entry(told, rejudgement.number, index, application)) is not None
-        ]
+            and (entry := rejudged_entry(
+                told, rejudgement.number, index, application,
+                is_old=self._first_syncs.brought(told.space, rejudgement.number, told.hlc),
+            )) is not None
+        ]  # fmt: skip
 
     def _after_commit(
         self, done: list[tuple[Integrated, Arrival]], records: Records, rejudgements: Sequence[Rejudgement]
@@ -577,7 +632,9 @@ class Integrator:
             self.indexer.follow(done, records, others, min(numbers), max(numbers))
 
 
-def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc: int) -> FeedEntry:
+def feed_entry(
+    entry: Entry, arrival: int, application: str, author: Author, hlc: int, *, is_old: bool = False
+) -> FeedEntry:
     """The feed's view of one integrated body."""
     changed: dict[str, Any] = {}
     user = ""
@@ -586,20 +643,20 @@ def feed_entry(entry: Entry, arrival: int, application: str, author: Author, hlc
         for operation in entry.body.operations:
             if operation[0] == Kind.SET:
                 changed |= operation[1]
-            elif operation[0] in (Kind.ADD, Kind.REMOVE, Kind.INCREMENT):
+            elif operation[0] in _TOUCHING:
                 changed.setdefault(operation[1])
-    return FeedEntry(
-        arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc, changed
-    )
+    return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc,
+                     changed, None, is_old)  # fmt: skip
 
 
-def rejudged_entry(told: Rejudged, arrival: int, index: int, application: str) -> FeedEntry | None:
+def rejudged_entry(
+    told: Rejudged, arrival: int, index: int, application: str, *, is_old: bool = False
+) -> FeedEntry | None:
     """The feed's view of a document that is another one without having been written to."""
     if told.change is Change.NONE:
         return None
-    return FeedEntry(
-        arrival, index, application, told.model, told.id, told.change, told.author, "", told.hlc, {}
-    )
+    return FeedEntry(arrival, index, application, told.model, told.id, told.change, told.author, "", told.hlc,
+                     dict.fromkeys(told.fields), told.created_by, is_old)  # fmt: skip
 
 
 def _raise_if_open(space: SpaceId, edit: Edit, current: Document, past_of: PastOf) -> None:

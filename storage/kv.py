@@ -25,7 +25,9 @@ Layouts (integers big-endian, so that byte order is number order):
                                                        another commit of it than is here, and when that became known
     arrivals     arrival u64                        -> chain u32, seq u64, then one byte a body: what it did;
                                                        or 0xFFFFFFFF, ms u64: what was here was judged again
-    rejudged     arrival u64, index u32             -> CBOR [space, model, id, what it did, author, hlc]
+    rejudged     arrival u64, index u32             -> CBOR [space, model, id, what it did, author, hlc, creator,
+                                                       [field …]]
+    times        ms u64                             -> arrival u64: all that followed it came then or later
     local        kind, 0, key                       -> CBOR; belongs to this node and never leaves it
 
 On disk each value follows a crc32 (u32) over table name, key and value; see `lmdb_kv`.
@@ -58,6 +60,7 @@ class Table(StrEnum):
     FORKS = "forks-1"
     ARRIVALS = "arrivals-1"
     REJUDGED = "rejudged-1"
+    TIMES = "times-1"
     LOCAL = "local-1"
 
 

@@ -1,8 +1,8 @@
 """The signed commit log: headers, bodies, signatures, verdicts, heads, and the order of arrival.
 
 Room: the only place that knows the tables `heads`, `headers`, `signatures`,
-`bodies`, `verdicts`, `knowledge`, `pasts`, `early`, `forks`, `arrivals` and `rejudged`. Commits have been verified
-before they come here; who may write is decided in `protocol.integrate`.
+`bodies`, `verdicts`, `knowledge`, `pasts`, `early`, `forks`, `arrivals`, `rejudged` and `times`. Commits have been
+verified before they come here; who may write is decided in `protocol.integrate`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +23,7 @@ from storage.names import Chain, Names
 
 # Commits that one signature proves: more, and they would not fit the run in which they travel.
 PROVED_TOGETHER_MAX_BYTES = RUN_SKELETON_MAX_BYTES
+MS_MAX = (1 << 48) - 1  # of a timestamp
 NO_CHAIN = 0xFFFFFFFF  # in place of a chain's number: no commit has arrived
 _CHANGE_CODES = {Change.NONE: 0, Change.CREATED: 1, Change.UPDATED: 2, Change.DELETED: 3}
 _CHANGES = {code: change for change, code in _CHANGE_CODES.items()}
@@ -49,7 +50,8 @@ class Arrival:
 class Rejudged(NamedTuple):
     """A document that is another one since commits came to count, or ceased to.
 
-    `author` and `hlc` are those of the commit that let it be known.
+    `author` and `hlc` are those of the commit that let it be known. `created_by` is the user who had created it,
+    and `fields` are those that hold something else now.
     """
 
     space: SpaceId
@@ -58,6 +60,8 @@ class Rejudged(NamedTuple):
     change: Change
     author: Author
     hlc: int
+    created_by: str
+    fields: tuple[str, ...]
 
 
 class KnownFork(NamedTuple):
@@ -193,6 +197,18 @@ class LogReader:
                 changes = tuple(_CHANGES[code] for code in value[12:])
                 yield Arrival(number, int.from_bytes(value[:4], "big"), second, changes)
 
+    # -- when
+
+    def last_time(self) -> tuple[int, int] | None:
+        """The newest mark of `mark_time`: milliseconds, and an arrival."""
+        found = self._transaction.last(Table.TIMES, b"", None)
+        return (int.from_bytes(found[0], "big"), int.from_bytes(found[1], "big")) if found else None
+
+    def arrival_before(self, ms: int) -> int:
+        """An arrival such that all which came at this time or later follow it; others may follow it too."""
+        found = self._transaction.last(Table.TIMES, b"", _u64(min(ms, MS_MAX) + 1))
+        return int.from_bytes(found[1], "big") if found else 0
+
     # -- what commits count as
 
     def system_past(self, chain: Chain, seq: int) -> frozenset[Link]:
@@ -304,6 +320,15 @@ class LogWriter(LogReader):
         transaction.put(Table.ARRIVALS, _u64(number), key + changes)
         return Arrival(number, chain, header.seq, tuple(entry.change for entry in done.entries))
 
+    def mark_time(self, now_ms: int) -> None:
+        """Remember that what arrives from here on came now or later.
+
+        While a clock that was set back has not come as far again, there is nothing to remember.
+        """
+        last = self.last_time()
+        if last is None or now_ms > last[0]:
+            self._transaction.put(Table.TIMES, _u64(now_ms), _u64(self.last_arrival()))
+
     def finish(self) -> None:
         """The transaction is about to end."""
         for chain, head in self._new_heads.items():
@@ -379,7 +404,14 @@ class LogWriter(LogReader):
         number = self._next_arrival()
         self._transaction.put(Table.ARRIVALS, _u64(number), _u32(NO_CHAIN) + _u64(at_ms))
         for index, told in enumerate(documents):
-            value = [*told[:3], _CHANGE_CODES[told.change], told.author, told.hlc]
+            value = [
+                *told[:3],
+                _CHANGE_CODES[told.change],
+                told.author,
+                told.hlc,
+                told.created_by,
+                list(told.fields),
+            ]
             self._transaction.put(Table.REJUDGED, _u64(number) + _u32(index), encode(value))
         return Rejudgement(number, at_ms, tuple(documents))
 
@@ -401,5 +433,5 @@ def _links(value: bytes) -> frozenset[Link]:
 
 
 def _rejudged(told: list[Any]) -> Rejudged:
-    space, model, id, code, author, hlc = told
-    return Rejudged(SpaceId(space), model, id, _CHANGES[code], Author(author), hlc)
+    space, model, id, code, author, hlc, created_by, fields = told
+    return Rejudged(SpaceId(space), model, id, _CHANGES[code], Author(author), hlc, created_by, tuple(fields))

@@ -46,7 +46,10 @@ SEC_FETCH_SITE = istr("Sec-Fetch-Site")
 APPLICATION_ID = istr("X-Application-Id")  # which application the owner token acts in
 
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID"
-EXPOSED_HEADERS = "ETag, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
+EXPOSED_HEADERS = (
+    "ETag, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, Preference-Applied, "
+    "X-Held-By-Peers"
+)
 ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 PREFLIGHT_MAX_AGE_S = 600
 

@@ -18,17 +18,18 @@ from node.metrics import Metrics
 from node.net.watch import addresses_of_machine
 from node.origins import Address
 from node.writer import Writer
-from protocol.ids import NetworkId, NodeId, node_of
+from protocol.ids import Author, NetworkId, NodeId, node_of
 from protocol.keys import KeyPair
 from storage.integrator import FeedEntry, Written
 from storage.store import Store
 
 if TYPE_CHECKING:
     from node.net.running import Running
-    from protocol.exchange import RolledBack
+    from protocol.exchange import PeerHolds, RolledBack, Shares
 
 SYNC_TRY_S = 30.0
-SYNC_AGAIN_S = 1.0  # between looks whether somebody is there
+SYNC_AGAIN_FIRST_S = 0.25  # between looks whether somebody is there
+SYNC_AGAIN_MAX_S = 30.0
 OPEN_AFTER_S = 0.1  # whoever waits for the API goes first
 
 
@@ -49,6 +50,8 @@ class NetworkParts:
     steady_ms: Callable[[], int]
     random_bytes: Callable[[int], bytes]
     on_rolled_back: Callable[["RolledBack"], None]
+    on_in_sync: Callable[["Shares"], None] = lambda shares: None  # of what is shared, a peer holds the same
+    on_peer_holds: Callable[[Author, "Shares", "PeerHolds"], None] = lambda peer, shares, holds: None
     name_of: Callable[[NodeId], str | None] = lambda node: None
     on_admitted: Callable[[NodeId, str], None] = lambda node, name: None
 
@@ -138,11 +141,13 @@ class Network:
 
     async def linked_and_in_sync(self) -> None:
         """Wait until this node holds the same as every peer that it is linked with, and there is one."""
+        again_s = SYNC_AGAIN_FIRST_S
         while True:
             await self.sync(SYNC_TRY_S)
             if self._talks() and self.is_in_sync:
                 return
-            await asyncio.sleep(SYNC_AGAIN_S)
+            await asyncio.sleep(again_s)
+            again_s = min(2 * again_s, SYNC_AGAIN_MAX_S)
 
     @property
     def is_told_revoked(self) -> bool:
@@ -207,6 +212,10 @@ class Network:
             "listen": str(self.listening),
             **(self._running.report() if self._running is not None else told),
         }
+
+    async def root(self) -> str | None:
+        """A hash over all that counts here, in hexadecimal digits; None while peers cannot be spoken to."""
+        return await self._running.root() if self._running is not None else None
 
     async def sync(self, timeout_s: float) -> Synced:
         """Dial now, and wait until this node holds the same as every peer it can reach, or the time is over."""

@@ -32,6 +32,7 @@ from protocol.exchange import (
     ForkFound,
     InSync,
     News,
+    PeerHolds,
     RolledBack,
     Shares,
     Unacquainted,
@@ -87,6 +88,8 @@ class Surroundings:
     log: logging.Logger
     faults: Counter  # by one word
     strangers: Strangers | None = None
+    on_in_sync: Callable[[Shares], None] = lambda shares: None  # of what is shared, both hold the same
+    on_peer_holds: Callable[[Author, Shares, PeerHolds], None] = lambda peer, shares, holds: None
 
 
 class Peers:
@@ -418,7 +421,10 @@ class Peers:
                 )
                 self._around.faults.add(("rolled_back",))
                 self._around.on_rolled_back(news)
+            case PeerHolds():
+                self._around.on_peer_holds(talk.peer.author, self._shares[talk.link], news)
             case InSync():
+                self._around.on_in_sync(self._shares[talk.link])
                 self._read_on()
             case Unacquainted():
                 self._show_ourselves(talk)

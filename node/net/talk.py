@@ -28,6 +28,7 @@ from protocol.exchange import (
     LoadHeads,
     LoadRuns,
     News,
+    PeerHolds,
     PeerMisbehaved,
     RolledBack,
     Unacquainted,
@@ -126,7 +127,7 @@ class SyncTalk(Speaker):
             case Unacquainted():
                 self.on_end()
                 self._listener.on_news(self, event)
-            case ForkFound() | ChainRefused() | Diverged() | WindowStored():
+            case PeerHolds() | ForkFound() | ChainRefused() | Diverged() | WindowStored():
                 self._listener.on_news(self, event)
             case _:
                 self._perform(event)

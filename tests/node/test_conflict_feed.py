@@ -1,14 +1,15 @@
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from node.conflict_feed import AnyEntry, ConflictEntry, ConflictFeed
-from node.feed import Position
+from node.feed import BODY_MAX, Position
 from protocol.ids import Author
 from protocol.integrate import Change
 from storage.index_conflicts import PLACE_DIGITS, ConflictNews, NewsPlace
-from storage.integrator import FeedEntry
+from storage.integrator import FeedEntry, Written
 from tests.node.api.civicbase.realtime_fakes import FakeFeed
 
 
@@ -49,15 +50,15 @@ def test_news_are_told_after_the_entries_of_their_arrival_and_read_again_in_the_
     feed.write([entry(1, 0), entry(1, 9_999)])
     feed.publish_all()
     index.news = [news(1, 7), news(1, 3, False), news(1, 5)]
-    both.publish(index.news)
+    both.publish(Written([], conflicts=index.news))
     assert [place(e) for e in heard] == sorted(place(e) for e in heard)
-    assert both.since(Position(0, 0), limit=10) == heard
+    assert both.part(Position(0, 0), limit=10).entries == heard
     assert both.newest == place(heard[-1])
     for number, told in enumerate(heard):
         cursor = both.cursor_of(told)
-        assert both.since(both.position(cursor), limit=10) == heard[number + 1 :]
+        assert both.part(both.position(cursor), limit=10).entries == heard[number + 1 :]
     end()
-    both.publish([news(2, 1)])
+    both.publish(Written([], conflicts=[news(2, 1)]))
     feed.write([entry(2, 0)])
     feed.publish_all()
     assert len(heard) == 5
@@ -66,12 +67,12 @@ def test_news_are_told_after_the_entries_of_their_arrival_and_read_again_in_the_
 def test_who_comes_back_after_a_restart_is_told_what_was_told_before_it() -> None:
     feed, index = FakeFeed(), FakeIndex()
     feed.record = [entry(1, 0)]
-    feed.newest = Position(1, 1 << 16)
+    feed.newest = Position(1, BODY_MAX)
     index.news = [news(1, 7)]
     both = ConflictFeed(feed, index)  # type: ignore[arg-type]
-    (told,) = both.since(Position(1, 0), limit=10)
+    (told,) = both.part(Position(1, 0), limit=10).entries
     assert isinstance(told, ConflictEntry) and place(told) <= both.newest
-    assert both.since(both.newest, limit=10) == []
+    assert both.part(both.newest, limit=10).entries == []
 
 
 @given(
@@ -84,13 +85,45 @@ def test_reading_a_few_at_a_time_misses_nothing_and_repeats_nothing(
 ) -> None:
     both, feed, index = feeds()
     feed.record = [entry(*at) for at in sorted(bodies)]
-    feed.newest = Position(4, 1 << 16)
+    feed.newest = Position(4, BODY_MAX)
     index.news = [news(*n) for n in told]
-    whole = both.since(Position(0, 0), limit=1_000)
+    whole = both.part(Position(0, 0), limit=1_000).entries
     assert len(whole) == len(bodies) + len(told)
     read: list[AnyEntry] = []
     position = Position(0, 0)
-    while part := both.since(position, limit=limit):
-        read += part
-        position = place(read[-1])
+    while whole and position < place(whole[-1]):
+        part = both.part(position, limit=limit)
+        assert len(part.entries) <= limit and position < part.reach
+        assert not part.entries or place(part.entries[-1]) <= part.reach
+        read += part.entries
+        position = part.reach
     assert read == whole
+
+
+def test_news_of_what_is_stored_but_not_handed_on_are_left_for_the_next_part() -> None:
+    """The index may not know them yet."""
+    both, feed, index = feeds()
+    feed.write([entry(1, 0)])
+    feed.publish_all()
+    feed.write([entry(2, 0)])
+    part = both.part(Position(0, 0), limit=10)
+    assert part.reach.arrival == 1
+    index.news = [news(2, 1)]
+    feed.publish_all()
+    both.publish(Written([], conflicts=index.news))
+    assert [place(e).arrival for e in both.part(part.reach, limit=10).entries] == [2, 2]
+
+
+def test_conflicts_that_a_first_sync_brings_are_no_news() -> None:
+    both, feed, index = feeds()
+    index.news = [news(1, 5), news(2, 7)]
+    heard: list[AnyEntry] = []
+    both.subscribe(heard.extend)
+    old = replace(entry(1, 0), is_old=True)
+    feed.write([old, entry(2, 0)])
+    feed.publish_all()
+    both.publish(Written([], [old, entry(2, 0)], index.news))
+    assert [place(e).arrival for e in heard] == [2, 2]
+    feed.old_among = lambda arrivals, application: {1} & set(arrivals)  # type: ignore[method-assign]
+    read = both.part(Position(1, 0), limit=10, application="default").entries
+    assert [place(e).arrival for e in read] == [2, 2]

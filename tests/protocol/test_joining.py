@@ -29,6 +29,7 @@ from protocol.meeting import (
     LoadStatements,
     NotMet,
     Reason,
+    StatementsLoaded,
 )
 from protocol.membership import Rights, Role
 from protocol.messages import Admission, Message, Met, Open, Shown, Who, encode_message
@@ -101,7 +102,7 @@ def test_a_joiner_proves_nothing_to_one_that_is_not_of_the_network() -> None:
     _, (ann,) = network()
     caller = End(joiner(invite(ann), LAPTOP, ann, peer=PHONE.public))
     caller.take(caller.machine.begin(0))
-    data = answer(ann, shows(ann)).data  # what ann would show, shown by somebody else
+    data = shown_by(ann)  # what ann would show, shown by somebody else
     caller.take(caller.machine.receive(to_frames(encode_message(Shown(data, True))), 0))
     assert not_met(caller) is Reason.NO_ROLE
     assert not any(isinstance(message, Admission) for message in caller.messages())
@@ -350,7 +351,7 @@ def test_whom_a_revoked_node_brought_back_dated_is_not_let_in() -> None:
     assert caller.last.members.role_of(LAPTOP.public) is Role.MEMBER
     before = commits_of_system(ann)
     answerer = End(admitter(ann, LAPTOP.public), ann)
-    data = answer(bob, shows(bob, everything=True)).data
+    data = shown_by(bob, everything=True)
     tell(answerer, Open(bytes(32), 0, 0), Shown(data, True))
     assert not_met(answerer) is Reason.NO_ROLE
     assert commits_of_system(ann) == before
@@ -358,7 +359,7 @@ def test_whom_a_revoked_node_brought_back_dated_is_not_let_in() -> None:
 
 def test_what_has_no_bearing_on_the_peer_is_not_taken_in() -> None:
     _, (ann, bob, cat) = network(Role.MEMBER, Role.MEMBER)
-    runs = [*unpack_window(answer(cat, shows(cat)).data), spam(ann)]
+    runs = [*unpack_window(shown_by(cat)), spam(ann)]
     answerer = End(admitter(bob, cat.node_keys.public), bob)
     before = commits_of_system(bob)
     tell(answerer, Open(bytes(32), 0, 0), Shown(pack_window(runs), True))
@@ -500,6 +501,13 @@ def tell(end: End, *messages: Message) -> None:
 
 def shows(node: Node, *, everything: bool = False) -> LoadStatements:
     return LoadStatements(node.node_keys.public, everything, {})
+
+
+def shown_by(node: Node, *, everything: bool = False) -> bytes:
+    """The window of statements that a node would show."""
+    loaded = answer(node, shows(node, everything=everything))
+    assert isinstance(loaded, StatementsLoaded)
+    return loaded.data
 
 
 def spam(ann: Node) -> Run:

@@ -23,6 +23,7 @@ from protocol.exchange import (
     IntegrateWindow,
     LackingFound,
     LoadArrivals,
+    PeerHolds,
     PeerMisbehaved,
     RolledBack,
     Shares,
@@ -216,6 +217,67 @@ def test_a_missed_commit_is_found_when_roots_are_told() -> None:
         side.wait_until(ROOT_EVERY_MS)
     talk.run()
     assert first.documents() == second.documents()
+
+
+# -- what the peer has acknowledged ------------------------------------------------------------------------
+
+
+def told_of(side: Side) -> list[PeerHolds]:
+    return [event for event in side.events if isinstance(event, PeerHolds)]
+
+
+def test_what_the_peer_has_stored_of_our_own_chains_is_told_window_by_window() -> None:
+    first, second = pair(ours=200, theirs=3)
+    talk = Dialogue(first, second, window_target_bytes=1_000)
+    space, heard, seqs = first.store.space("default"), 0, []
+    while talk.step():
+        events = told_of(talk.caller)
+        for event in events[heard:]:
+            for of_space, seq in event.chains:
+                author = first.author
+                with second.store.read() as snapshot:
+                    head = snapshot.head(of_space, author)
+                assert head is not None and head.seq >= seq, "told before it was stored"
+                if of_space == space:
+                    seqs.append(seq)
+        heard = len(events)
+    assert seqs == sorted(seqs) and len(seqs) > 2 and seqs[-1] == 200
+
+
+def test_when_both_hold_the_same_the_peer_holds_all_that_had_arrived() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    positions = [event.position for event in told_of(talk.caller) if event.position]
+    assert positions[-1] == first.exchange.position
+    again = Dialogue(first, second).run()
+    assert told_of(again.caller) == [PeerHolds(position=first.exchange.position)]
+    assert isinstance(again.caller.events[-1], InSync)
+
+
+def test_a_peer_that_comes_back_says_at_once_what_it_holds() -> None:
+    first, second = pair()
+    Dialogue(first, second).run()
+    first.put("later", title="while they were apart")
+    talk = Dialogue(first, second)
+    while not any(event.chains for event in told_of(talk.caller)):
+        assert talk.step()
+    (chains,) = [event.chains for event in told_of(talk.caller) if event.chains]
+    assert dict(chains)[first.store.space("default")] == 3
+
+
+def test_what_is_pushed_live_is_told_when_it_is_stored_and_of_others_nothing() -> None:
+    first, second = pair()
+    third = Record("third", founder=first)
+    third.put("c", title="of a third")
+    Dialogue(third, first).run()
+    talk = Dialogue(first, second).run()
+    talk.caller.events.clear()
+    talk.write(talk.caller, "live", title="now")
+    assert told_of(talk.caller) == []
+    talk.run()
+    assert told_of(talk.caller) == [PeerHolds(((first.store.space("default"), 4),))]
+    authors = {first.author, second.author, third.author}
+    assert len(authors) == 3
 
 
 # -- cuts --------------------------------------------------------------------------------------------------

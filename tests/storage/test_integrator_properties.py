@@ -126,6 +126,7 @@ def test_replaying_the_log_from_zero_gives_what_is_stored(plan: Groups) -> None:
             batch.keep(outcome)
     ours, theirs = tables(site.store.keys), tables(replayed.keys)
     del ours[Table.META][b"applications"]
+    ours[Table.TIMES] = {}  # when things arrived is no part of what they are
     assert ours == theirs
 
 

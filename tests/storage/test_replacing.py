@@ -37,7 +37,9 @@ def network() -> tuple[World, list[Any]]:
     """Another network, in which a node with `KEYS` is a member; its statements."""
     world = World(1)
     ann = world.node()
-    return world, ann.admit(KEYS, Role.MEMBER)
+    ticket = world.ticket()
+    ann.invite(ticket, Role.MEMBER)
+    return world, ann.admit(KEYS, ticket)
 
 
 def old_node(directory: Path) -> str:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ def until(holds: Callable[[], Any], what: str) -> Any:
             return found
         time.sleep(0.05)
     raise AssertionError(f"in {PATIENCE_S:.0f} s it did not come to this: {what}")
+
+
+def document(node: NodeProcess, path: str) -> Any:
+    """What is there, or None."""
+    answer = node.ask("GET", path)
+    return answer.json if answer.status == 200 else None
 
 
 def ok(*arguments: str) -> str:
@@ -178,9 +185,7 @@ def test_a_node_that_holds_data_asks_what_becomes_of_it(ann: NodeProcess, tmp_pa
             "its e-mail address exists there"
         ]
         for node in (bob, ann):
-            found = until(
-                lambda node=node: (a := node.ask("GET", "/v1/data/Note/n1")).status == 200 and a.json, "n1"
-            )  # type: ignore[misc]
+            found = until(partial(document, node, "/v1/data/Note/n1"), "n1")
             assert {name: found[name] for name in note} == note
             assert node.ask("GET", "/v1/data/Note/gone").status == 404
             assert title(node, "first") == "of ann"

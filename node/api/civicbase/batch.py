@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from node.api.civicbase.data import new_instance, raise_if_anothers, write_guard
+from node.api.civicbase.receipts import PREFER_NOTE, PeerReceipts
 from node.api.errors import (
     ApiError,
     BadRequest,
@@ -97,6 +98,7 @@ class BatchRoutes:
     records: Records
     permissions: Permissions
     error_table: ErrorTable
+    receipts: PeerReceipts
 
     def routes(self) -> list[Route]:
         return [
@@ -108,6 +110,7 @@ class BatchRoutes:
                 tags=("Data",),
                 request=BATCH,
                 responses={200: RESULTS},
+                description=PREFER_NOTE,
             ),
         ]
 
@@ -117,7 +120,8 @@ class BatchRoutes:
         if not 0 < len(asked.operations) <= OPERATIONS_MAX:
             raise ValidationFailed({"operations": f"Must hold 1 to {OPERATIONS_MAX} operations"})
         results = await (self._atomic if asked.atomic else self._each)(caller, asked.operations)
-        return Reply(b'{"results":[%b]}' % b",".join(results))
+        headers = await self.receipts.headers(request, caller.application)
+        return Reply(b'{"results":[%b]}' % b",".join(results), headers=headers)
 
     async def _atomic(self, caller: Caller, operations: list[Operation]) -> list[bytes]:
         edits: list[Edit] = []

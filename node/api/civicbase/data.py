@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from node.api.civicbase.receipts import PREFER_NOTE, PeerReceipts
 from node.api.errors import BadRequest, NotFound, ValidationFailed
 from node.api.replies import Reply, json_response, no_content
 from node.api.requests import read_header, read_json, read_query
@@ -166,6 +167,7 @@ def _owned(asked: Filter | None, user: str) -> Filter:
 class DataRoutes:
     records: Records
     permissions: Permissions
+    receipts: PeerReceipts
 
     def routes(self) -> list[Route]:
         many, one = "/v1/data/{model}", "/v1/data/{model}/{id}"
@@ -189,6 +191,7 @@ class DataRoutes:
                 "Create an instance",
                 auth=open_to_all,
                 tags=TAG,
+                description=PREFER_NOTE,
                 request={"type": "object"},
                 responses={201: CREATED},
             ),
@@ -209,6 +212,7 @@ class DataRoutes:
                 "Update the given fields of an instance",
                 auth=open_to_all,
                 tags=TAG,
+                description=PREFER_NOTE,
                 request={"type": "object"},
                 responses={200: MESSAGE},
             ),
@@ -219,6 +223,7 @@ class DataRoutes:
                 "Delete an instance",
                 auth=open_to_all,
                 tags=TAG,
+                description=PREFER_NOTE,
                 responses={204: None},
             ),
             Route(
@@ -298,6 +303,7 @@ class DataRoutes:
             raise_if_anothers(self.records, caller, model, id)
         record = await self.records.create(model, values, user=caller.user_id or "", id=id)
         headers = {"Location": f"/v1/data/{model.id}/{record.id}", "ETag": f'"{record.version}"'}
+        headers |= await self.receipts.headers(request, caller.application)
         return Reply(
             b'{"message":"Instance created successfully","instance_id":"%b"}' % record.id.encode(),
             201,
@@ -319,9 +325,8 @@ class DataRoutes:
             if_match=if_match(request),
             guard=guard,
         )
-        return json_response(
-            {"message": "Instance updated successfully"}, headers={"ETag": f'"{record.version}"'}
-        )
+        headers = {"ETag": f'"{record.version}"'} | await self.receipts.headers(request, caller.application)
+        return json_response({"message": "Instance updated successfully"}, headers=headers)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -334,7 +339,7 @@ class DataRoutes:
             if_match=if_match(request),
             guard=guard,
         )
-        return no_content()
+        return no_content(await self.receipts.headers(request, caller.application))
 
     async def aggregate(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]

@@ -14,6 +14,7 @@ from hmac import compare_digest
 
 from aiohttp import hdrs, web
 
+from node.api.civicbase.following import RecordReader
 from node.api.civicbase.realtime_events import Event, Sources, Watchers
 from node.api.civicbase.realtime_session import Session
 from node.api.civicbase.realtime_socket import Connection, RealtimeParts
@@ -26,7 +27,6 @@ from node.feed import Position
 MESSAGE_MAX_BYTES = 64 << 10  # of a client
 PENDING_MAX = 4_096  # entries on their way to sessions; beyond it everybody reads them from the record
 TURN_EVENTS_MAX = 128  # events handed to sessions in one turn of the loop: one to two milliseconds
-READERS_MAX = 2  # threads that read the record at the same time, for all sockets together
 
 # Built-in models whose documents decide what a socket may hear; their ids begin so.
 _MODELS = "$model_"
@@ -46,7 +46,7 @@ class Realtime:
         self.parts = parts
         self.sources = Sources(parts.documents, parts.feed, parts.permissions, parts.node_id, parts.conflict)
         self.watchers: Watchers[Session] = Watchers()
-        self.readers = asyncio.Semaphore(READERS_MAX)
+        self.reader = RecordReader(parts.feed)
         self._connections: dict[Session, Connection] = {}
         self._people: dict[tuple[str, str], dict[Connection, None]] = {}  # by user and by session
         self._pending: deque[AnyEntry] = deque()
@@ -56,7 +56,10 @@ class Realtime:
         self._is_stopping = False
 
     def start(self) -> None:
-        self._unsubscribe = self.parts.feed.subscribe(self._on_entries)
+        # What a first sync brings is not told, but it may decide about rights.
+        self._unsubscribe = self.parts.feed.subscribe(
+            self._on_entries, on_caught_up=self._on_caught_up, with_old=True
+        )
         self._recheck_later()
 
     async def stop(self) -> None:
@@ -87,7 +90,7 @@ class Realtime:
         if self._is_stopping:
             raise Unavailable("The node is stopping")
         caller = request[CALLER]
-        token = None if caller.user_id is None or caller.is_owner else _token_of(request)
+        token = None if caller.user_id is None or caller.is_owner else token_of(request)
         timing = self.parts.timing
         socket = web.WebSocketResponse(
             heartbeat=timing.heartbeat_s,
@@ -138,8 +141,7 @@ class Realtime:
 
     def _recheck_later(self) -> None:
         def recheck() -> None:
-            for connection in list(self._connections.values()):
-                connection.check()
+            self.check_all()
             self._recheck_later()
 
         loop = asyncio.get_running_loop()
@@ -152,9 +154,23 @@ class Realtime:
         if not self._connections:
             return
         wants = self.watchers.wants
-        self._pending.extend(e for e in entries if wants(e) or e.model.startswith(_DECISIVE))
+        self._pending.extend(
+            e for e in entries if (wants(e) and not e.is_old) or e.model.startswith(_DECISIVE)
+        )
         if self._pending and self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._hand_on)
+
+    def _on_caught_up(self, application: str) -> None:
+        """The first sync of an application is over: what it has brought is to be read anew."""
+        for session, connection in list(self._connections.items()):
+            if session.caller is not None and session.caller.application == application:
+                session.read_anew()
+                connection.step()
+
+    def check_all(self) -> None:
+        """The members of the network are others now: whose tokens still count is to be found out again."""
+        for connection in list(self._connections.values()):
+            connection.check()
 
     def _hand_on(self) -> None:
         """Hand entries to sessions, as many as one turn of the loop should take."""
@@ -225,10 +241,15 @@ _DESCRIPTION = """Sign in by header, by `?token=`, or within 5 s by `{"type":"au
 Subscribe by `{"action":"subscribe","model":"Task","instance_id":…,"cursor":…}` or by
 `{"type":"subscribe","models":["Task"],"events":["created","updated","deleted","conflict"],"cursor":…}`; each is
 answered in its own shape. `conflict` and `conflict_resolved` tell that values which did not see each other stand
-side by side, and that they do no more: `conflict` holds what `GET /v1/conflicts/{id}` answers. Every event carries
-`cursor` and `previous`; `subscribe` takes a cursor back and replays what came after it. `resync` says that a cursor
-is too old: read the documents again. Close codes: 4401 not signed in (any more), 1013 too slow, 1008 too many
-messages, 1001 the node is stopping."""
+side by side, and that they do no more: `conflict` holds what `GET /v1/conflicts/{id}` answers.
+
+Edit a `text` or an `array` by `{"action":"edit","model":"Page","instance_id":…,"field":"body",
+"ops":[{"retain":3},{"insert":"x"},{"delete":1}],"base_version":…}` or by `{"type":"edit",…,"instanceId":…,
+"baseVersion":…}`; `edited` names the new version, and a `ref` that you give comes back with it.
+
+Every event carries `cursor` and `previous`; `subscribe` takes a cursor back and replays what came after it.
+`resync` says that a cursor is too old: read the documents again. Close codes: 4401 not signed in (any more),
+1013 too slow, 1008 too many messages, 1001 the node is stopping."""
 
 
 def _names(caller: Caller) -> list[str]:
@@ -236,7 +257,7 @@ def _names(caller: Caller) -> list[str]:
     return [name for name in (caller.user_id, caller.session_id) if name is not None]
 
 
-def _token_of(request: web.Request) -> str | None:
+def token_of(request: web.Request) -> str | None:
     """The token that the frame has recognised the caller by."""
     scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else read_query(request).get("token")

@@ -27,6 +27,7 @@ from protocol.ids import node_of
 from protocol.integrate import Change
 from protocol.schema import Model
 from storage.errors import StoreDamaged, UnknownModel
+from storage.integrator import FeedEntry
 
 Watcher = TypeVar("Watcher")
 
@@ -111,7 +112,10 @@ class Event:
         documents = self._sources.documents
         try:
             if self.topic is Change.DELETED:
-                return _Gone(documents.creator(self.model, self.entry.id))
+                creator = documents.creator(self.model, self.entry.id)
+                if creator is None and isinstance(self.entry, FeedEntry):
+                    creator = self.entry.created_by  # nothing is left of it
+                return _Gone(creator)
             shown = documents.rendered(self.model, self.entry.id)
             if shown is None and self._conflict is not None:  # it may be in conflict for being deleted
                 return _Gone(documents.creator(self.model, self.entry.id))

@@ -13,8 +13,7 @@ entries by their position, so it goes from one way to the other without gap or r
 Every event names its `cursor` and the `previous` one of its subscription, so that a client sees a gap.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from math import ceil
 from typing import Any, NamedTuple
@@ -24,10 +23,12 @@ from node.api.civicbase.realtime_messages import (
     FAULTS_MAX,
     Authenticate,
     Dialect,
+    EditText,
     MessageRefused,
     Subscribe,
     Unsubscribe,
     cursor_text,
+    edited_reply,
     error_reply,
     event_tail,
     names_of,
@@ -38,28 +39,11 @@ from node.api.civicbase.realtime_outbox import Limits, Outbox
 from node.api.errors import ApiError
 from node.api.routes import Caller
 from node.conflict_feed import AnyEntry
-from node.feed import CursorTooOld, Position
+from node.feed import CursorTooOld, Part, Position
 from storage.errors import UnknownModel
 
 _CREDIT_MAX_MS = 1000.0  # what a client has saved up at most: one second's messages
 NOT_WELCOME = 4401  # a close code of the range for applications (RFC 6455, 7.4.2), after HTTP's 401
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the feed: no entry after `after` and up to `reach` is missing from it."""
-
-    after: Position
-    entries: Sequence[AnyEntry]
-    reach: Position
-
-    @classmethod
-    def read(
-        cls, after: Position, entries: Sequence[AnyEntry], *, asked: int, newest_before: Position
-    ) -> "Part":
-        """What was read with a limit of `asked`; `newest_before` is the newest position before it was."""
-        last = Position(entries[-1].arrival, entries[-1].index) if entries else after
-        return cls(after, entries, last if len(entries) >= asked else max(last, newest_before))
 
 
 class Close(NamedTuple):
@@ -124,8 +108,10 @@ class Session:
 
     # -- messages ------------------------------------------------------------------------------------------
 
-    def receive(self, text: str, now_ms: int) -> Authenticate | None:
-        """Follow a message. A token is handed back; `authenticated` or `not_authenticated` follows."""
+    def receive(self, text: str, now_ms: int) -> Authenticate | EditText | None:
+        """Follow a message. What it cannot do itself is handed back: a token, after which `authenticated` or
+        `not_authenticated` follows, or an edit, after which `edited` or `not_edited` does.
+        """
         if self.close is not None or self._is_too_often(now_ms):
             return None
         try:
@@ -135,6 +121,8 @@ class Session:
                 return message
             if self.caller is None:
                 raise MessageRefused(message.dialect, "UNAUTHORIZED", "Authenticate first")
+            if isinstance(message, EditText):
+                return message
             if isinstance(message, Subscribe):
                 self._subscribe(message, self.caller)
             else:
@@ -174,6 +162,14 @@ class Session:
         self._tell_error(asked.dialect, message, code)
         if self.caller is None:
             self.end(NOT_WELCOME, "not authenticated")
+
+    def edited(self, asked: EditText, version: str) -> None:
+        """The edit is stored."""
+        self.outbox.put(edited_reply(asked, version))
+
+    def not_edited(self, asked: EditText, error: ApiError) -> None:
+        """Nothing of the edit was done."""
+        self.outbox.put(error_reply(asked.dialect, error.message, error.code, error.details, ref=asked.ref))
 
     def refresh(self, caller: Caller) -> None:
         """The same user, as the node knows it now."""
@@ -373,7 +369,7 @@ class Session:
         """Where to read on from: the part read goes to `replay`."""
         return min((subscription.position for subscription in self._behind), default=None)
 
-    def replay(self, part: Part) -> Part | None:
+    def replay(self, part: Part[AnyEntry]) -> Part[AnyEntry] | None:
         """What was read from the record. Returns what is left of it once the queue has taken enough."""
         newest = self._sources.feed.newest
         taking = [subscription for subscription in self._behind if subscription.position >= part.after]
@@ -397,8 +393,15 @@ class Session:
 
     def resync(self) -> None:
         """What was missed cannot be read any more: say so once a subscription, and go on from here."""
+        self._resync(self._behind)
+
+    def read_anew(self) -> None:
+        """A first sync has brought what had been there before: the same, for every subscription."""
+        self._resync(s for by_dialect in self._targets.values() for s in by_dialect.values())
+
+    def _resync(self, subscriptions: Iterable[_Subscription]) -> None:
         feed = self._sources.feed
-        for subscription in list(self._behind):
+        for subscription in dict.fromkeys(subscriptions):
             subscription.position, cursor = feed.newest, feed.cursor()
             subscription.sent = cursor_text(cursor)
             about = subscription.about(cursor)

@@ -6,26 +6,26 @@ one that takes less than is written falls behind and is served from the record, 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from logging import Logger
 from typing import Any, Protocol
 
 from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
-from node.api.civicbase.realtime_events import Cursors, Documents, Event, Sources, Watchers
-from node.api.civicbase.realtime_messages import Authenticate
+from node.api.civicbase.following import FollowedFeed, RecordReader
+from node.api.civicbase.realtime_events import Documents, Event, Sources, Watchers
+from node.api.civicbase.realtime_messages import Authenticate, EditText
 from node.api.civicbase.realtime_outbox import Frame, Limits
-from node.api.civicbase.realtime_session import Part, Session
+from node.api.civicbase.realtime_session import Session
 from node.api.errors import ApiError
 from node.api.routes import Authenticator, Caller
-from node.conflict_feed import AnyEntry, ConflictEntry, Listener
-from node.feed import CursorTooOld, Position
+from node.conflict_feed import AnyEntry
+from node.feed import CursorTooOld, Part
 from node.services.permissions import Permissions
 
 WRITE_SIZE_BYTES = 64 << 10  # handed to the system at once: asyncio's own high-water mark
-READ_ENTRIES = 256  # of the record at once: some milliseconds on a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +35,26 @@ class Timing:
     heartbeat_s: float = 30.0  # a ping when nothing was heard for so long; half of it for the pong
     stall_s: float = 5.0  # a client that takes nothing for so long, while something waits, is cut off
     linger_s: float = 2.0  # for the other side to answer a close
-    recheck_s: float = 5.0  # how late an expired token is noticed on a quiet socket
+    recheck_s: float = 5.0  # how late an expired token is noticed on a quiet socket or stream
+    keep_alive_s: float = 15.0  # a stream is never silent for longer: proxies would give it up
 
 
-class RealtimeFeed(Cursors, Protocol):
-    """What of `node.conflict_feed.ConflictFeed` is used here."""
-
-    def subscribe(self, listener: Listener, /) -> Callable[[], None]: ...
-
-    def since(self, position: Position, *, limit: int) -> Sequence[AnyEntry]:
-        """Blocks. Raises `CursorTooOld` where the feed does not reach back so far."""
+# Makes an edit of a text in the name of a caller; the version that it made. Raises `ApiError`.
+Edit = Callable[[Caller, EditText], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class RealtimeParts:
     """What the socket works with. `steady_ms` is a clock that never goes back; `conflict` as in `Sources`."""
 
-    feed: RealtimeFeed
+    feed: FollowedFeed
     documents: Documents
     permissions: Permissions
     authenticator: Authenticator
     node_id: bytes
     steady_ms: Callable[[], int]
     log: Logger
+    edit: Edit
     owner_token: str | None = None
     owner: Caller = field(default_factory=lambda: Caller("owner", "default", is_admin=True, is_owner=True))
     conflict: Callable[[str, str], Mapping[str, Any] | None] = lambda application, id: None
@@ -75,7 +72,7 @@ class Hub(Protocol):
     @property
     def watchers(self) -> Watchers[Session]: ...
     @property
-    def readers(self) -> asyncio.Semaphore: ...
+    def reader(self) -> RecordReader: ...
     def enter(self, connection: "Connection", /) -> None: ...
     def recognise(self, connection: "Connection", caller: Caller, /) -> None: ...
     def leave(self, connection: "Connection", /) -> None: ...
@@ -206,7 +203,9 @@ class Connection:
             message = await self._socket.receive()
             if message.type is WSMsgType.TEXT:
                 asked = session.receive(message.data, self._steady_ms())
-                if asked is not None:
+                if isinstance(asked, EditText):
+                    await self._edit(asked)
+                elif asked is not None:
                     await self._authenticate(asked)
             elif message.type is WSMsgType.BINARY:
                 session.receive_binary(self._steady_ms())
@@ -225,6 +224,19 @@ class Connection:
         if self.session.authenticated(caller, asked):
             self._token = None if caller.is_owner else asked.token
             self._realtime.recognise(self, caller)
+
+    async def _edit(self, asked: EditText) -> None:
+        """The next message waits for it, so that a client's edits are made in its order."""
+        await self._ask()  # whether its token counts still
+        caller, edit = self.session.caller, self._realtime.parts.edit
+        if caller is None or self.session.close is not None:
+            return
+        try:
+            version = await edit(caller, asked)
+        except ApiError as error:
+            self.session.not_edited(asked, error)
+        else:
+            self.session.edited(asked, version)
 
     # -- to the client
 
@@ -289,21 +301,20 @@ class Connection:
 
     async def _read_record(self) -> None:
         """Bring subscriptions that are behind up to the newest entry."""
-        session, feed = self.session, self._realtime.parts.feed
+        session = self.session
         try:
-            left: Part | None = None
+            left: Part[AnyEntry] | None = None
             while session.close is None and (after := session.behind_since) is not None:
                 await self._ask()
-                if left is None:
-                    newest = feed.newest
+                if left is None and session.caller is not None:
                     try:
-                        async with self._realtime.readers:
-                            entries = await asyncio.to_thread(_read, feed, after)
+                        left = await self._realtime.reader.part(after, session.caller.application)
                     except CursorTooOld:
                         session.resync()
-                        continue
-                    left = Part.read(after, entries, asked=READ_ENTRIES, newest_before=newest)
+                        self.step()
                     continue  # the token may have expired meanwhile
+                if left is None:
+                    return
                 left = session.replay(left)
                 self.step()
                 await asyncio.sleep(0)
@@ -330,15 +341,6 @@ def _forget_outcome(task: "asyncio.Task[object]") -> None:
     """The connection was lost meanwhile, which `receive` finds out as well."""
     if not task.cancelled():
         task.exception()
-
-
-def _read(feed: RealtimeFeed, after: Position) -> list[AnyEntry]:
-    """Entries after a position, without the values they set: a client may take its time, and holds little."""
-    entries = feed.since(after, limit=READ_ENTRIES)[:READ_ENTRIES]  # a commit may be far longer
-    return [
-        entry if isinstance(entry, ConflictEntry) else replace(entry, changed=dict.fromkeys(entry.changed))
-        for entry in entries
-    ]
 
 
 def _framed(frames: Sequence[Frame]) -> bytes:

@@ -5,18 +5,20 @@ later, listeners are called in order, reading the record returns whole commits.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from node.api.civicbase.realtime_events import Event, Sources, Watchers
+from node.api.civicbase.realtime_messages import EditText
 from node.api.civicbase.realtime_outbox import Limits
-from node.api.civicbase.realtime_session import Part, Session
-from node.api.errors import ApiError, InvalidToken
+from node.api.civicbase.realtime_session import Session
+from node.api.errors import ApiError, InvalidToken, ValidationFailed
 from node.api.routes import Caller
 from node.conflict_feed import AnyEntry
-from node.feed import CursorTooOld, Feed, Position
+from node.feed import BODY_MAX, CursorTooOld, Feed, Part, Position
 from node.services.permissions import Permissions
 from node.services.records import Rendered
+from protocol.clock import ms_of_hlc
 from protocol.ids import Author
 from protocol.integrate import Change
 from protocol.schema import Field, FieldType, Model, model_id
@@ -38,8 +40,8 @@ class FakeFeed(Feed):
 
     def __init__(self) -> None:
         self._epoch = "e"
-        self._listeners = []
-        self.newest = Position(0, 1 << 16)
+        self._subscribers = []
+        self.newest = Position(0, BODY_MAX)
         self.record: list[FeedEntry] = []
         self.unpublished: list[FeedEntry] = []
         self.reads = 0
@@ -58,22 +60,32 @@ class FakeFeed(Feed):
             self.publish(entries)
 
     def position(self, cursor: str) -> Position:
-        position = super().position(cursor)
-        if position.arrival < self.reaches_back_to:
-            raise CursorTooOld(cursor)
-        return position
+        return self._in_reach(super().position(cursor))
 
-    def since(self, position: Position, *, limit: int) -> list[FeedEntry]:
+    def position_at(self, ms: int) -> Position:
+        arrivals = [entry.arrival for entry in self.record if ms_of_hlc(entry.hlc) < ms]
+        return self._in_reach(Position(max(arrivals, default=0), BODY_MAX))
+
+    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part[FeedEntry]:
         self.reads += 1
+        self._in_reach(after)
+        found = [
+            entry
+            for entry in self.record
+            if (entry.arrival, entry.index) > after and application in (None, entry.application)
+        ]
+        if len(found) > limit:
+            return Part(after, found[:limit], Position(found[limit - 1].arrival, found[limit - 1].index))
+        last = max(self.newest.arrival, *(entry.arrival for entry in self.record[-1:]), 0)
+        return Part(after, found, max(after, Position(last, BODY_MAX)))
+
+    def old_among(self, arrivals: Iterable[int], application: str) -> set[int]:
+        return set()
+
+    def _in_reach(self, position: Position) -> Position:
         if position.arrival < self.reaches_back_to:
             raise CursorTooOld(str(position))
-        found: list[FeedEntry] = []
-        for entry in self.record:
-            if (entry.arrival, entry.index) > position:
-                if len(found) >= limit and entry.arrival != found[-1].arrival:
-                    break
-                found.append(entry)
-        return found
+        return position
 
 
 class FakeDocuments:
@@ -131,7 +143,15 @@ class World:
         self.sources = Sources(self.documents, self.feed, self.permissions, HERE)
         self.watchers: Watchers[Session] = Watchers()
         self.arrival = 0
+        self.edits: list[tuple[Caller, EditText]] = []
         self.define("Task")
+
+    async def edit(self, caller: Caller, asked: EditText) -> str:
+        """Takes every edit but those of a field `wrong`."""
+        if asked.field == "wrong":
+            raise ValidationFailed({"wrong": "Unknown field"})
+        self.edits.append((caller, asked))
+        return f"v{len(self.edits)}"
 
     def define(self, name: str, application: str = APPLICATION, **permissions: Any) -> Model:
         title = Field(name="title", type=FieldType.STRING)
@@ -257,9 +277,7 @@ class Client:
         """Read the record as long as the session is behind. What it queued meanwhile."""
         heard: list[Any] = []
         while (after := self.session.behind_since) is not None:
-            newest = self.world.feed.newest
-            entries = self.world.feed.since(after, limit=limit)
-            left: Part | None = Part.read(after, entries, asked=limit, newest_before=newest)
+            left: Part[AnyEntry] | None = self.world.feed.part(after, limit=limit)
             while left is not None:
                 left = self.session.replay(left)
                 heard += self.hear()

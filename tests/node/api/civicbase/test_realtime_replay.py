@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.api.civicbase.realtime_outbox import Limits
-from node.api.civicbase.realtime_session import Part
-from node.feed import Position
+from node.conflict_feed import AnyEntry
+from node.feed import Part, Position
 from protocol.integrate import Change
 from storage.integrator import FeedEntry
 from tests.node.api.civicbase.realtime_fakes import ADMIN, ANN, BEN, Client, World
@@ -141,7 +141,7 @@ class Interleaving:
         )
         self.client = Client(self.world, self.caller, self.limits)
         self.client.delivers_at_once = False
-        self.part: Part | None = None
+        self.part: Part[AnyEntry] | None = None
         self.requests: list[dict[str, Any]] = []
         self.heard: list[list[Any]] = []
 
@@ -205,9 +205,7 @@ class Interleaving:
         session, feed = self.client.session, self.world.feed
         after = session.behind_since
         if after is not None and self.part is None:
-            limit = self.random.randint(1, 6)
-            entries, newest = feed.since(after, limit=limit), feed.newest
-            self.part = Part.read(after, entries, asked=limit, newest_before=newest)
+            self.part = feed.part(after, limit=self.random.randint(1, 6))
 
     def replay(self) -> None:
         if self.part is not None:
