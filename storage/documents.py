@@ -20,11 +20,12 @@ from storage.names import Chain, Collection, Names
 
 @dataclass(frozen=True, slots=True)
 class BodyAddress:
-    """Where one body of a document stands in the log."""
+    """Where one body of a document stands in the log, and with which arrival it came."""
 
     chain: Chain
     seq: int
     index: int
+    arrival: int = 0  # 0 where it was not looked up
 
 
 def _document_key(collection: Collection, id: str) -> bytes:
@@ -97,7 +98,7 @@ class DocumentReader:
         if arrival is None:
             return None
         chain, seq = int.from_bytes(arrival[:4], "big"), int.from_bytes(arrival[4:12], "big")
-        return BodyAddress(chain, seq, int.from_bytes(key[-2:], "big"))
+        return BodyAddress(chain, seq, int.from_bytes(key[-2:], "big"), int.from_bytes(key[-10:-2], "big"))
 
 
 class DocumentWriter(DocumentReader):
