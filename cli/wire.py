@@ -1,7 +1,7 @@
 """A wire between two nodes that can be cut: a TCP forwarder on loopback.
 
 Room: carries bytes between whoever connects here and one port behind it, counts them, and stops when it is told
-to. It looks at nothing that it carries, so what a cut does to two nodes is what pulling a cable does. For the demo
+to. It looks at nothing that it carries, so a cut meets two nodes wherever they are in what they say. For the demo
 and for measurements; one thread, which sleeps while nothing moves.
 """
 
@@ -52,7 +52,7 @@ class Carried:
 class Wire:
     """A forwarder to `target_port` of loopback. It is whole when made, unless `is_cut`; `close` it once.
 
-    While it is cut nobody listens at `port`, and what was connected is gone without a word.
+    While it is cut nobody listens at `port`, and what was connected is closed at both ends.
     """
 
     def __init__(self, target_port: int, *, is_cut: bool = False) -> None:

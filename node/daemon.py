@@ -35,6 +35,7 @@ from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.network import NetworkRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
+from node.api.civicbase.realtime_edits import RealtimeEdits
 from node.api.civicbase.realtime_socket import RealtimeParts
 from node.api.civicbase.receipts import PeerReceipts
 from node.api.civicbase.sync import SyncRoutes
@@ -304,6 +305,7 @@ class Node:
                 node_id=node_id,
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 log=self.log,
+                edit=RealtimeEdits(self.records, self.identity.permissions, ERROR_TABLE).make,
                 owner_token=token,
                 owner=owner,
                 conflict=self.conflicts.view,
@@ -385,7 +387,7 @@ class Node:
             ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
-            *SyncRoutes(self.network.status, self._sync).routes(),
+            *SyncRoutes(self.network.status, self.network.root, self._sync).routes(),
             *self.changes.routes(),
             *ExplainRoutes(
                 Explanations(

@@ -25,6 +25,18 @@ class Told(NamedTuple):
     body: Body
 
 
+class Origin(NamedTuple):
+    """A body that set the field, and to what."""
+
+    dot: Dot
+    hlc: Hlc
+    value: Any
+
+    @property
+    def order(self) -> tuple[Hlc, Dot]:
+        return self.hlc, self.dot
+
+
 class Past(Protocol):
     """What came before what, in one document."""
 
@@ -40,20 +52,11 @@ class Past(Protocol):
         The second is how to read it: None if it was not applied.
         """
 
+    def origins_of(self, name: str, dots: Sequence[Dot]) -> list[Origin]:
+        """What `origins` finds for a field before the bodies at `dots` parted; it may have been found before."""
+
 
 PastOf = Callable[[Document], Past]
-
-
-class Origin(NamedTuple):
-    """A body that set the field, and to what."""
-
-    dot: Dot
-    hlc: Hlc
-    value: Any
-
-    @property
-    def order(self) -> tuple[Hlc, Dot]:
-        return self.hlc, self.dot
 
 
 def is_past(past: Past, dot: Dot, other: Dot) -> bool:
@@ -61,23 +64,29 @@ def is_past(past: Past, dot: Dot, other: Dot) -> bool:
     return other[1:] <= past.reach(dot, other.author)
 
 
-def origins(past: Past, vector: Mapping[bytes, Reach], name: str, dots: Sequence[Dot]) -> list[Origin]:
-    """What the field `name` held before the bodies at `dots` parted, in ascending order.
+def common(past: Past, vector: Mapping[bytes, Reach], dots: Sequence[Dot]) -> dict[bytes, Reach]:
+    """How far each author of a document, whose vector this is, is in the causal past of all bodies at `dots`."""
+    reaches = {
+        author: min(last, *(past.reach(dot, author) for dot in dots)) for author, last in vector.items()
+    }
+    return {author: reach for author, reach in reaches.items() if reach > NOTHING}
 
-    Of the bodies in the causal past of all of them, those that set the field and after which, there, none has
-    set or deleted it. One as a rule; several if these did not see each other either; none if it held nothing.
-    `vector` is the document's.
+
+def origins(past: Past, name: str, within: Mapping[bytes, Reach]) -> list[Origin]:
+    """What the field `name` held last within these reaches, in ascending order.
+
+    Of the bodies there, those that set the field and after which none has set or deleted it. One as a rule;
+    several if these did not see each other; none if it held nothing.
     """
-    left = {author: min(last, *(past.reach(dot, author) for dot in dots)) for author, last in vector.items()}
-    left = {author: reach for author, reach in left.items() if reach > NOTHING}
+    left = dict(within)
     known: dict[bytes, Reach] = {}  # what is in the past of the bodies found
     found: list[Origin] = []
     if not left:
         return found
-    for dot, read in past.newest_first(dict(left)):
+    for dot, read in past.newest_first(within):
         here = dot[1:]
         if here > known.get(dot.author, NOTHING) and (told := read()) is not None:
-            says = _says(told.body.operations, name)
+            says = value_said(told.body.operations, name)
             if says is not None:
                 found += [Origin(dot, told.hlc, value) for value in says]
                 for author in left:
@@ -92,7 +101,7 @@ def _before(here: Reach) -> Reach:
     return here[0], here[1] - 1
 
 
-def _says(operations: Sequence[Operation], name: str) -> list[Any] | None:
+def value_said(operations: Sequence[Operation], name: str) -> list[Any] | None:
     """What a body makes of a field: one value, none if it deletes it, None if it does not speak of it."""
     says: list[Any] | None = None
     for operation in operations:

@@ -24,10 +24,12 @@ from protocol.ids import AUTHOR_BYTES, is_name
 from protocol.limits import (
     BODIES_PER_COMMIT_MAX,
     BODY_SIZE_MAX_BYTES,
+    CLIENT_NUMBER_MAX,
     OPERATIONS_PER_BODY_MAX,
     SEEN_PER_BODY_MAX,
     TEXT_LENGTH_MAX,
 )
+from protocol.yjs_update import decode_update
 
 SALT_BYTES = 16
 HASH_BYTES = 32
@@ -43,7 +45,7 @@ class Dot(NamedTuple):
 
 
 class Kind(IntEnum):
-    """Kinds of operation. Numbers are for ever; 8 and 9 are kept for `text` and `array`."""
+    """Kinds of operation. Numbers are for ever."""
 
     SET = 0  # [0, {field: value}]      registers
     ADD = 1  # [1, field, [element …]]  to an add-wins set
@@ -51,11 +53,12 @@ class Kind(IntEnum):
     INCREMENT = 3  # [3, field, delta]        of a counter, modulo 2^64
     DELETE = 4  # [4]                      the whole document, as far as `seen`
     RESTORE = 5  # [5]                      lifts the deletes that `seen` covers
-    TEXT = 8
-    ARRAY = 9
+    TEXT = 8  # [8, field, n, update]     of a text that several may edit, see `yjs_update`
+    ARRAY = 9  # [9, field, n, update]     of such a list
 
 
-_KNOWN = frozenset({Kind.SET, Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.DELETE, Kind.RESTORE})
+_KNOWN = frozenset(Kind)
+SHARED_KINDS = frozenset({Kind.TEXT, Kind.ARRAY})
 _KIND_MAX = 255
 _SET = Kind.SET.value
 _SET_ENCODED, _EMPTY = encode(_SET), encode([])
@@ -78,6 +81,11 @@ class Body(NamedTuple):
         """Whether this version knows every operation in it; if not, the body is withheld, never refused."""
         return _KNOWN.issuperset([operation[0] for operation in self.operations])
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it has an operation on a collaborative field."""
+        return any(operation[0] in SHARED_KINDS for operation in self.operations)
+
     def check(self) -> None:
         """Raise `Malformed` or `TooLarge` if any node would find the body malformed."""
         if len(self.salt) != SALT_BYTES or len(self.user) > TEXT_LENGTH_MAX:
@@ -94,6 +102,10 @@ class Body(NamedTuple):
             )
         for operation in self.operations:
             _check_operation(operation)
+        if self.is_shared:
+            fields = [(op[0], op[1]) for op in self.operations if op[0] in SHARED_KINDS]
+            if len(set(fields)) != len(fields):
+                raise Malformed("two operations of a body on one collaborative field")
 
     def encode(self, author: bytes) -> bytes:
         """The bytes of a body that `author` is going to sign. Raises `Malformed` or `TooLarge`."""
@@ -179,6 +191,11 @@ def _check_operation(operation: Operation) -> None:
             check_value(delta)
         case [Kind.DELETE | Kind.RESTORE]:
             pass
+        case [Kind.TEXT | Kind.ARRAY as kind, field, int(n), bytes(update)]:
+            _check_field(field)
+            if type(n) is not int or not 0 <= n <= CLIENT_NUMBER_MAX:
+                raise Malformed("the number of a client that is out of range")
+            decode_update(update, field, is_text=kind == Kind.TEXT)
         case [kind, *rest] if kind not in _KNOWN and 0 <= kind <= _KIND_MAX:
             for argument in rest:  # of a newer release
                 check_value(argument, may_hold_bytes=True)

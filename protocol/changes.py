@@ -36,6 +36,7 @@ class Record:
     created_by: str
     version: str
     conflicts: tuple[Conflict, ...] = ()
+    is_broken: bool = False  # see `Document.is_broken`
 
     @classmethod
     def of(cls, model: Model, document: Document, past_of: PastOf) -> "Record":
@@ -52,6 +53,7 @@ class Record:
             document.created_user,
             document.version,
             conflicts,
+            document.is_broken,
         )
 
     @property

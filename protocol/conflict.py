@@ -20,7 +20,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from protocol.ancestor import Origin, Past, PastOf, is_past, origins
+from protocol.ancestor import Origin, Past, PastOf, is_past
 from protocol.body import Dot
 from protocol.clock import Hlc
 from protocol.document import Document, Layer
@@ -127,7 +127,8 @@ def judge_contested(document: Document, values: dict[str, Any], rules: Rules, pa
         verdict = judging.verdict(name, [Origin(x.dot, x.hlc, x.registers[name]) for x in live])
         if verdict.is_open:
             open_conflicts.append(_conflict(document, name, live, verdict))
-        if not any(name in layer.sets for layer in layers) and name not in document.counters:
+        is_hidden = any(name in layer.sets for layer in layers) or name in document.counters
+        if not is_hidden and not any(name == other for _, other in document.shared):
             values[name] = verdict.value
     return Judged(values, tuple(open_conflicts))
 
@@ -137,16 +138,20 @@ def conflicts(document: Document, rules: Rules = Rules(), past_of: PastOf = no_p
 
     Of a deleted one only that it is deleted can be in conflict: with what others wrote meanwhile.
     """
-    if rules.is_plain or len(document.layers) < 2:
+    if rules.is_plain or (len(document.layers) < 2 and not document.shared):
         return []
     if document.exists:
         return list(judge(document, rules, past_of).conflicts)
     updates = [x for x in document.layers if (x.registers or x.sets) and not x.is_delete]
-    if not updates:
+    texts = [held for held in document.shared.values() if held.has_visible]
+    if not updates and not texts:
         return []
     values = [_live(x, {**x.registers, **x.sets}) for x in updates]
+    for text in texts:
+        hlc, author, seq, index, user = text.edited
+        values.append(LiveValue({text.name: text.shown}, Dot(author, seq, index), user, hlc))
     values += [_live(x, None) for x in document.layers if x.is_delete]
-    dots = tuple(sorted(value.dot for value in values))
+    dots = tuple(sorted({value.dot for value in values}))
     return [Conflict(document.model, document.id, DELETED, tuple(values), dots)]
 
 
@@ -244,7 +249,7 @@ class _Judging:
 
     def _ancestor(self, name: str, live: Sequence[Origin], depth: int) -> Any:
         """What the values came from; None if that was no value."""
-        found = origins(self._past, self._document.vector, name, [origin.dot for origin in live])
+        found = self._past.origins_of(name, [origin.dot for origin in live])
         return self.verdict(name, found, depth + 1).value if found else None
 
 

@@ -1,9 +1,10 @@
 """One document as a CRDT: what is left alive of the bodies that made it.
 
-Room: applying bodies, planning operations, and the state's stored form. Which of
-several live values is shown is `conflict`'s; whether a value fits its model is
-`schema`'s. No body is ever decoded here and no history is kept: the signed log
-is the truth, a document is a cache of it that can be rebuilt.
+Room: applying bodies, and the state's stored form. Which operations say what an
+application wants is `planning`'s; which of several live values is shown is
+`conflict`'s; whether a value fits its model is `schema`'s. No body is ever decoded
+here and no history is kept: the signed log is the truth, a document is a cache of
+it that can be rebuilt.
 
 A document is a list of **layers**, one for each body of which something is still
 alive. A register that two layers hold has two values that did not see each
@@ -11,18 +12,21 @@ other. A body supersedes, in the fields that it touches, what lives in the layer
 that its `seen` covers; that is all the causality that the merge needs, so any
 order that respects causes gives the same state. Sets are add-wins (an element
 lives while a layer holds it); counters sum what was added, modulo 2^64.
+Collaborative fields (`shared`) order their units by themselves and leave no layer.
 """
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
-from protocol.body import Dot, Kind, Operation
+from protocol.body import SHARED_KINDS, Dot, Kind, Operation
 from protocol.clock import Hlc
 from protocol.errors import Malformed
-from protocol.limits import SEEN_PER_BODY_MAX
+from protocol.shared import Edited, SharedField
+from protocol.walk import KnownOf, Writer
+from protocol.yjs_update import client_id, decode_update
 
 Element = str | int | float | bool | None
 _Key = tuple[bool, Element]
@@ -58,8 +62,10 @@ class Document:
         "created_hlc",
         "created_user",
         "id",
+        "is_quarantined",
         "layers",
         "model",
+        "shared",
         "updated_hlc",
         "updated_user",
         "vector",
@@ -75,10 +81,13 @@ class Document:
         self.vector: dict[bytes, tuple[int, int]] = {}  # author -> (seq, index) of its last body here
         self.layers: list[Layer] = []  # sorted by order
         self.counters: dict[str, int] = {}
+        self.shared: dict[tuple[int, str], SharedField] = {}  # collaborative fields, by kind and name
+        self.is_quarantined = False  # by this node alone: contents of its collaborative fields are not merged
 
     def __eq__(self, other: object) -> bool:
+        """Whether both are of the same bodies. That one of them is quarantined makes no difference."""
         return isinstance(other, Document) and all(
-            getattr(self, s) == getattr(other, s) for s in self.__slots__
+            getattr(self, s) == getattr(other, s) for s in self.__slots__ if s != "is_quarantined"
         )
 
     __hash__ = None  # type: ignore[assignment]  # mutable
@@ -94,6 +103,7 @@ class Document:
         other.vector = dict(self.vector)
         other.layers = [Layer(x.dot, x.hlc, x.user, x.registers, x.sets, x.is_delete) for x in self.layers]
         other.counters = dict(self.counters)
+        other.shared, other.is_quarantined = dict(self.shared), self.is_quarantined
         return other
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -107,6 +117,16 @@ class Document:
         return bool(self.vector)
 
     @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing to be kept of it."""
+        return not (self.vector or self.shared or self.is_quarantined)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it may not be shown, because the contents of a collaborative field are not to be had."""
+        return self.is_quarantined or any(field.is_broken for field in self.shared.values())
+
+    @property
     def version(self) -> str:
         """A short opaque name of this state: equal on every node that has integrated the same bodies."""
         parts = [
@@ -116,7 +136,8 @@ class Document:
         return sha256(b"civicnode version 1\0" + b"".join(parts)).hexdigest()[:16]
 
     def values(self) -> dict[str, Any]:
-        """The shown value of every field: the latest register, the union of a set, the sum of a counter.
+        """The shown value of every field: the latest register, the union of a set, the sum of a counter,
+        the text or list of a collaborative field.
 
         In one order on every node. A name that bodies use for several of these, which no model does, shows
         the last of them.
@@ -139,6 +160,9 @@ class Document:
             shown[name] = self.elements(name)
         for name in sorted(self.counters):
             shown[name] = self.counters[name]
+        for kind, name in sorted(self.shared):
+            if value := self.shared[kind, name].shown:
+                shown[name] = value
         return shown, is_contested
 
     def elements(self, name: str) -> list[Element]:
@@ -155,10 +179,55 @@ class Document:
 
     # -- integrating -----------------------------------------------------------------------------------------
 
+    def fault_of(self, author: bytes, operations: Sequence[Operation], known_of: KnownOf) -> str | None:
+        """The rule that an operation on a collaborative field breaks, or None: such a body is void.
+
+        It depends on what the author had seen alone; `known_of` tells how much of other chains that is.
+        """
+        for operation in operations:
+            if operation[0] in SHARED_KINDS:
+                kind, name, n, data = operation
+                update = decode_update(data, name, is_text=kind == Kind.TEXT)
+                field = self._shared(kind, name)
+                if fault := field.fault_of(update, self.writer(author, name, n), known_of):
+                    return fault
+        return None
+
+    def writer(self, author: bytes, name: str, n: int = 0) -> Writer:
+        """Who writes in a collaborative field of this document."""
+        return Writer(author, n, client_id(author, self.model, self.id, name, n))
+
+    def _shared(self, kind: int, name: str) -> SharedField:
+        field = self.shared.get((kind, name))
+        return SharedField(int(kind), name, is_broken=self.is_quarantined) if field is None else field
+
+    def quarantine(self) -> None:
+        """Have nothing merged in its collaborative fields from now on, on this node."""
+        self.is_quarantined = True
+        self.shared = {key: field.broken() for key, field in self.shared.items()}
+
     def apply(
-        self, dot: Dot, hlc: Hlc, user: str, seen: Sequence[Dot], operations: Sequence[Operation]
+        self,
+        dot: Dot,
+        hlc: Hlc,
+        user: str,
+        seen: Sequence[Dot],
+        operations: Sequence[Operation],
+        *,
+        is_ballast: bool = False,
+        known_of: KnownOf | None = None,
     ) -> None:
-        """Integrate one body. Every body of a document is applied once, after its causes. Never raises."""
+        """Integrate one body. Every body of a document is applied once, after its causes. Never raises.
+
+        Its collaborative operations have no fault (`fault_of`). **As ballast** a body that counts no more
+        leaves nothing but the places of what it inserted, deleted at once, so that what others wrote between
+        keeps its place. `known_of` is that of `fault_of`; only forged client ids make it necessary.
+        """
+        for operation in operations:
+            if operation[0] in SHARED_KINDS:
+                self._share(dot, hlc, user, operation, is_ballast, known_of)
+        if is_ballast:
+            return
         if not self.vector or (hlc, user) < (self.created_hlc, self.created_user):
             self.created_hlc, self.created_user = hlc, user
         if (hlc, user) >= (self.updated_hlc, self.updated_user):
@@ -175,6 +244,23 @@ class Document:
                 self.layers.append(layer)
             else:
                 insort(self.layers, layer, key=_order)
+
+    def _share(
+        self, dot: Dot, hlc: Hlc, user: str, operation: Operation, is_ballast: bool, known_of: KnownOf | None
+    ) -> None:
+        kind, name, n, data = operation
+        update = decode_update(data, name, is_text=kind == Kind.TEXT)
+        if is_ballast and not update.structs:
+            return
+        self.shared[int(kind), name] = self._shared(kind, name).applied(
+            update,
+            data,
+            self.writer(dot.author, name, n),
+            dot.seq,
+            Edited(hlc, *dot, user),
+            known_of=known_of,
+            is_ballast=is_ballast,
+        )
 
     def _say(self, layer: Layer, operations: Sequence[Operation]) -> None:
         """What a body leaves by itself, its operations in order."""
@@ -243,6 +329,7 @@ class Document:
 
         Created hlc, created user, updated hlc or 0, updated user or 0, vector, counters or 0, layers;
         vector [number, seq, index, …], or 0 where it says the same as the only layer's dot;
+        in place of counters, if there are collaborative fields: [counters, 1 if quarantined, field …];
         a layer is 8 items more: number, seq, index, hlc or 0 for created, user or 0 for created, registers,
         sets or 0, is delete. A flat list is encoded in half the time that a tree takes.
         """
@@ -255,6 +342,9 @@ class Document:
             0,
             self.counters or 0,
         ]
+        if self.shared or self.is_quarantined:
+            fields = [self.shared[key].to_state(number_of) for key in sorted(self.shared)]
+            state[5] = [self.counters, int(self.is_quarantined), *fields]
         if not (len(layers) == 1 == len(vector) and vector.get(layers[0].dot.author) == layers[0].dot[1:]):
             state[4] = [part for author, last in vector.items() for part in (number_of(author), *last)]
         for x in layers:
@@ -292,6 +382,11 @@ class Document:
             for start in range(0, len(vector), 3):
                 n, seq, index = vector[start : start + 3]
                 document.vector[author_of(n)] = (seq, index)
+            if type(counters) is list:
+                counters, is_quarantined, *fields = counters
+                document.is_quarantined = bool(is_quarantined)
+                shared = [SharedField.from_state(field, author_of) for field in fields]
+                document.shared = {(field.kind, field.name): field for field in shared}
             document.counters = dict(counters or ())
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise Malformed("a stored document that is not of its form") from error
@@ -328,75 +423,3 @@ def _without(layer: Layer, taken: dict[str, set[_Key]]) -> dict[str, list[Elemen
         for name, held in layer.sets.items()
     }
     return {name: held for name, held in sets.items() if held}
-
-
-# -- planning: from the values that an application wants to the operations that say so ----------------------
-
-
-class Plan(NamedTuple):
-    """Operations of one body, and what they have seen."""
-
-    seen: tuple[Dot, ...]
-    operations: list[Operation]
-
-
-def plan_write(
-    current: Document | None,
-    values: Mapping[str, Any],
-    *,
-    sets: Sequence[str] = (),
-    counters: Sequence[str] = (),
-) -> Plan:
-    """Operations that make `values` the shown ones. `current` is the state that the writer has seen.
-
-    A set is given whole, and becomes the additions and removals that lead there; a counter is given as its
-    new total, and becomes a difference. Writing to a deleted document brings it back with just these values.
-    """
-    registers = {name: value for name, value in values.items() if name not in sets and name not in counters}
-    operations: list[Operation] = [[Kind.SET.value, registers]] if registers else []
-    if current is None or not current.vector:
-        operations += [[Kind.ADD.value, name, values[name]] for name in sets if values.get(name)]
-        operations += [[Kind.INCREMENT.value, name, values[name]] for name in counters if values.get(name)]
-        return Plan((), operations or [[Kind.RESTORE.value]])
-    if not current.exists:
-        operations = [[Kind.DELETE.value], [Kind.RESTORE.value], *operations]
-        operations += [[Kind.ADD.value, name, values[name]] for name in sets if values.get(name)]
-        for name in counters:
-            if delta := wrapped((values.get(name) or 0) - current.counters.get(name, 0)):
-                operations.append([Kind.INCREMENT.value, name, delta])
-        return Plan(context_of(current.layers), operations)
-    touched: set[str] = set(registers)
-    for name in sets:
-        if name in values:
-            wanted, held = values[name] or [], current.elements(name)
-            wanted_keys, held_keys = {element_key(e) for e in wanted}, {element_key(e) for e in held}
-            added = [e for e in wanted if element_key(e) not in held_keys]
-            removed = [e for e in held if element_key(e) not in wanted_keys]
-            operations += [[Kind.ADD.value, name, added]] if added else []
-            operations += [[Kind.REMOVE.value, name, removed]] if removed else []
-            touched |= {name} if removed else set()
-    for name in counters:
-        if name in values and (delta := wrapped((values[name] or 0) - current.counters.get(name, 0))):
-            operations.append([Kind.INCREMENT.value, name, delta])
-    touches = [
-        x for x in current.layers if not touched.isdisjoint(x.registers) or not touched.isdisjoint(x.sets)
-    ]
-    return Plan(context_of(touches), operations)
-
-
-def plan_delete(current: Document) -> Plan:
-    """Operations that delete what is there now; what others write meanwhile stays visible as a conflict."""
-    return Plan(context_of(current.layers), [[Kind.DELETE.value]])
-
-
-def context_of(layers: Iterable[Layer]) -> tuple[Dot, ...]:
-    """What a body names as seen that shall supersede these layers, which are in ascending order.
-
-    The newest dot of each author is enough: whoever has seen a body has seen all that its author wrote before
-    it. Of more authors than a body can name, those of the newest layers are named.
-    """
-    newest: dict[bytes, Dot] = {}
-    for layer in layers:
-        newest.pop(layer.dot.author, None)
-        newest[layer.dot.author] = layer.dot
-    return tuple(sorted(list(newest.values())[-SEEN_PER_BODY_MAX:]))

@@ -54,6 +54,14 @@ class NotPermitted(ProtocolError):
         self.role = role
 
 
+class UnknownPlace(ProtocolError):
+    """An edit names a place in a text that is not there: it was made on a state that is not this node's any more."""
+
+
+class Unmergeable(ProtocolError):
+    """The library that merges the contents of collaborative fields has failed on an update that keeps every rule."""
+
+
 class InvalidId(ProtocolError):
     """A document, application or model id has characters or a length that ids may not have."""
 
@@ -72,3 +80,7 @@ class ModelFault(_NamedFaults):
 
 class QueryFault(_NamedFaults):
     """A query cannot be run as asked. `details` maps a parameter (`filter`, `per_page`) to its faults."""
+
+
+class EditFault(_NamedFaults):
+    """An edit of a collaborative field is not of its form. `details` maps a path (`ops[2]`) to the fault."""

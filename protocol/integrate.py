@@ -10,7 +10,7 @@ A node may lag, it may never skip: a commit whose causes are not here yet waits;
 one of a node without the right is void and counts as a cause all the same.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -202,7 +202,7 @@ def integrate(commit: Commit, view: View, *, system: SpaceId, is_early: bool = F
     past, grown = _system_past(view, header)
     judgement = view.judge(space, author, header.seq, commit.hash, past)
     overlay = _Overlay(view, space)
-    judge = _Judge(header, judgement.role, _known_of(view, header, knowledge))
+    judge = _Judge(header, judgement, _known_of(view, header, knowledge))
     entries = [
         _integrate_body(index, data, header, judge, overlay, is_early)
         for index, data in enumerate(commit.bodies)
@@ -259,9 +259,11 @@ def _integrate_body(
     body, verdict = judge.verdict(data, index, is_early=is_early)
     if body is None:
         return Entry(index, "", "", verdict, Change.NONE, None)
-    change = Change.NONE
-    if verdict is Verdict.APPLIED:
-        change = overlay.apply(body, Dot(header.author, header.seq, index), header.hlc)
+    dot, change, is_ballast = Dot(header.author, header.seq, index), Change.NONE, False
+    if body.is_shared:
+        verdict, is_ballast = judge.place(body, verdict, index, overlay.document(body.model, body.id))
+    if is_ballast or verdict is Verdict.APPLIED:
+        change = overlay.apply(body, dot, header.hlc, judge.known_of, is_ballast=is_ballast)
     return Entry(index, body.model, body.id, verdict, change, body)
 
 
@@ -313,12 +315,16 @@ def _verdict_on_genesis(index: int, data: bytes | None, header: Header) -> Verdi
 class _Judge:
     """Whether the bodies of one commit count: a function of its author's rights and of its causal past."""
 
-    def __init__(self, header: Header, role: Role | None, known_of: Callable[[Author], int]) -> None:
-        """`role` is what the commit counts as made with; `known_of` tells how much of others it has seen."""
+    def __init__(self, header: Header, judgement: Judgement, known_of: Callable[[Author], int]) -> None:
+        """`judgement` says what the commit counts as; `known_of` tells how much of others it has seen."""
         self._author = header.author
         self._seq = header.seq
-        self._role = role
+        self._role = judgement.role
+        self._keeps_places = judgement.keeps_places
         self._known_of = known_of
+
+    def known_of(self, author: bytes) -> int:
+        return self._known_of(Author(author))
 
     def verdict(
         self, data: bytes | None, index: int, *, is_early: bool = False
@@ -335,6 +341,30 @@ class _Judge:
         if not body.is_understood:
             return body, Verdict.WITHHELD
         return body, Verdict.EARLY if is_early else Verdict.APPLIED
+
+    def place(
+        self, body: Body, verdict: Verdict, index: int, document: Document | None
+    ) -> tuple[Verdict, bool]:
+        """The verdict on a body with operations on collaborative fields, and whether it is ballast.
+
+        An applied one is void if it writes where its author had seen no place for it. A void one is ballast if
+        others may have built on what it inserted while it counted.
+        """
+        if verdict is Verdict.APPLIED:
+            return (Verdict.VOID if self.is_misplaced(body, document) else verdict), False
+        is_ballast = (
+            verdict is Verdict.VOID
+            and self._keeps_places
+            and not self.may_write(body.model)
+            and body.is_understood
+            and self.is_past(body.seen, index)
+            and not self.is_misplaced(body, document)
+        )
+        return verdict, is_ballast
+
+    def is_misplaced(self, body: Body, document: Document | None) -> bool:
+        document = document or Document(body.model, body.id)
+        return document.fault_of(self._author, body.operations, self.known_of) is not None
 
     def may_write(self, model: str) -> bool:
         if self._role is Role.ADMIN:
@@ -359,33 +389,42 @@ class Placed:
     header: Header
     index: int
     data: bytes | None
-    role: Role | None
+    judgement: Judgement
     is_early: bool
 
 
 def rebuild(
-    view: View, space: SpaceId, model: str, id: str, bodies: Iterable[Placed]
+    view: View, space: SpaceId, model: str, id: str, bodies: Iterable[Placed], *, is_quarantined: bool = False
 ) -> tuple[Document, list[Verdict]]:
     """A document made anew of all its bodies, which are given causes first, and the verdict on each.
 
     What a commit is found to count as can change when more of `system` becomes known; what it has seen
-    cannot.
+    cannot. One that this node has quarantined stays so.
     """
     document = Document(model, id)
-    verdicts: list[Verdict] = []
+    if is_quarantined:
+        document.quarantine()
+    return document, list(grow(view, space, document, bodies))
+
+
+def grow(view: View, space: SpaceId, document: Document, bodies: Iterable[Placed]) -> Iterator[Verdict]:
+    """Apply bodies to a document, causes first. The verdict on each, given when it has been applied."""
     for placed in bodies:
         header = placed.header
 
         def known_of(other: Author, header: Header = header) -> int:
             return view.knows(space, header.author, header.seq, other)
 
-        judge = _Judge(header, placed.role, known_of)
+        judge = _Judge(header, placed.judgement, known_of)
         body, verdict = judge.verdict(placed.data, placed.index, is_early=placed.is_early)
-        verdicts.append(verdict)
-        if body is not None and verdict is Verdict.APPLIED:
+        is_ballast = False
+        if body is not None and body.is_shared:
+            verdict, is_ballast = judge.place(body, verdict, placed.index, document)
+        if body is not None and (is_ballast or verdict is Verdict.APPLIED):
             dot = Dot(header.author, header.seq, placed.index)
-            document.apply(dot, header.hlc, body.user, body.seen, body.operations)
-    return document, verdicts
+            document.apply(dot, header.hlc, body.user, body.seen, body.operations,
+                           is_ballast=is_ballast, known_of=judge.known_of)  # fmt: skip
+        yield verdict
 
 
 class _Overlay:
@@ -399,14 +438,24 @@ class _Overlay:
     def document(self, model: str, id: str) -> Document | None:
         return self.changed.get((model, id)) or self._view.document(self._space, model, id)
 
-    def apply(self, body: Body, dot: Dot, hlc: int) -> Change:
+    def apply(
+        self,
+        body: Body,
+        dot: Dot,
+        hlc: int,
+        known_of: Callable[[bytes], int],
+        *,
+        is_ballast: bool = False,
+    ) -> Change:
         document = self.changed.get((body.model, body.id))
         if document is None:
             stored = self._view.document(self._space, body.model, body.id)
             document = stored.copy() if stored else Document(body.model, body.id)
             self.changed[body.model, body.id] = document
         existed = document.exists
-        document.apply(dot, hlc, body.user, body.seen, body.operations)
+        document.apply(
+            dot, hlc, body.user, body.seen, body.operations, is_ballast=is_ballast, known_of=known_of
+        )
         if document.exists:
             return Change.UPDATED if existed else Change.CREATED
         return Change.DELETED if existed else Change.NONE
@@ -437,8 +486,9 @@ class CommitBuilder:
         self._header = Header(space, author, self.seq, previous, hlc, deps, ())
         self._knowledge = _knowledge(view, self._header) if deps else {}
         past, self._grown = _system_past(view, self._header)
-        self._role = view.judge(space, author, self.seq, b"", past).role
-        self._judge = _Judge(self._header, self._role, _known_of(view, self._header, self._knowledge))
+        judgement = view.judge(space, author, self.seq, b"", past)
+        self._role = judgement.role
+        self._judge = _Judge(self._header, judgement, _known_of(view, self._header, self._knowledge))
         self._overlay = _Overlay(view, space)
         self._bodies: list[bytes] = []
         self._entries: list[Entry] = []
@@ -471,10 +521,13 @@ class CommitBuilder:
             raise NotPermitted(model, self._role)
         if (seen and not self._judge.is_past(seen, index)) or not body.is_understood:
             raise LocalMisuse("a body of unknown kind, or that has seen what its commit does not build on")
+        if body.is_shared and self._judge.is_misplaced(body, self._overlay.document(model, id)):
+            raise LocalMisuse("a body that writes in a collaborative field where it has no place")
         if self._undo is not None:
             current = self._overlay.changed.get((model, id))
             self._undo.append(((model, id), current.copy() if current else None))
-        change = self._overlay.apply(body, Dot(header.author, header.seq, index), header.hlc)
+        dot = Dot(header.author, header.seq, index)
+        change = self._overlay.apply(body, dot, header.hlc, self._judge.known_of)
         entry = Entry(index, model, id, Verdict.APPLIED, change, body)
         self._bodies.append(data)
         self._entries.append(entry)

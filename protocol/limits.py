@@ -14,6 +14,15 @@ VALUE_DEPTH_MAX = 32  # agreed; lists and maps within one another in a value
 NAME_LENGTH_MAX = 128  # agreed; model and document ids in a body; the longest model id the API makes has 72
 TEXT_LENGTH_MAX = 256  # agreed; a user or the name of a field: far above what the API gives out
 
+STRUCTS_PER_UPDATE_MAX = 1_024  # agreed; each may have to be placed among all that was written beside it
+UNITS_PER_UPDATE_MAX = 2 << 20  # agreed; as many as a body could hold, also where none of them is sent
+RANGES_PER_UPDATE_MAX = 65_536  # agreed; what is deleted may lie scattered
+CLIENTS_DELETED_FROM_MAX = 4_096  # agreed; as many authors as a body may have seen
+ELEMENT_SIZE_MAX_BYTES = 1 << 20  # agreed; one element of a list
+CLIENT_NUMBER_MAX = (
+    1 << 16
+) - 1  # agreed; clients of one author in one field, for editors that are their own
+
 WINDOW_SIZE_MAX_BYTES = 4 << 20  # agreed; one window of runs during sync, unless it is a single larger commit
 WINDOW_RUNS_MAX = 4_096  # agreed; each costs a signature, 40 µs
 RUN_COMMITS_MAX = 4_096  # agreed; each costs about 20 µs before the one signature can be checked

@@ -64,6 +64,14 @@ class Judgement:
         """Whether anything may follow from the commit: one of a reader stands, and says nothing."""
         return self.role is not None and self.role is not Role.READER
 
+    @property
+    def keeps_places(self) -> bool:
+        """Whether others may rightly have seen what it inserted in collaborative fields, if it does not count.
+
+        Not if it never counted; and of a fork nothing is kept, since its branches are not the same everywhere.
+        """
+        return self.standing is not Standing.INVALID and self.standing is not Standing.FORKED
+
 
 class Members:
     """The members that a set of statements adds up to. Immutable.

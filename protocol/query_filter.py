@@ -74,6 +74,8 @@ _KINDS = {
     FieldType.BOOLEAN: Kind.BOOLEAN,
     FieldType.SET: Kind.SET,
     FieldType.JSON: Kind.JSON,
+    FieldType.TEXT: Kind.TEXT,
+    FieldType.ARRAY: Kind.JSON,
 }
 META_KINDS = {
     "id": Kind.TEXT,

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from protocol.ancestor import NOTHING, Past, Told
 from protocol.body import Dot, Kind, Operation
 from protocol.conflict import DELETED
-from protocol.document import Document, Plan, context_of, wrapped
+from protocol.document import Document, wrapped
+from protocol.planning import Plan, context_of, plan_emptied, plan_shared
 
 
 class Resolution(NamedTuple):
@@ -27,8 +28,11 @@ class Resolution(NamedTuple):
 def live_dots(document: Document, field: str) -> tuple[Dot, ...]:
     """The dots of a field's live values, or of all that stands for and against a deletion."""
     if field == DELETED:
-        layers = document.layers if not document.exists else []
-        return tuple(sorted(x.dot for x in layers if x.is_delete or x.registers or x.sets))
+        if document.exists:
+            return ()
+        dots = {x.dot for x in document.layers if x.is_delete or x.registers or x.sets}
+        dots |= {Dot(*field.edited[1:4]) for field in document.shared.values() if field.has_visible}
+        return tuple(sorted(dots))
     return tuple(sorted(x.dot for x in document.layers if field in x.registers))
 
 
@@ -39,6 +43,8 @@ def plan_resolution(
     *,
     sets: Sequence[str] = (),
     counters: Sequence[str] = (),
+    shared: Mapping[str, int] | None = None,
+    author: bytes = b"",
 ) -> Plan:
     """Operations that end the conflict `ends`, which stands in `current`.
 
@@ -49,18 +55,20 @@ def plan_resolution(
     if ends.field != DELETED:
         return Plan(context, [[Kind.SET.value, {ends.field: values[ends.field]}]])
     if ends.is_kept:
-        return Plan(context, [[Kind.DELETE.value]])
-    registers = {name: value for name, value in values.items() if name not in sets and name not in counters}
+        return Plan(context, [[Kind.DELETE.value], *plan_emptied(current, author)])
+    apart = {*sets, *counters, *(shared or ())}
+    registers = {name: value for name, value in values.items() if name not in apart}
     operations: list[Operation] = [[Kind.SET.value, registers]] if registers else []
     operations += [[Kind.ADD.value, name, values[name]] for name in sets if values.get(name)]
     for name in counters:
         if name in values and (delta := wrapped((values[name] or 0) - current.counters.get(name, 0))):
             operations.append([Kind.INCREMENT.value, name, delta])
+    operations += plan_shared(current, values, shared, author)
     return Plan(context, [*operations, [Kind.RESTORE.value]])
 
 
 def values_before_deletion(document: Document, past: Past) -> dict[str, Any]:
-    """What the newest delete took away: registers and sets as its writer had them, but for those that are alive."""
+    """What the newest delete took away: fields as its writer had them, but for counters and those that are alive."""
     deletes = [layer for layer in document.layers if layer.is_delete]
     if not deletes:
         return {}
@@ -75,5 +83,6 @@ def values_before_deletion(document: Document, past: Past) -> dict[str, Any]:
     for dot, hlc, body in reversed(bodies):
         before.apply(dot, hlc, body.user, body.seen, body.operations)
     alive = {name for layer in document.layers for name in (*layer.registers, *layer.sets)}
+    alive |= {field.name for field in document.shared.values() if field.has_visible}
     taken = before.values() if before.exists else {}
     return {name: v for name, v in taken.items() if name not in alive and name not in before.counters}

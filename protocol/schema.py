@@ -17,13 +17,14 @@ from functools import cached_property
 from typing import Any, Self
 
 from protocol.conflict import Rules
-from protocol.errors import ModelFault
+from protocol.errors import EditFault, ModelFault
 from protocol.folding import Fold
 from protocol.schema_check import Checks, compile_checks
 from protocol.schema_definition import Definition, read_definition, write_definition
 from protocol.schema_evolve import find_narrowing
-from protocol.schema_field import META_FIELDS, Field, FieldType, IndexSpec, Value
+from protocol.schema_field import META_FIELDS, SHARED_TYPES, Field, FieldType, IndexSpec, Value
 from protocol.schema_strategy import FOLDING_STRATEGIES
+from protocol.text_edit import is_edit, read_edit
 from protocol.times import datetime_from_ms, ms_from_datetime, normal_datetime
 
 __all__ = [
@@ -78,8 +79,24 @@ class Model:
         return self._checks.create(data)
 
     def check_update(self, data: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:
-        """The same for the given fields alone. A null clears a field that is not required."""
-        return self._checks.update(data)
+        """The same for the given fields alone. A null clears a field that is not required.
+
+        For a collaborative field, operations may be given in place of a value: they come back as a `TextEdit`.
+        """
+        if self._shared.isdisjoint(data):
+            return self._checks.update(data)
+        edited = {name: data[name] for name in self._shared if is_edit(data.get(name))}
+        values, faults = self._checks.update({name: v for name, v in data.items() if name not in edited})
+        for name, given in edited.items():
+            try:
+                values[name] = read_edit(given, is_text=self.fields[name].type is FieldType.TEXT)
+            except EditFault as fault:
+                faults |= {f"{name}.{path}": what for path, what in fault.details.items()}
+        return values, faults
+
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        return frozenset(name for name, field in self.fields.items() if field.type in SHARED_TYPES)
 
     def check_record(self, values: Mapping[str, Value]) -> dict[str, str]:
         """Every fault of a record's stored values; those of an honest node have none.

@@ -24,6 +24,7 @@ from protocol.schema_field import (
     RESERVED_NAMES,
     SET_ITEM_SIZE_MAX_BYTES,
     SET_ITEMS_MAX,
+    SHARED_TYPES,
     STRING_SIZE_MAX_BYTES,
     Field,
     FieldType,
@@ -60,6 +61,7 @@ _REFERENCE = Fault("Must be the id of an instance")
 _SET = Fault("Must be a list of strings, numbers or booleans")
 _SET_ITEMS = Fault(f"Must have at most {SET_ITEMS_MAX} items")
 _SET_ITEM_SIZE = Fault(f"Each item must be at most {SET_ITEM_SIZE_MAX_BYTES} bytes")
+_ARRAY = Fault("Must be a list")
 _JSON = Fault("Must be JSON (objects with string keys, lists, strings, finite numbers, booleans, null)")
 _JSON_DEPTH = Fault(f"Must be nested at most {JSON_DEPTH_MAX} deep")
 _JSON_SIZE = Fault(f"Must be at most {JSON_SIZE_MAX_BYTES} bytes of JSON")
@@ -91,6 +93,16 @@ def compile_checks(fields: Mapping[str, Field]) -> Checks:
             type(field.default) in (list, dict),
         )
         for field in fields.values()
+    ]
+    # What came of several edits made apart is longer than each of them, and an empty text has no value.
+    stored = [
+        (
+            name,
+            _merged_check(fields[name]) or check,
+            required and fields[name].type not in SHARED_TYPES,
+            default,
+        )
+        for name, check, required, default, _ in plan
     ]
 
     def create(data: Mapping[str, Value]) -> Verdict:
@@ -144,7 +156,7 @@ def compile_checks(fields: Mapping[str, Field]) -> Checks:
         faults: dict[str, str] = {}
         known = 0
         get = data.get
-        for name, check, required, default, _ in plan:
+        for name, check, required, default in stored:
             value = get(name)
             if value is not None:
                 known += 1
@@ -192,6 +204,10 @@ def check_of(field: Field) -> Check:
             return _set_check(field)
         case FieldType.REFERENCE:
             return check_reference
+        case FieldType.TEXT:
+            return check_string
+        case FieldType.ARRAY:
+            return check_array
     fault = Fault(f"The type {field.type.value} is not offered yet")
     return lambda value: fault
 
@@ -264,6 +280,20 @@ def check_json(value: Value) -> Value:
     if isinstance(size, Fault):
         return size
     return value if size <= JSON_SIZE_MAX_BYTES else _JSON_SIZE
+
+
+def check_array(value: Value) -> Value:
+    """A list of any JSON within the limits; handed back as it is."""
+    return check_json(value) if type(value) is list else _ARRAY
+
+
+def _merged_check(field: Field) -> Check | None:
+    """What a collaborative field of a record may show: of its type, however long."""
+    if field.type is FieldType.TEXT:
+        return lambda value: value if type(value) is str else _STRING
+    if field.type is FieldType.ARRAY:
+        return lambda value: value if type(value) is list else _ARRAY
+    return None
 
 
 def check_set(value: Value) -> Value:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-# A stored value, as documents hold it: str, int, float, bool, None, and for `json` and `set`
+# A stored value, as documents hold it: str, int, float, bool, None, and for `json`, `array` and `set`
 # lists and string-keyed dicts of these. Never bytes, never a tag of the encoding.
 Value = Any
 
@@ -34,7 +34,7 @@ DEFINITION_SIZE_MAX_BYTES = 2**18  # a definition is one small document that eve
 
 
 class FieldType(StrEnum):
-    """What a field holds. The last three are reserved: definitions that use them are refused."""
+    """What a field holds. The last is reserved: definitions that use it are refused."""
 
     STRING = "string"
     INTEGER = "integer"
@@ -57,9 +57,10 @@ class FieldType(StrEnum):
         return f"{'an' if self.value[0] in 'aei' else 'a'} {self.value} field"
 
 
-RESERVED_TYPES = frozenset({FieldType.TEXT, FieldType.ARRAY, FieldType.FILE})
+RESERVED_TYPES = frozenset({FieldType.FILE})
+SHARED_TYPES = frozenset({FieldType.TEXT, FieldType.ARRAY})  # which several may edit at once
 NUMERIC_TYPES = frozenset({FieldType.INTEGER, FieldType.NUMBER, FieldType.COUNTER})
-SCALAR_TYPES = frozenset(FieldType) - RESERVED_TYPES - {FieldType.JSON, FieldType.SET}
+SCALAR_TYPES = frozenset(FieldType) - RESERVED_TYPES - SHARED_TYPES - {FieldType.JSON, FieldType.SET}
 BOUNDED_TYPES = frozenset(
     {FieldType.STRING, FieldType.INTEGER, FieldType.NUMBER, FieldType.DATE, FieldType.DATETIME, FieldType.SET}
 )

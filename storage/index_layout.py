@@ -12,7 +12,7 @@ checked models and are quoted all the same.
 
 A field's column is `f_<field>`: TEXT for text, dates, options and references,
 INTEGER for integers, counters and booleans (0 and 1), NUMERIC for numbers, JSON
-text for `json` and `set`. A set has each item on a line of its own, so that
+text for `json`, `array` and `set`. A set has each item on a line of its own, so that
 `instr` finds an item exactly.
 """
 
@@ -284,6 +284,7 @@ def _json_text(value: Any) -> str | None:
 
 _ENCODERS: dict[FieldType, Callable[[Value], str | None]] = {
     FieldType.JSON: _json_text,
+    FieldType.ARRAY: _json_text,
     FieldType.SET: _set_text,
 }
 

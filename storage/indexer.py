@@ -22,7 +22,7 @@ from protocol.document import Document
 from protocol.ids import SpaceId
 from protocol.integrate import Change, Integrated
 from protocol.schema import Model
-from storage.ancestry import past_in, past_when_asked
+from storage.ancestry import KnownOrigins, past_in, past_when_asked
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.index import Index, Row
@@ -49,14 +49,14 @@ _Touched = dict[tuple[SpaceId, str, str], None]  # space, model, id of documents
 
 def row_of(model: Model, document: Document, past_of: PastOf) -> Row | None:
     """The document's row; None if it is deleted, or quarantined because its model does not allow it."""
-    if not document.exists:
+    if not document.exists or document.is_broken:
         return None
     return _row_of_record(model, Record.of(model, document, past_of))
 
 
 def _row_of_record(model: Model, record: Record) -> Row | None:
     """The same for a record that was just made of the document: what it cost to make is not paid twice."""
-    if not is_builtin(model) and model.check_record(record.values):
+    if record.is_broken or (not is_builtin(model) and model.check_record(record.values)):
         return None
     return Row(
         record.id,
@@ -80,10 +80,13 @@ class _Reading:
 class Indexer:
     """Feeds one `Index` from one `Store`. Without an index it does nothing and is never up to date."""
 
-    def __init__(self, store: Store, index: Index | None, catalog: Catalog) -> None:
+    def __init__(
+        self, store: Store, index: Index | None, catalog: Catalog, origins: KnownOrigins | None = None
+    ) -> None:
         self._store = store
         self._index = index
         self._catalog = catalog
+        self._origins = origins
         self._readings: list[_Reading] = []
         self._missed: tuple[int, int] | None = (
             None  # arrivals to read again: after the first, up to the second
@@ -242,12 +245,17 @@ class Indexer:
                         continue
                     past_of = pasts.get(space)
                     if past_of is None:
-                        past_of = pasts[space] = past_when_asked(self._store, space, stack)
+                        past_of = pasts[space] = past_when_asked(self._store, space, stack, self._origins)
                     self._sort_in(space, key[0], document, records.get(key), past_of, work)
                 for (space, model_id, id), found in rejudged.items():
                     document = found or Document(model_id, id)  # nothing may be left of it
                     self._sort_in(
-                        space, model_id, document, None, past_when_asked(self._store, space, stack), work
+                        space,
+                        model_id,
+                        document,
+                        None,
+                        past_when_asked(self._store, space, stack, self._origins),
+                        work,
                     )
             is_up_to_date = failure is None and not self.is_stale
             position = upto if is_up_to_date else self._held_position(self._index)
@@ -355,7 +363,7 @@ class Indexer:
             with self._store.read() as snapshot:
                 found = snapshot.documents.all_of(reading.space, model.id, after_id=reading.after_id)
                 documents = list(islice(found, limit))
-                past_of, last = past_in(snapshot, reading.space), snapshot.log.last_arrival()
+                past_of, last = past_in(snapshot, reading.space, self._origins), snapshot.log.last_arrival()
                 for document in documents:
                     self._sort_in(reading.space, model.id, document, None, past_of, work)
             self._apply(index, work, self._held_position(index), settled_at=last, is_news=False)
@@ -376,7 +384,9 @@ class Indexer:
                 if document is None:
                     work.deletes.append((model_id, id))
                 else:
-                    self._sort_in(space, model_id, document, None, past_in(snapshot, space), work)
+                    self._sort_in(
+                        space, model_id, document, None, past_in(snapshot, space, self._origins), work
+                    )
         for model in {model.id: model for model, _ in work.rows}.values():
             if index.ensure_model(model):
                 self._read_all_of(model)

@@ -17,17 +17,18 @@ from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.conflict import conflicts, judge
-from protocol.document import Document, plan_delete, plan_write
+from protocol.document import Document
 from protocol.errors import TooLarge
 from protocol.ids import Author, SpaceId, builtin_model_id, node_of
 from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
+from protocol.planning import plan_delete, plan_write
 from protocol.resolution import live_dots, plan_resolution
 from protocol.schema import FieldType, Model
 from protocol.window import Run
-from storage.ancestry import past_in
+from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import (
     ConflictChanged,
@@ -97,6 +98,8 @@ AnyChange = DocumentChange | Received | Forked | Shared | Said | LocalChange
 
 TIME_KEPT_EVERY_MS = 10_000  # of arrivals: what is asked for by time may come with so much more
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
+_SHARED = {FieldType.TEXT: Kind.TEXT.value, FieldType.ARRAY: Kind.ARRAY.value}
+_TOUCHING = frozenset({Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.TEXT, Kind.ARRAY})
 _TAKEN = "This value is already taken"
 _TAKEN_TOGETHER = "These values are already taken together"
 
@@ -114,9 +117,7 @@ class FeedEntry:
     author: Author
     user: str
     hlc: int
-    changed: dict[
-        str, Any
-    ]  # fields that the body touched: what it set registers to, None for sets and counters
+    changed: dict[str, Any]  # fields that the body touched: what it set registers to, None for others
     created_by: str | None = None  # of what was judged again: who had created the document
     is_old: bool = False  # of a first sync: subscribers are told `resync` once instead
 
@@ -143,6 +144,7 @@ class _Kinds:
 
     sets: tuple[str, ...]
     counters: tuple[str, ...]
+    shared: dict[str, int]  # collaborative fields, with the kind of operation
     unique: tuple[tuple[str, ...], ...]  # fields that are unique together
 
 
@@ -207,7 +209,8 @@ class Integrator:
         self._unobserved: list[Hlc] = []  # timestamps of others, until we are told the time
         self._early: list[tuple[Hlc, Chain, int]] = []  # a heap
         self._timed_ms = 0  # when the time of an arrival was last kept
-        self.indexer = Indexer(store, index, catalog)
+        self._origins = KnownOrigins()
+        self.indexer = Indexer(store, index, catalog, self._origins)
         with store.read() as snapshot:
             log = snapshot.log
             for application in snapshot.applications():
@@ -329,7 +332,7 @@ class Integrator:
         builder = group.builders.get(application)
         if builder is None:
             space, batch, now_ms = self._store.space(application), group.batch, group.now_ms
-            group.pasts[application] = past_in(batch, space)
+            group.pasts[application] = past_in(batch, space, self._origins)
             deps = batch.deps(space)
             while len(deps) > DEPS_PER_COMMIT_MAX:
                 fold = CommitBuilder(batch, space=space, author=self._author, hlc=self._clock.tick(now_ms),
@@ -410,7 +413,7 @@ class Integrator:
             edit.guard(Record.of(model, current, past_of) if current is not None and exists else None)
         if edit.kind is EditKind.DELETE:
             assert current is not None
-            plan = plan_delete(current)
+            plan = plan_delete(current, self._author)
         else:
             self._check_model(change.application, edit)
             kinds = self._kinds_of(model)
@@ -418,14 +421,16 @@ class Integrator:
                 self._check_unique(
                     change.application, edit, current if exists else None, kinds, builder, group
                 )
+            if current is None and kinds.shared:
+                current = Document(model.id, edit.id)
             if edit.ends is not None:
                 if current is None or live_dots(current, edit.ends.field) != edit.ends.dots:
                     raise ConflictChanged(f"{edit.ends.field} of {model.name}/{edit.id}")
-                plan = plan_resolution(
-                    current, edit.ends, edit.values, sets=kinds.sets, counters=kinds.counters
-                )
+                plan = plan_resolution(current, edit.ends, edit.values, sets=kinds.sets, counters=kinds.counters,
+                                       shared=kinds.shared, author=self._author)  # fmt: skip
             else:
-                plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters)
+                plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters,
+                                  shared=kinds.shared, author=self._author)  # fmt: skip
             if not plan.operations:
                 return Record.of(model, current, past_of) if current is not None else None
         if edit.ends is None and current is not None and model.rules.is_manual:
@@ -456,6 +461,7 @@ class Integrator:
         kinds = _Kinds(
             tuple(f.name for f in fields if f.type is FieldType.SET),
             tuple(f.name for f in fields if f.type is FieldType.COUNTER),
+            {f.name: _SHARED[f.type] for f in fields if f.type in _SHARED},
             tuple(dict.fromkeys(unique)),
         )
         if len(self._kinds) > 1_000:
@@ -637,7 +643,7 @@ def feed_entry(
         for operation in entry.body.operations:
             if operation[0] == Kind.SET:
                 changed |= operation[1]
-            elif operation[0] in (Kind.ADD, Kind.REMOVE, Kind.INCREMENT):
+            elif operation[0] in _TOUCHING:
                 changed.setdefault(operation[1])
     return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc,
                      changed, None, is_old)  # fmt: skip

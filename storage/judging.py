@@ -18,6 +18,7 @@ from protocol.errors import ProtocolError
 from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, node_of
 from protocol.integrate import Change, Placed, rebuild
 from protocol.membership import Judgement, Link, Members
+from storage.documents import BodyAddress
 from storage.log import Rejudged
 from storage.names import Chain
 
@@ -133,12 +134,17 @@ def compare_bases(batch: "Batch", before: Basis, after: Basis) -> Rejudging:
         breaks = {*_breaks((space, author), before), *_breaks((space, author), after)}
         then, now = spans(batch, chain, before, breaks), spans(batch, chain, after, breaks)
         for old, new in zip(then, now, strict=True):
-            if old.judgement.role is not new.judgement.role:
+            if _weight(old.judgement) != _weight(new.judgement):
                 for seq in range(old.first_seq, old.last_seq + 1):
                     found.documents.update(dict.fromkeys(documents_of(batch, chain, seq)))
         if _last_counting(reversed(then)) != _last_counting(reversed(now)):
             found.spaces[space] = None
     return found
+
+
+def _weight(judgement: Judgement) -> tuple[object, bool]:
+    """All by which what a commit counts as makes a difference to documents."""
+    return judgement.role, judgement.keeps_places
 
 
 def counting_heads(batch: "Batch", space: SpaceId, basis: Basis) -> list[tuple[Author, int]]:
@@ -164,14 +170,32 @@ def documents_of(snapshot: "Snapshot", chain: Chain, seq: int) -> Iterator[Docum
             yield space, body.model, body.id
 
 
+class Places:
+    """Where the bodies of documents stand, with what their commits count as."""
+
+    def __init__(self, snapshot: "Snapshot", basis: Basis) -> None:
+        self._snapshot = snapshot
+        self._basis = basis
+        self._spans: dict[Chain, list[Span]] = {}
+        self._headers: dict[tuple[Chain, int], Header] = {}
+
+    def place(self, at: BodyAddress) -> Placed:
+        log, chain, seq = self._snapshot.log, at.chain, at.seq
+        header = self._headers.get((chain, seq))
+        if header is None:
+            header = self._headers[chain, seq] = log.header_fields(chain, seq)
+        if chain not in self._spans:
+            self._spans[chain] = spans(self._snapshot, chain, self._basis)
+        judgement = next(s.judgement for s in self._spans[chain] if s.first_seq <= seq <= s.last_seq)
+        return Placed(header, at.index, log.body(chain, seq, at.index), judgement, log.is_early(chain, seq))
+
+
 class Rebuilder:
     """Makes documents anew from their bodies, with what their commits count as now."""
 
     def __init__(self, batch: "Batch", basis: Basis) -> None:
         self._batch = batch
-        self._basis = basis
-        self._spans: dict[Chain, list[Span]] = {}
-        self._headers: dict[tuple[Chain, int], Header] = {}
+        self._places = Places(batch, basis)
 
     def rebuild(self, key: DocumentKey, author: Author, hlc: int) -> Rejudged | None:
         """Make one document anew, verdicts included. What became of it; None if it is as it was.
@@ -181,26 +205,22 @@ class Rebuilder:
         batch = self._batch
         before = batch.documents.get(*key)
         addresses = list(batch.documents.history(*key))
-        placed = [self._place(at.chain, at.seq, at.index) for at in addresses]
-        document, verdicts = rebuild(batch, *key, placed)
+        placed = map(self._places.place, addresses)
+        is_quarantined = before is not None and before.is_quarantined
+        document, verdicts = rebuild(batch, *key, placed, is_quarantined=is_quarantined)
+        # Values that stand side by side are shown by where they came from, which may be of bodies that have
+        # left nothing else behind.
+        is_contested, is_moved = document.shown()[1], False
         for at, verdict in zip(addresses, verdicts, strict=True):
+            if is_contested and batch.log.verdict(at.chain, at.seq, at.index) is not verdict:
+                is_moved = True
             batch.log.settle_verdict(at.chain, at.seq, at.index, verdict)
-        if before == document or (before is None and not document.vector):
+        if (before == document and not is_moved) or (before is None and document.is_blank):
             return None
         batch.documents.put(key[0], document)
         creator = before.created_user if before is not None else document.created_user
         fields = tuple(touched_fields(before, document))
         return Rejudged(*key, _change(before, document), author, hlc, creator, fields)
-
-    def _place(self, chain: Chain, seq: int, index: int) -> Placed:
-        log = self._batch.log
-        header = self._headers.get((chain, seq))
-        if header is None:
-            header = self._headers[chain, seq] = log.header_fields(chain, seq)
-        if chain not in self._spans:
-            self._spans[chain] = spans(self._batch, chain, self._basis)
-        role = next(s.judgement.role for s in self._spans[chain] if s.first_seq <= seq <= s.last_seq)
-        return Placed(header, index, log.body(chain, seq, index), role, log.is_early(chain, seq))
 
 
 def touched_fields(before: Document | None, after: Document) -> list[str]:
@@ -217,6 +237,8 @@ def _held(document: Document) -> dict[str, Any]:
     for name in {name for layer in document.layers for name in (*layer.registers, *layer.sets)}:
         live = [(layer.dot, value) for layer, value in document.live_values(name)]
         held[name] = live, document.elements(name), document.counters.get(name)
+    for (kind, name), shared in document.shared.items():
+        held[name] = held.get(name), kind, shared.shown
     return held
 
 

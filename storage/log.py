@@ -172,6 +172,11 @@ class LogReader:
         found = self._transaction.last(Table.ARRIVALS, b"", None)
         return int.from_bytes(found[0], "big") if found else 0
 
+    def last_rejudged(self) -> int:
+        """The arrival with which documents were judged again last; 0 if none ever was."""
+        found = self._transaction.last(Table.REJUDGED, b"", None)
+        return int.from_bytes(found[0][:8], "big") if found else 0
+
     def first_arrival(self) -> int:
         for key, _ in self._transaction.scan(Table.ARRIVALS, b"", None):
             return int.from_bytes(key, "big")

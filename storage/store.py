@@ -35,7 +35,7 @@ from protocol.membership import (
     read_system_commit,
 )
 from protocol.window import Run, decode_run
-from storage.documents import DocumentReader, DocumentWriter
+from storage.documents import DocumentReader, DocumentWriter, LiveDocuments
 from storage.ends import Ends
 from storage.errors import NewerFormat, StoreDamaged
 from storage.judging import Basis, DocumentKey, Rebuilder, compare_bases, counting_heads, documents_of, judge
@@ -146,6 +146,7 @@ class Batch(Snapshot):
         author: Author | None,
         system: SpaceId | None,
         ends: Ends,
+        live: LiveDocuments,
     ) -> None:
         """`author` is who this store writes as and `system` the space of its statements; None before it has begun."""
         super().__init__(transaction, names, basis)
@@ -159,7 +160,7 @@ class Batch(Snapshot):
             tuple[SpaceId, Author, frozenset[Link]], Judgement
         ] = {}  # of chains that nothing cuts
         self.log: LogWriter = LogWriter(transaction, names, ends)
-        self.documents: DocumentWriter = DocumentWriter(transaction, names)
+        self.documents: DocumentWriter = DocumentWriter(transaction, names, live)
         self.local: LocalWriter = LocalWriter(transaction)
 
     def document(self, space: SpaceId, model: str, id: str) -> Document | None:
@@ -327,6 +328,7 @@ class Store:
         self._damage: Exception | None = None  # why the statements of the network could not be read
         self._system: SpaceId | None = None
         self._ends = Ends()
+        self._live = LiveDocuments()
         with keys.read() as transaction:
             format = transaction.get(Table.META, b"format")
             if format is not None and (found := decode(format)) > FORMAT:
@@ -406,12 +408,15 @@ class Store:
         try:
             with self._keys.write() as transaction:
                 author = self.identity.author if self.identity else None
-                batch = Batch(transaction, self.names, self._basis, author, self._system, self._ends)
+                batch = Batch(
+                    transaction, self.names, self._basis, author, self._system, self._ends, self._live
+                )
                 yield batch
                 batch.finish()
         except BaseException:
             self.names.settle(kept=False)
             self._ends.clear()
+            self._live.clear()
             raise
         self.names.settle(kept=True)
         self._basis = batch.basis

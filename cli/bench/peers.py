@@ -31,6 +31,7 @@ from storage.errors import StorageError
 
 SYNC_MAX_S = 60.0
 AUTHORS = 3
+OLD = 500  # writes: more than a second
 # The handshake takes one round trip of TLS and two of its own; what a link says first travels with its last word.
 HANDSHAKE_FLIGHTS = 6
 _FLEETING = ("lock", "lock.mdb", "run.json")  # of a running node
@@ -73,6 +74,7 @@ class Peers(Asking):
         super().__init__(workspace, ledger, command=command, sizes=sizes)
         self._say = say
         self._written: Written | None = None
+        self._own: list[list[str]] = [[] for _ in range(AUTHORS)]  # ids of records that each node has created
 
     def prepare(self) -> None:
         """Write the records on three nodes, once for all rounds."""
@@ -152,17 +154,17 @@ class Peers(Asking):
     def _write_one(
         self, node: Node, number: int, record: Record, ids: list[str], chance: random.Random
     ) -> None:
-        """A create; but of the last four fifths every fourth is an update, of a record that is not new.
+        """A create; but of the last four fifths every fourth is an update, of a record of any node if it is old.
 
-        Whatever is a tenth of all writes old is on every node, or the write fails.
+        What is `OLD` writes old has long been everywhere; of what is newer a node may not have heard.
         """
-        total = self._sizes.written
-        if number >= total // 5 and number % 4 == 3:
-            known = ids[: len(ids) - total // 10]
+        if number >= self._sizes.written // 5 and number % 4 == 3:
+            known = ids[:-OLD] or self._own[number % AUTHORS]
             node.client.ask("PUT", f"/v1/data/{MODEL}/{chance.choice(known)}", record)
         else:
             answer = node.client.json("POST", f"/v1/data/{MODEL}", record, right=201)
             ids.append(answer["instance_id"])
+            self._own[number % AUTHORS].append(answer["instance_id"])
 
     @contextlib.contextmanager
     def _copy(self, data_dir: Path) -> Iterator[Path]:

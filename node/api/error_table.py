@@ -9,7 +9,16 @@ from node.api.errors import ErrorTable
 from node.api.refusals import REFUSALS
 from node.services.conflicts import UnknownConflict
 from node.writer import WriterOverloaded
-from protocol.errors import InvalidId, ModelFault, NotPermitted, QueryFault, TooLarge
+from protocol.errors import (
+    EditFault,
+    InvalidId,
+    ModelFault,
+    NotPermitted,
+    QueryFault,
+    TooLarge,
+    UnknownPlace,
+    Unmergeable,
+)
 from protocol.limits import BODY_SIZE_MAX_BYTES
 from storage import errors as storage
 
@@ -34,6 +43,9 @@ def _conflict_open(error: storage.ConflictOpen) -> errors.ApiError:
 ERROR_TABLE: ErrorTable = {
     **REFUSALS,
     ModelFault: lambda error: errors.ValidationFailed(error.details),
+    EditFault: lambda error: errors.ValidationFailed(error.details),
+    UnknownPlace: lambda error: errors.Conflict(str(error)),
+    Unmergeable: lambda error: errors.Conflict(str(error)),
     QueryFault: lambda error: errors.ValidationFailed(error.details),
     TooLarge: lambda error: errors.PayloadTooLarge(size_max_bytes=BODY_SIZE_MAX_BYTES),
     InvalidId: lambda error: errors.BadRequest(str(error)),

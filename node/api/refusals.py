@@ -28,6 +28,7 @@ REFUSALS: ErrorTable = {
     refusals.NotPermitted: lambda refusal: errors.Forbidden(str(refusal)),
     refusals.UnknownAccount: lambda refusal: errors.NotFound(str(refusal)),
     refusals.UnknownData: lambda refusal: errors.NotFound(str(refusal)),
+    refusals.BaseUnknown: lambda refusal: errors.Conflict(str(refusal)),
     refusals.UnknownNode: lambda refusal: errors.NotFound(str(refusal)),
     refusals.WrongNetwork: lambda refusal: errors.Conflict(str(refusal)),
     refusals.JoinRefused: lambda refusal: errors.Conflict(str(refusal)),

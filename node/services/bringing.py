@@ -132,10 +132,11 @@ class Bringing:
         path = self._parts.directory / progress.aside
         keys = await asyncio.to_thread(lambda: LmdbKeyValueStore(str(path), read_only=True))
         with closing(keys):
-            found = documents_of(Store(keys), progress.place)
-            while some := await asyncio.to_thread(_next, found):
-                for one in some:
-                    await self._bring_one(one, progress)
+            slices = _slices(documents_of(Store(keys), progress.place))
+            while some := await asyncio.to_thread(next, slices, None):
+                reasons = await asyncio.gather(*map(self._reason, some))  # so that they share a commit
+                for one, reason in zip(some, reasons, strict=True):
+                    await self._note(one, reason, progress)
                 progress.place = some[-1].place
                 progress.state = "running"
                 await self._keep(progress)
@@ -145,14 +146,16 @@ class Bringing:
     async def _keep(self, progress: Progress) -> None:
         await self._parts.local.put(_KIND, _JOB, asdict(progress))
 
-    async def _bring_one(self, one: Found, progress: Progress) -> None:
+    async def _reason(self, one: Found) -> str | None:
+        """Why a document is left behind; None if it is brought."""
         while True:
             try:
-                reason = await self._issue(one)
-                break
+                return await self._issue(one)
             except (IndexUnavailable, WriterOverloaded) as error:
                 self._parts.log.debug("bringing waits: %s", error)
                 await asyncio.sleep(RETRY_S)
+
+    async def _note(self, one: Found, reason: str | None, progress: Progress) -> None:
         if reason is None:
             setattr(progress, one.kind, getattr(progress, one.kind) + 1)
             return
@@ -208,13 +211,16 @@ def _is_same(here: Record, values: dict[str, Any]) -> bool:
     return {name: value for name, value in here.values.items() if value is not None} == values
 
 
-def _next(found: Iterator[Found]) -> list[Found]:
+def _slices(found: Iterator[Found]) -> Iterator[list[Found]]:
+    """Some at a time, all of one kind: what comes after models is checked against them."""
     some: list[Found] = []
     for one in found:
+        if some and (len(some) >= SLICE_DOCUMENTS or one.kind != some[0].kind):
+            yield some
+            some = []
         some.append(one)
-        if len(some) >= SLICE_DOCUMENTS:
-            break
-    return some
+    if some:
+        yield some
 
 
 def documents_of(store: Store, after_place: str) -> Iterator[Found]:

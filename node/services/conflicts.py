@@ -19,6 +19,7 @@ from protocol.document import Document
 from protocol.ids import NODE_ID_BYTES, SpaceId
 from protocol.resolution import Resolution, values_before_deletion
 from protocol.schema import Model
+from protocol.text_edit import TextEdit
 from protocol.times import datetime_from_ms
 from storage.ancestry import past_in, told_at
 from storage.catalog import Catalog, is_builtin
@@ -303,6 +304,7 @@ def _edit(
         return {}, Resolution(DELETED, conflict.dots, is_kept=True)
     before = values_before_deletion(document, past_in(snapshot, space)(document))
     given, faults = model.check_update(others)
+    faults |= {name: "Give the whole value" for name, value in given.items() if isinstance(value, TextEdit)}
     values = {name: value for name, value in before.items() if name in model.fields} | given
     whole = {name: v for name, v in document.values().items() if name in model.fields} | values
     faults = model.check_record(whole) | faults

@@ -21,7 +21,9 @@ from protocol.errors import QueryFault
 from protocol.ids import NODE_ID_BYTES
 from protocol.integrate import Verdict
 from protocol.schema import Model
+from protocol.shared import values_of
 from protocol.times import datetime_from_ms
+from protocol.yjs_update import decode_update
 from storage.ancestry import StoredPast, told_at
 from storage.documents import BodyAddress
 from storage.store import Snapshot, Store
@@ -78,7 +80,7 @@ class Histories:
             rest = places if after is None else [place for place in places if place[:2] < after]
             start = (page - 1) * per_page
             shown = rest[start : start + per_page]
-            past = StoredPast(snapshot, space, document)
+            past = StoredPast(snapshot, space, None, document)
             items = [_item(snapshot, past, by_author, document, place) for place in shown]
             more = len(rest) > start + per_page
             return History(
@@ -162,11 +164,22 @@ def _operation(operation: Operation) -> dict[str, Any]:
             return {"op": "delete"}
         case [Kind.RESTORE]:
             return {"op": "restore"}
+        case [Kind.TEXT | Kind.ARRAY as kind, field, _, data]:
+            return {"op": _name(kind), "field": field, **_edit(kind, field, data)}
         case [kind, str() as field, *_]:
             return {"op": _name(kind), "field": field}
         case [kind, *_]:
             return {"op": _name(kind)}
     return {"op": "unknown"}
+
+
+def _edit(kind: int, field: str, data: bytes) -> dict[str, Any]:
+    """What an update of a collaborative field inserted, and how many characters or elements it deleted."""
+    update = decode_update(data, field, is_text=kind == Kind.TEXT)
+    contents = [struct.content for struct in update.structs if struct.content is not None]
+    inserted = [content if isinstance(content, str) else values_of(content) for content in contents]
+    deleted = sum(length for _, ranges in update.deletes for _, length in ranges)
+    return {"inserted": inserted, "deleted": deleted}
 
 
 def _name(kind: int) -> str:

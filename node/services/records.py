@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from node.services.text_bases import TextBases
 from node.writer import Writer
 from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
 from protocol.ids import NODE_ID_BYTES, check_instance_id, sortable_id
 from protocol.limits import BODIES_PER_COMMIT_MAX
 from protocol.query import Aggregation, Query
 from protocol.schema import FieldType, Model
+from protocol.text_edit import TextEdit
 from protocol.times import datetime_from_ms
-from storage.ancestry import past_in
+from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexUnavailable, UnknownModel
 from storage.index import Index, Page
@@ -33,7 +35,12 @@ CACHE_BYTES_MAX = 64 << 20
 
 
 _DEFINITIONS = f"{MODEL}_"  # the ids of the collections of definitions begin so
-_EMPTY: dict[FieldType, Any] = {FieldType.SET: [], FieldType.COUNTER: 0}
+_EMPTY: dict[FieldType, Any] = {
+    FieldType.SET: [],
+    FieldType.COUNTER: 0,
+    FieldType.TEXT: "",
+    FieldType.ARRAY: [],
+}
 
 
 LONG_SHAPES_MAX = 1_000
@@ -64,10 +71,14 @@ class Found(NamedTuple):
     next_cursor: str | None
 
 
+def _has_edits(edit: Edit) -> bool:
+    return TextEdit in map(type, edit.values.values())
+
+
 def record_to_json(record: Record) -> dict[str, Any]:
     """The JSON form of a record: id, the model's fields in their order (null where there is no value,
-    for sets and counters what nothing adds up to), then meta. `strategy_missing` is there where a value
-    is shown for want of the plugin that should have chosen it."""
+    for sets, counters, texts and arrays what nothing adds up to), then meta. `strategy_missing` is there where
+    a value is shown for want of the plugin that should have chosen it."""
     document: dict[str, Any] = {"id": record.id}
     values = record.values
     for name, field in record.model.fields.items():
@@ -114,8 +125,10 @@ class Records:
         self._catalog = catalog
         self._index = index
         self._writer = writer
+        self._origins = KnownOrigins()  # where values came from that stand side by side
         self._now_ms = now_ms
         self._random_bits = random_bits
+        self._bases = TextBases(store, now_ms)
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="query")
         self._cache: OrderedDict[tuple[str, str, str], Rendered] = OrderedDict()
         self._cache_bytes = 0
@@ -151,9 +164,9 @@ class Records:
     def _read(self, snapshot: Snapshot, model: Model, id: str) -> Record | None:
         space = self._store.space(model.application)
         document = snapshot.documents.get(space, model.id, id)
-        if document is None or not document.exists:
+        if document is None or not document.exists or document.is_broken:
             return None
-        record = Record.of(model, document, past_in(snapshot, space))
+        record = Record.of(model, document, past_in(snapshot, space, self._origins))
         return record if is_builtin(model) or not model.check_record(record.values) else None
 
     async def holds_others(self, application: str, model_id: str, user: str) -> bool:
@@ -314,7 +327,10 @@ class Records:
         guard: Guard | None = None,
     ) -> Record:
         """Change the given fields. Durable when it returns. Raises `UnknownDocument`, `VersionMismatch`, …"""
-        return await self._one(model, Edit(EditKind.UPDATE, model, id, values, if_match, guard), user)
+        edit = Edit(EditKind.UPDATE, model, id, values, if_match, guard)
+        if _has_edits(edit):
+            await self._anchor(edit)
+        return await self._one(model, edit, user)
 
     async def put(
         self, model: Model, id: str, values: Mapping[str, Any], *, user: str, guard: Guard | None = None
@@ -339,6 +355,9 @@ class Records:
 
     async def apply(self, application: str, user: str, edits: list[Edit]) -> list[Record | None]:
         """Several edits in one signed commit: all of them, or none. Durable when it returns."""
+        for edit in edits:
+            if _has_edits(edit):
+                await self._anchor(edit)
         result: list[Record | None] = await self._writer.submit(DocumentChange(application, user, edits))
         return result
 
@@ -349,4 +368,26 @@ class Records:
 
         Not awaited here, so that a caller can hand in the next ones meanwhile.
         """
-        return self._writer.submit(DocumentChange(application, user, edits, is_atomic=False))
+        change = DocumentChange(application, user, edits, is_atomic=False)
+        if any(map(_has_edits, edits)):
+            return asyncio.ensure_future(self._submit_anchored(change))
+        return self._writer.submit(change)
+
+    async def _submit_anchored(self, change: DocumentChange) -> list[Record | Exception | None]:
+        failed: dict[int, Exception] = {}
+        for place, edit in enumerate(change.edits):
+            if _has_edits(edit):
+                try:
+                    await self._anchor(edit)
+                except Exception as error:  # it belongs to this edit alone
+                    failed[place] = error
+        change.edits = [edit for place, edit in enumerate(change.edits) if place not in failed]
+        written = iter(await self._writer.submit(change))
+        count = len(change.edits) + len(failed)
+        return [failed[place] if place in failed else next(written) for place in range(count)]
+
+    async def _anchor(self, edit: Edit) -> None:
+        """Find the places of edits of collaborative fields. Raises as `TextBases.anchor`, and as the guard."""
+        if edit.guard is not None:
+            edit.guard(self.get(edit.model, edit.id))  # who may not write is told no more than that
+        edit.values = await self.in_pool(self._bases.anchor, edit.model, edit.id, edit.values)

@@ -108,3 +108,7 @@ class ChangedMeanwhile(Refusal):
 
     def __init__(self) -> None:
         super().__init__("The account was changed by someone else at the same time, try again")
+
+
+class BaseUnknown(Refusal):
+    """An edit was made on a state of the document that is not to be had any more."""

@@ -40,6 +40,8 @@ class FakeNode:
         self.applications: set[str | None] = set()
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.broken_answer: bytes | None = None
+        self.answers: dict[tuple[str, str], tuple[int, Any]] = {}  # of routes that a test makes up
+        self.network_id, self.node_id = str(STATUS["network_id"]), str(STATUS["node_id"])
         fake = self
 
         class Handler(_Handler):
@@ -75,10 +77,14 @@ class FakeNode:
         """Status and body, in the seed's shapes."""
         if self.refusal is not None:
             return self.refusal
+        if (method, path) in self.answers:
+            status, answer = self.answers[method, path]
+            return status, answer() if callable(answer) else answer
         parts = [unquote(part) for part in path.strip("/").split("/")]
         match method, parts:
             case "GET", ["v1", "admin", "status"]:
-                return 200, {**STATUS, "api": self.api, "data_dir": str(self.data_dir)}
+                known = {"network_id": self.network_id, "node_id": self.node_id}
+                return 200, {**STATUS, **known, "api": self.api, "data_dir": str(self.data_dir)}
             case "POST", ["v1", "admin", "admins"]:
                 return 201, {"message": "Administrator created", "user_id": "u1"}
             case "GET", ["v1", "admin", "users"]:

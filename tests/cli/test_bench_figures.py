@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.bench import rounds
+from cli.bench import peers, rounds
 from cli.bench.figures import (
     SPECS,
     VERSUS_SPECS,
@@ -19,6 +19,7 @@ from cli.bench.figures import (
     delayed_specs,
     net_share,
 )
+from cli.bench.peer_figures import PEER_SPECS
 
 SHARE = Spec("share", Group.READS, "share", "/s", Target(0.5, True, compared=True), Against.SHARE, "bare")
 PLAIN = Spec("plain", Group.IMPORT, "import of {large}", "/s", Target(100, True))
@@ -127,9 +128,10 @@ def test_no_share_without_the_load_when_the_load_was_everything() -> None:
 
 
 def test_every_figure_has_a_key_of_its_own_and_every_group_a_figure() -> None:
-    assert len({spec.key for spec in SPECS}) == len(SPECS)
-    assert {spec.group for spec in SPECS} == set(Group)
-    for spec in (*SPECS, *VERSUS_SPECS):
+    every = (*SPECS, *PEER_SPECS)
+    assert len({spec.key for spec in every}) == len(every)
+    assert {spec.group for spec in every} == set(Group)
+    for spec in (*every, *VERSUS_SPECS):
         assert (spec.against is None) == (spec.other is None)
         assert spec.target is None or not spec.target.compared or spec.against is not None
 
@@ -145,6 +147,9 @@ def test_every_figure_is_brought_in_by_some_step_that_can_fail() -> None:
     )
     keys = [*chain.from_iterable(steps), "status_help"]
     assert sorted(keys) == sorted(spec.key for spec in SPECS)
+    between = ["sync_import", *peers._EVERYTHING]
+    assert sorted(between) == sorted(spec.key for spec in PEER_SPECS)
+    assert set(peers._EVERYTHING).issuperset((*peers._LINKS, *peers._LIVE))
 
 
 def test_slow_flushes_keep_the_shares_and_drop_the_bounds_in_records_a_second() -> None:

@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from protocol.body import Body, Dot, decode_body
+from protocol.body import Body, Dot, Kind, decode_body
 from protocol.commit import Commit
-from protocol.document import Document, Plan, plan_delete, plan_write
+from protocol.document import Document
 from protocol.errors import NotPermitted, ProtocolError
 from protocol.ids import NodeId
 from protocol.integrate import CommitBuilder
 from protocol.membership import Role
-from tests.protocol import strategies
+from protocol.planning import Plan, plan_delete, plan_write
+from tests.protocol import strategies, yjs_strategies
 from tests.protocol.world import MODEL, SYSTEM, Peer, World, author_number, keys_of
 
 ROLE_MODEL = "$role_0a1b2c3d"
 SETS, COUNTERS = ("tags", "labels"), ("count", "votes")
+SHARED = {"body": Kind.TEXT.value, "steps": Kind.ARRAY.value}
 
 # Node 1 has two lives. Node 3 may not write roles, node 4 nothing, node 5 is a stranger.
 LIVES = [(1, 1), (1, 2), (2, 1), (3, 1), (4, 1), (5, 1)]
@@ -33,6 +35,8 @@ writes = st.fixed_dictionaries(
         "done": strategies.values,
         "tags": st.lists(strategies.elements, max_size=3),
         "count": st.integers(-5, 5) | strategies.int64s,
+        "body": st.text(alphabet="ab 😀", max_size=8),
+        "steps": st.lists(st.integers(0, 3), max_size=5),
     },
 )
 
@@ -122,9 +126,12 @@ def _add(draw: st.DrawFn, peer: Peer, builder: CommitBuilder) -> None:
     plan: Plan
     match draw(st.sampled_from(["planned", "planned", "delete", "raw"])):
         case "planned":
-            plan = plan_write(current, draw(writes), sets=SETS, counters=COUNTERS)
+            seen = current or Document(model, id)
+            plan = plan_write(
+                seen, draw(writes), sets=SETS, counters=COUNTERS, shared=SHARED, author=peer.author
+            )
         case "delete" if current is not None:
-            plan = plan_delete(current)
+            plan = plan_delete(current, peer.author)
         case _:
             plan = Plan(
                 _stale_context(draw, current), draw(st.lists(strategies.operations, min_size=1, max_size=3))
@@ -150,7 +157,10 @@ def _odd_body(draw: st.DrawFn, peer: Peer) -> bytes:
     )
     seen = tuple(sorted(Dot(author, *last) for author, last in named.items()))
     operations = draw(st.lists(strategies.operations, min_size=1, max_size=2))
+    id = draw(strategies.ids)
+    if draw(st.booleans()):
+        operations = [draw(yjs_strategies.forged_operations(known, peer.author, MODEL, id))]
     if draw(st.integers(0, 3)) == 0:
         operations.append(draw(strategies.unknown_operations))
-    body = Body(peer.salt(), draw(strategies.users), MODEL, draw(strategies.ids), seen, operations)
+    body = Body(peer.salt(), draw(strategies.users), MODEL, id, seen, operations)
     return body.encode(peer.author)

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from protocol.query import Kind, Op, kind_of
 from protocol.schema import Field, FieldType, Model, model_id
+from protocol.schema_field import SCALAR_TYPES
 
-TYPES: list[FieldType] = [
-    kind for kind in FieldType if kind not in (FieldType.TEXT, FieldType.ARRAY, FieldType.FILE)
-]
+TYPES: list[FieldType] = [kind for kind in FieldType if kind is not FieldType.FILE]
 OPTIONS = ("TODO", "IN_PROGRESS", "DONE", "ẞtraße", 'quo"te;d, | x')
 
 # Characters that fold, separate, quote or mean something to LIKE; KELVIN SIGN and LONG S fold to ASCII.
@@ -81,6 +80,8 @@ _BY_TYPE: dict[FieldType, st.SearchStrategy[Any]] = {
     FieldType.JSON: json_values.filter(lambda value: value is not None),
     FieldType.SET: st.lists(scalars, max_size=4),
     FieldType.REFERENCE: ids,
+    FieldType.TEXT: texts,
+    FieldType.ARRAY: st.lists(json_values, max_size=4),
 }
 
 
@@ -98,7 +99,7 @@ def models(draw: st.DrawFn, types: list[FieldType] = TYPES) -> Model:
         fields[name] = Field(
             name,
             kind,
-            indexed=kind not in (FieldType.JSON, FieldType.SET) and draw(st.booleans()),
+            indexed=kind in SCALAR_TYPES and draw(st.booleans()),
             options=OPTIONS if kind is FieldType.ENUM else (),
         )
     return Model(model_id("default", "Thing"), "default", "Thing", fields)
@@ -124,7 +125,7 @@ def quoted(value: Any) -> str:
 @st.composite
 def conditions(draw: st.DrawFn, model: Model, pool: list[dict[str, Any]]) -> str:
     """One condition on a random field, its values often those of a record in `pool`."""
-    filterable = [name for name, field in model.fields.items() if field.type is not FieldType.JSON]
+    filterable = [name for name, field in model.fields.items() if kind_of(name, model) is not Kind.JSON]
     name = draw(st.sampled_from([*filterable, "id"]))
     field = model.fields.get(name, Field("id", FieldType.STRING))
     kind = kind_of(name, model)

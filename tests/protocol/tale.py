@@ -34,6 +34,12 @@ class Tale:
             if told.dot[1:] <= within.get(told.dot.author, NOTHING):
                 yield told.dot, lambda told=told: self._read(told)  # type: ignore[misc]
 
+    def origins_of(self, name: str, dots: Sequence[Dot]) -> list[ancestor.Origin]:
+        vector: dict[bytes, Reach] = {}
+        for told in self._history:
+            vector[told.dot.author] = max(told.dot[1:], vector.get(told.dot.author, NOTHING))
+        return ancestor.origins(self, name, ancestor.common(self, vector, dots))
+
     def _read(self, told: Told) -> ancestor.Told:
         self.reads += 1
         return ancestor.Told(told.dot, told.hlc, told.body)

@@ -4,11 +4,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.ancestor import is_past, origins
+from protocol.ancestor import is_past
 from protocol.body import Body, Dot, Kind, Operation
 from tests.protocol.strategies import AUTHORS, Told, histories, reordered
 from tests.protocol.tale import Tale, ancestry, before
-from tests.protocol.test_document import built
 from tests.protocol.world import MODEL
 
 ANN, BOB, CLEO = AUTHORS[:3]
@@ -28,16 +27,15 @@ def title(value: Any) -> Operation:
 
 
 def found(history: list[Told], *dots: Dot) -> list[Any]:
-    return [origin.value for origin in origins(Tale(history), built(history).vector, "title", dots)]
+    return [origin.value for origin in Tale(history).origins_of("title", dots)]
 
 
 @given(histories(), st.data())
 def test_what_is_found_is_what_looking_at_every_body_finds(history: list[Told], data: st.DataObject) -> None:
     dots = data.draw(st.lists(st.sampled_from([told.dot for told in history]), min_size=1, unique=True))
-    vector = built(history).vector
     for name in FIELDS:
         expected = ancestry(history, name, dots)
-        by_dot = {origin.dot: origin for origin in origins(Tale(history), vector, name, dots)}
+        by_dot = {origin.dot: origin for origin in Tale(history).origins_of(name, dots)}
         assert {dot: origin.value for dot, origin in by_dot.items()} == expected
         orders = [origin.order for origin in by_dot.values()]
         assert orders == sorted(orders)
@@ -49,9 +47,8 @@ def test_the_order_of_arrival_makes_no_difference(
 ) -> None:
     dots = data.draw(st.lists(st.sampled_from([told.dot for told in history]), min_size=1, unique=True))
     other = reordered(history, Random(seed))
-    vector = built(history).vector
     for name in FIELDS:
-        assert origins(Tale(history), vector, name, dots) == origins(Tale(other), vector, name, dots)
+        assert Tale(history).origins_of(name, dots) == Tale(other).origins_of(name, dots)
 
 
 @given(histories(), st.data())
@@ -99,5 +96,5 @@ def test_history_is_read_no_further_than_the_last_body_that_knew_all_before_it()
     history = [said(ANN, seq, title(seq)) for seq in range(1, 101)]
     history += [said(BOB, 1, title("b"), knowing={ANN: 100}), said(CLEO, 1, title("c"), knowing={ANN: 100})]
     tale = Tale(history)
-    (origin,) = origins(tale, built(history).vector, "title", [Dot(BOB, 1, 0), Dot(CLEO, 1, 0)])
+    (origin,) = tale.origins_of("title", [Dot(BOB, 1, 0), Dot(CLEO, 1, 0)])
     assert (origin.value, tale.reads) == (100, 1)

@@ -154,7 +154,7 @@ def test_dots_of_the_same_author_are_written_in_short() -> None:
         [5, []],
         [6, 2**64],
         [200, float("nan")],
-        [8, {b"a": 1}],
+        [7, {b"a": 1}],
     ],
     ids=repr,
 )
@@ -169,7 +169,7 @@ def test_operations_that_are_malformed(operation: Any) -> None:
 @pytest.mark.parametrize("number", [24, 16, 255], ids=["undefined", "simple 16", "simple 255"])
 def test_simple_values_are_malformed_in_any_operation(number: int) -> None:
     simple = {24: b"\xf7", 16: b"\xf0", 255: b"\xf8\xff"}[number]
-    for operation in ([0, {"title": "?"}], [1, "tags", ["?"]], [9, "?"], [9, ["?"]]):
+    for operation in ([0, {"title": "?"}], [1, "tags", ["?"]], [10, "?"], [10, ["?"]]):
         data = encode(parts_of(body_of(operation)))
         decode_body(data, AUTHOR)
         with pytest.raises(Malformed):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from protocol.body import Body, Dot, Kind, Operation
 from protocol.conflict import conflicts
-from protocol.document import Document, Plan, context_of, plan_delete, plan_write, wrapped
+from protocol.document import Document, wrapped
 from protocol.encoding import decode, encode
 from protocol.errors import Malformed
 from protocol.ids import Author
-from protocol.limits import SEEN_PER_BODY_MAX
+from protocol.planning import Plan, plan_delete, plan_write
 from tests.protocol import strategies
 from tests.protocol.strategies import AUTHORS, Told, histories, reordered
 from tests.protocol.world import MODEL, expected_document
@@ -291,88 +291,7 @@ def test_a_state_that_is_not_of_its_form_is_malformed_or_another_document(
         pass
 
 
-# -- planning ------------------------------------------------------------------------------------------------
-
-wanted = st.fixed_dictionaries(
-    {},
-    optional={
-        "title": strategies.values,
-        "done": strategies.values,
-        "tags": st.lists(strategies.elements, max_size=3) | st.none(),
-        "count": strategies.int64s | st.none(),
-    },
-)
-
-
-@given(histories(), wanted, st.sampled_from(AUTHORS))
-def test_a_planned_write_makes_the_values_the_shown_ones(
-    history: list[Told], values: dict[str, Any], author: bytes
-) -> None:
-    current = built(history)
-    plan = plan_write(current, values, sets=SETS, counters=COUNTERS)
-    after = written(current, author, plan, 1_000) if plan.operations else current
-    assert after.exists or not values
-    before = current.values() if current.exists else {}
-    for name, value in values.items():
-        if name == "tags":
-            assert _keys(after.elements("tags")) == _keys(value or [])
-        elif name == "count":
-            assert after.counters.get("count", 0) == (value or 0)
-        else:
-            assert repr(after.values()[name]) == repr(value)
-            assert [v for _, v in after.live_values(name)] == [value]
-    for name in before.keys() - values.keys() - {"tags", "labels"}:
-        assert after.values()[name] == before[name]
-
-
-@given(wanted)
-def test_a_planned_write_without_a_document_makes_one(values: dict[str, Any]) -> None:
-    plan = plan_write(None, values, sets=SETS, counters=COUNTERS)
-    assert plan == plan_write(Document(MODEL, "one"), values, sets=SETS, counters=COUNTERS)
-    document = written(Document(MODEL, "one"), ANN, plan, 1)
-    assert document.exists
-    assert document.values().keys() == {n for n, v in values.items() if v or n in ("title", "done")}
-
-
-@given(histories(), st.sampled_from(AUTHORS))
-def test_a_planned_delete_hides_the_document_and_writing_brings_back_just_what_is_written(
-    history: list[Told], author: bytes
-) -> None:
-    current = built(history)
-    gone = written(current, author, plan_delete(current), 1_000)
-    assert not gone.exists and len(gone.layers) == 1
-    plan = plan_write(gone, {"title": "again", "tags": ["x"]}, sets=SETS, counters=COUNTERS)
-    back = written(gone, author, plan, 1_001)
-    assert back.exists
-    assert {n: v for n, v in back.values().items() if n not in COUNTERS} == {"title": "again", "tags": ["x"]}
-    assert all(back.values().get(name, 0) == 0 for name in COUNTERS)
-    assert back.created_hlc == gone.created_hlc
-
-
-def test_a_write_that_changes_nothing_plans_nothing() -> None:
-    document = built([told(ANN, 1, added("x"), [Kind.INCREMENT.value, "count", 2])])
-    assert plan_write(document, {"tags": ["x"], "count": 2}, sets=SETS, counters=COUNTERS) == Plan((), [])
-
-
-def test_a_write_names_only_what_it_supersedes() -> None:
-    document = built([told(ANN, 1, set_to(t=1)), told(BOB, 1, set_to(u=1)), told(CLEO, 1, added("x"))])
-    assert plan_write(document, {"t": 2}).seen == (Dot(ANN, 1, 0),)
-    assert plan_write(document, {"tags": ["x", "y"]}, sets=SETS).seen == ()
-    assert plan_write(document, {"tags": []}, sets=SETS).seen == (Dot(CLEO, 1, 0),)
-
-
 # -- size ----------------------------------------------------------------------------------------------------
-
-
-def test_a_context_names_one_dot_of_each_author_and_no_more_than_a_body_can() -> None:
-    document = Document(MODEL, "one")
-    authors = [number.to_bytes(40, "big") for number in range(SEEN_PER_BODY_MAX + 3)]
-    for hlc, author in enumerate(authors, 1):
-        document.apply(Dot(author, 1, 0), hlc, "", (), [added(hlc)])
-    for hlc, author in enumerate(reversed(authors), len(authors) + 1):
-        document.apply(Dot(author, 2, 0), hlc, "", (), [added(hlc)])
-    context = context_of(document.layers)
-    assert context == tuple(Dot(author, 2, 0) for author in authors[:SEEN_PER_BODY_MAX])
 
 
 def test_many_operations_on_many_layers_take_time_in_proportion() -> None:
@@ -404,7 +323,3 @@ def test_large_sets_and_contexts_take_time_in_proportion() -> None:
     again = Document.from_state(MODEL, "one", after.to_state(lambda a: 0), lambda n: ANN)
     assert after.elements("tags") == again.elements("tags") == [0]
     assert time.process_time() - started < 2
-
-
-def _keys(elements: Iterable[Any]) -> set[tuple[bool, Any]]:
-    return {(isinstance(element, bool), element) for element in elements}

@@ -196,7 +196,7 @@ def test_a_record_may_be_older_than_a_field_with_a_default() -> None:
 
 
 def test_a_type_that_is_not_offered_yet_refuses_every_value() -> None:
-    assert fault(FieldType.TEXT, "x") == "The type text is not offered yet"
+    assert fault(FieldType.FILE, "x") == "The type file is not offered yet"
 
 
 @settings(deadline=None)

@@ -1,10 +1,10 @@
 from contextlib import ExitStack
 
-from protocol.ancestor import NOTHING, is_past, origins
+from protocol.ancestor import NOTHING, is_past
 from protocol.body import Dot
 from protocol.document import Document
 from protocol.ids import author_of
-from storage.ancestry import past_in, past_when_asked
+from storage.ancestry import KnownOrigins, past_in, past_when_asked
 from storage.integrator import Received
 from tests.storage.kit import APPLICATION, Site, one, update
 from tests.storage.test_index_conflicts import Twins, record
@@ -32,7 +32,7 @@ def test_a_body_reaches_what_its_node_had_integrated() -> None:
             assert not is_past(past, one, other) and not is_past(past, other, one)
             assert not is_past(past, one, one)
             assert past.reach(one, author_of(bytes(32), bytes(8))) == NOTHING
-            (origin,) = origins(past, found.vector, "title", [one, other])
+            (origin,) = past.origins_of("title", [one, other])
             assert (origin.dot, origin.value) == (base, "a")
 
 
@@ -84,3 +84,31 @@ def test_no_snapshot_is_opened_before_something_is_asked() -> None:
         assert opened == []
         past_of(found), past_of(found)
         assert opened == ["read"]
+
+
+def test_where_values_came_from_is_looked_for_once_until_something_is_judged_again() -> None:
+    twins = Twins("merge")
+    twins.first.create(twins.model, "one", title="x", points=10)
+    twins.meet()
+    twins.apart("one", {"points": 11}, {"points": 12})
+    known, space = KnownOrigins(), twins.first.store.space(APPLICATION)
+    reads: list[str] = []
+
+    def origin() -> object:
+        found = document(twins.first, twins, "one")
+        with twins.first.store.read() as snapshot:
+            backwards = snapshot.documents.history_backwards
+            snapshot.documents.history_backwards = lambda *key: (reads.append("read"), backwards(*key))[1]  # type: ignore[method-assign,func-returns-value]
+            dots = [layer.dot for layer in found.layers if "points" in layer.registers]
+            (origin,) = past_in(snapshot, space, known)(found).origins_of("points", dots)
+            return origin
+
+    first = origin()
+    twins.first.update(twins.model, "one", title="y")
+    assert origin() == first and reads == ["read"]
+    twins.second.now_ms += 10 * 60_000
+    twins.second.put(twins.model, "other", {"title": "early"})
+    twins.first.group(Received(twins.second.commits()))
+    twins.first.now_ms += 10 * 60_000
+    twins.first.group()  # what came early is judged again
+    assert origin() == first and reads == ["read", "read"]

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from protocol.errors import QueryFault
 from protocol.query import Query, parse_aggregation, parse_filter, parse_query
 from protocol.schema import Field, FieldType, Model
+from protocol.schema_field import SCALAR_TYPES
 from storage import index_query
 from storage.errors import IndexBehind
 from storage.index import Index, Page, Row
 from tests.protocol.schema_strategies import TYPES, filters, models, records
 
-SORTABLE = [kind for kind in TYPES if kind not in (FieldType.JSON, FieldType.SET)]
+SORTABLE = [kind for kind in TYPES if kind in SCALAR_TYPES or kind is FieldType.TEXT]
 
 
 def filled(model: Model, rows: list[Row]) -> Index:

@@ -5,16 +5,19 @@ same record.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from protocol.body import Dot
+from protocol.changes import Record
 from protocol.ids import SpaceId
 from protocol.integrate import Change
 from protocol.limits import CLOCK_AHEAD_MAX_MS
 from protocol.membership import Role
+from protocol.schema import Field, FieldType
 from protocol.statements import Revoke
 from simulations.forger import Forger, dep_on, frontier_deps, window_of
 from simulations.harness import APPLICATION, Node, World, standing_cuts
@@ -134,6 +137,37 @@ def test_a_conflict_ends_when_one_of_its_values_is_void_and_its_winner_changes_b
     settle(world)
     document = ann.documents()[world.model.id, "first"]
     assert title(ann, "first") == "of mia" and len(document.live_values("title")) == 1
+
+
+def test_values_are_shown_anew_when_what_they_came_from_is_void_though_nothing_of_it_was_left(
+    world: World,
+) -> None:
+    fields = {**world.model.fields, "rank": Field("rank", FieldType.INTEGER, merge="sum")}
+    world.model = replace(world.model, fields=fields, conflict_strategy="merge")
+    ann, bob, mia, eve = network(world, Role.MEMBER, Role.MEMBER, Role.MEMBER)
+    eve.put("first", rank=10)
+    settle(world)
+    world.part()
+    mia.put("first", rank=11)
+    bob.put("first", rank=12)
+    settle(world)
+    assert [rank(node, "first") for node in (ann, bob, mia)] == [13] * 3
+    since = len(bob.entries)
+    before = bob.documents()[world.model.id, "first"]
+    ann.revoke(eve, keeping=lambda s, a, seq: 0)
+    settle(world)
+    after = bob.documents()[world.model.id, "first"]
+    assert after.layers == before.layers
+    assert [rank(node, "first") for node in (ann, bob, mia)] == [23] * 3
+    assert told(bob, since) == [("first", Change.UPDATED)]
+
+
+def rank(node: Node, id: str) -> Any:
+    """What is shown: how values were folded."""
+    with node.store.read() as snapshot:
+        document = snapshot.documents.get(node.space, node.world.model.id, id)
+        assert document is not None
+        return Record.of(node.world.model, document, past_in(snapshot, node.space)).values["rank"]
 
 
 def test_a_delete_that_is_void_brings_the_document_back(world: World) -> None:

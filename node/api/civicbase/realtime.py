@@ -241,10 +241,15 @@ _DESCRIPTION = """Sign in by header, by `?token=`, or within 5 s by `{"type":"au
 Subscribe by `{"action":"subscribe","model":"Task","instance_id":…,"cursor":…}` or by
 `{"type":"subscribe","models":["Task"],"events":["created","updated","deleted","conflict"],"cursor":…}`; each is
 answered in its own shape. `conflict` and `conflict_resolved` tell that values which did not see each other stand
-side by side, and that they do no more: `conflict` holds what `GET /v1/conflicts/{id}` answers. Every event carries
-`cursor` and `previous`; `subscribe` takes a cursor back and replays what came after it. `resync` says that a cursor
-is too old: read the documents again. Close codes: 4401 not signed in (any more), 1013 too slow, 1008 too many
-messages, 1001 the node is stopping."""
+side by side, and that they do no more: `conflict` holds what `GET /v1/conflicts/{id}` answers.
+
+Edit a `text` or an `array` by `{"action":"edit","model":"Page","instance_id":…,"field":"body",
+"ops":[{"retain":3},{"insert":"x"},{"delete":1}],"base_version":…}` or by `{"type":"edit",…,"instanceId":…,
+"baseVersion":…}`; `edited` names the new version, and a `ref` that you give comes back with it.
+
+Every event carries `cursor` and `previous`; `subscribe` takes a cursor back and replays what came after it.
+`resync` says that a cursor is too old: read the documents again. Close codes: 4401 not signed in (any more),
+1013 too slow, 1008 too many messages, 1001 the node is stopping."""
 
 
 def _names(caller: Caller) -> list[str]:

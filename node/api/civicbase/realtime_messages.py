@@ -6,6 +6,11 @@ and "Real-time Notifications via WebSocket"), and each message is answered in it
 
     {"action": "subscribe", "model", "instance_id"?, "cursor"?}       -> {"event": "subscribed", …}
     {"type": "subscribe", "models", "events"?, "instanceId"?, …}      -> {"type": "subscribed", …}
+
+Of edits of a text the seed has no example; they are shaped as the rest of each dialect is:
+
+    {"action": "edit", "model", "instance_id", "field", "ops", "base_version", "ref"?}  -> {"event": "edited", …}
+    {"type": "edit", "model", "instanceId", "field", "ops", "baseVersion", "ref"?}      -> {"type": "edited", …}
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +28,8 @@ from protocol.integrate import Change
 MODEL_NAME_MAX_CHARS = 128  # twice what a name or an id of a model can have
 MODELS_MAX = 1_000  # in one message: as many subscriptions as a socket takes
 CURSOR_MAX_CHARS = 128
+VERSION_MAX_CHARS = 64
+REF_MAX_CHARS = 128
 TOKEN_MAX_CHARS = 8_000  # as the HTTP frame takes
 FAULTS_MAX = 100  # a refusal names so many faults at most, the first ones
 
@@ -89,7 +96,20 @@ class Unsubscribe:
     instance: str | None = None
 
 
-Message = Authenticate | Subscribe | Unsubscribe
+@dataclass(frozen=True, slots=True)
+class EditText:
+    """Operations on one collaborative field, as `PUT` takes them. `ref` comes back with the answer."""
+
+    dialect: Dialect
+    model: str
+    instance: str
+    field: str
+    ops: list[Any]
+    base_version: str
+    ref: str | None = None
+
+
+Message = Authenticate | Subscribe | Unsubscribe | EditText
 
 
 class MessageRefused(Exception):
@@ -126,7 +146,7 @@ def read_message(text: str) -> Message:
         raise _invalid(dialect, {dialect.said: f"Invalid option. Must be one of: {options}"})
     given = {name: value for name, value in content.items() if value is not None}  # null: as if left out
     faults = dict(islice(_faults(fields, given), FAULTS_MAX))
-    if not faults and "instanceId" in given and len(set(given.get("models", ()))) != 1:
+    if not faults and "models" in fields and "instanceId" in given and len(set(given.get("models", ()))) != 1:
         faults["instanceId"] = "Needs exactly one model beside it"
     if faults:
         raise _invalid(dialect, faults)
@@ -136,6 +156,17 @@ def read_message(text: str) -> Message:
 def _message(dialect: Dialect, verb: str, given: dict[str, Any]) -> Message:
     if verb == "authenticate":
         return Authenticate(dialect, given["token"], given.get("application_id"))
+    if verb == "edit":
+        at, version = ("instance_id", "base_version") if dialect is Dialect.ACTION else _EDIT_NAMES
+        return EditText(
+            dialect,
+            given["model"],
+            given[at],
+            given["field"],
+            given["ops"],
+            given[version],
+            given.get("ref"),
+        )
     named = given.get("models") if dialect is Dialect.TYPE else [given["model"]]
     models = None if named is None else tuple(dict.fromkeys(named))
     instance = given.get("instance_id", given.get("instanceId"))
@@ -213,17 +244,32 @@ def _events(where: str, value: Any) -> _Faults:
             yield f"{where}[{position}]", f"Invalid option. Must be one of: {', '.join(SELECTABLE)}"
 
 
+def _ops(where: str, value: Any) -> _Faults:
+    if not isinstance(value, list):  # each of them is read where that of a request is
+        yield where, "Must be a list of operations"
+
+
+_EDIT_NAMES = ("instanceId", "baseVersion")
 _TOKEN = _Field(_text(TOKEN_MAX_CHARS), required=True)
 _APPLICATION = _Field(_id(check_application_id))
 _CURSOR = _Field(_text(CURSOR_MAX_CHARS))
 _INSTANCE = _Field(_id(check_instance_id))
 _MODEL = _Field(_model, required=True)
+_ONE = _Field(_id(check_instance_id), required=True)
+_VERSION = _Field(_text(VERSION_MAX_CHARS), required=True)
+_EDIT = {
+    "model": _MODEL,
+    "field": _Field(_text(MODEL_NAME_MAX_CHARS), required=True),
+    "ops": _Field(_ops, required=True),
+    "ref": _Field(_text(REF_MAX_CHARS)),
+}
 
 _FIELDS: dict[Dialect, dict[str, dict[str, _Field]]] = {
     Dialect.ACTION: {
         "authenticate": {"token": _TOKEN, "application_id": _APPLICATION},
         "subscribe": {"model": _MODEL, "instance_id": _INSTANCE, "cursor": _CURSOR},
         "unsubscribe": {"model": _MODEL, "instance_id": _INSTANCE},
+        "edit": {**_EDIT, "instance_id": _ONE, "base_version": _VERSION},
     },
     Dialect.TYPE: {
         "authenticate": {"token": _TOKEN, "application_id": _APPLICATION},
@@ -234,6 +280,7 @@ _FIELDS: dict[Dialect, dict[str, dict[str, _Field]]] = {
             "cursor": _CURSOR,
         },
         "unsubscribe": {"models": _Field(_models), "instanceId": _INSTANCE},
+        "edit": {**_EDIT, "instanceId": _ONE, "baseVersion": _VERSION},
     },
 }
 
@@ -253,10 +300,28 @@ def error_reply(
     code: str,
     details: Mapping[str, str] | None = None,
     retry_after_s: int | None = None,
+    ref: str | None = None,
 ) -> bytes:
     """The seed's error format (S1, "Error Response Format") as a message."""
-    members = {"error": message, "error_code": code, "details": details, "retry_after": retry_after_s}
+    members = {
+        "error": message,
+        "error_code": code,
+        "details": details,
+        "retry_after": retry_after_s,
+        "ref": ref,
+    }
     return reply(dialect, "error", members)
+
+
+def edited_reply(asked: EditText, version: str) -> bytes:
+    """The edit is stored, and made this version."""
+    if asked.dialect is Dialect.ACTION:
+        names: dict[str, Any] = {"model": asked.model, "instance_id": asked.instance}
+    else:
+        names = {"model": asked.model, "instanceId": asked.instance}
+    return reply(
+        asked.dialect, "edited", {**names, "field": asked.field, "version": version, "ref": asked.ref}
+    )
 
 
 def names_of(dialect: Dialect, models: tuple[str, ...], instance: str | None) -> dict[str, Any]:

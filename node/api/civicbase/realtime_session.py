@@ -23,10 +23,12 @@ from node.api.civicbase.realtime_messages import (
     FAULTS_MAX,
     Authenticate,
     Dialect,
+    EditText,
     MessageRefused,
     Subscribe,
     Unsubscribe,
     cursor_text,
+    edited_reply,
     error_reply,
     event_tail,
     names_of,
@@ -106,8 +108,10 @@ class Session:
 
     # -- messages ------------------------------------------------------------------------------------------
 
-    def receive(self, text: str, now_ms: int) -> Authenticate | None:
-        """Follow a message. A token is handed back; `authenticated` or `not_authenticated` follows."""
+    def receive(self, text: str, now_ms: int) -> Authenticate | EditText | None:
+        """Follow a message. What it cannot do itself is handed back: a token, after which `authenticated` or
+        `not_authenticated` follows, or an edit, after which `edited` or `not_edited` does.
+        """
         if self.close is not None or self._is_too_often(now_ms):
             return None
         try:
@@ -117,6 +121,8 @@ class Session:
                 return message
             if self.caller is None:
                 raise MessageRefused(message.dialect, "UNAUTHORIZED", "Authenticate first")
+            if isinstance(message, EditText):
+                return message
             if isinstance(message, Subscribe):
                 self._subscribe(message, self.caller)
             else:
@@ -156,6 +162,14 @@ class Session:
         self._tell_error(asked.dialect, message, code)
         if self.caller is None:
             self.end(NOT_WELCOME, "not authenticated")
+
+    def edited(self, asked: EditText, version: str) -> None:
+        """The edit is stored."""
+        self.outbox.put(edited_reply(asked, version))
+
+    def not_edited(self, asked: EditText, error: ApiError) -> None:
+        """Nothing of the edit was done."""
+        self.outbox.put(error_reply(asked.dialect, error.message, error.code, error.details, ref=asked.ref))
 
     def refresh(self, caller: Caller) -> None:
         """The same user, as the node knows it now."""

@@ -6,7 +6,7 @@ one that takes less than is written falls behind and is served from the record, 
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from node.api.civicbase.following import FollowedFeed, RecordReader
 from node.api.civicbase.realtime_events import Documents, Event, Sources, Watchers
-from node.api.civicbase.realtime_messages import Authenticate
+from node.api.civicbase.realtime_messages import Authenticate, EditText
 from node.api.civicbase.realtime_outbox import Frame, Limits
 from node.api.civicbase.realtime_session import Session
 from node.api.errors import ApiError
@@ -39,6 +39,10 @@ class Timing:
     keep_alive_s: float = 15.0  # a stream is never silent for longer: proxies would give it up
 
 
+# Makes an edit of a text in the name of a caller; the version that it made. Raises `ApiError`.
+Edit = Callable[[Caller, EditText], Awaitable[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class RealtimeParts:
     """What the socket works with. `steady_ms` is a clock that never goes back; `conflict` as in `Sources`."""
@@ -50,6 +54,7 @@ class RealtimeParts:
     node_id: bytes
     steady_ms: Callable[[], int]
     log: Logger
+    edit: Edit
     owner_token: str | None = None
     owner: Caller = field(default_factory=lambda: Caller("owner", "default", is_admin=True, is_owner=True))
     conflict: Callable[[str, str], Mapping[str, Any] | None] = lambda application, id: None
@@ -198,7 +203,9 @@ class Connection:
             message = await self._socket.receive()
             if message.type is WSMsgType.TEXT:
                 asked = session.receive(message.data, self._steady_ms())
-                if asked is not None:
+                if isinstance(asked, EditText):
+                    await self._edit(asked)
+                elif asked is not None:
                     await self._authenticate(asked)
             elif message.type is WSMsgType.BINARY:
                 session.receive_binary(self._steady_ms())
@@ -217,6 +224,19 @@ class Connection:
         if self.session.authenticated(caller, asked):
             self._token = None if caller.is_owner else asked.token
             self._realtime.recognise(self, caller)
+
+    async def _edit(self, asked: EditText) -> None:
+        """The next message waits for it, so that a client's edits are made in its order."""
+        await self._ask()  # whether its token counts still
+        caller, edit = self.session.caller, self._realtime.parts.edit
+        if caller is None or self.session.close is not None:
+            return
+        try:
+            version = await edit(caller, asked)
+        except ApiError as error:
+            self.session.not_edited(asked, error)
+        else:
+            self.session.edited(asked, version)
 
     # -- to the client
 

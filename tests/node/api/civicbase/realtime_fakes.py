@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from node.api.civicbase.realtime_events import Event, Sources, Watchers
+from node.api.civicbase.realtime_messages import EditText
 from node.api.civicbase.realtime_outbox import Limits
 from node.api.civicbase.realtime_session import Session
-from node.api.errors import ApiError, InvalidToken
+from node.api.errors import ApiError, InvalidToken, ValidationFailed
 from node.api.routes import Caller
 from node.conflict_feed import AnyEntry
 from node.feed import BODY_MAX, CursorTooOld, Feed, Part, Position
@@ -142,7 +143,15 @@ class World:
         self.sources = Sources(self.documents, self.feed, self.permissions, HERE)
         self.watchers: Watchers[Session] = Watchers()
         self.arrival = 0
+        self.edits: list[tuple[Caller, EditText]] = []
         self.define("Task")
+
+    async def edit(self, caller: Caller, asked: EditText) -> str:
+        """Takes every edit but those of a field `wrong`."""
+        if asked.field == "wrong":
+            raise ValidationFailed({"wrong": "Unknown field"})
+        self.edits.append((caller, asked))
+        return f"v{len(self.edits)}"
 
     def define(self, name: str, application: str = APPLICATION, **permissions: Any) -> Model:
         title = Field(name="title", type=FieldType.STRING)

@@ -40,6 +40,7 @@ class Served:
             node_id=HERE,
             steady_ms=lambda: int(asyncio.get_running_loop().time() * 1000),
             log=logging.getLogger("test"),
+            edit=self.world.edit,
             timing=Timing(**{"recheck_s": 0.02, **timing}),
         )
         self.asked_conflicts: list[tuple[str, str, str]] = []

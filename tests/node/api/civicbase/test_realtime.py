@@ -43,6 +43,7 @@ class Node:
             node_id=HERE,
             steady_ms=lambda: int(asyncio.get_running_loop().time() * 1000),
             log=logging.getLogger("test"),
+            edit=world.edit,
             owner_token=OWNER_TOKEN,
             limits=limits,
             timing=timing,
@@ -158,6 +159,53 @@ async def test_the_owner_token_may_come_by_message_and_names_its_application() -
             answer = await say(ws, type="authenticate", token=OWNER_TOKEN, application_id="other")
             assert answer["type"] == "authenticated"
             assert (await say(ws, action="subscribe", model="Note"))["event"] == "subscribed"
+
+
+async def test_edits_are_made_in_the_order_of_the_client_and_answered_in_its_dialect() -> None:
+    edit: dict[str, Any] = {"model": "Task", "field": "body", "ops": []}
+    async with serving() as node, node.connected() as ws:
+        await ws.send_json({"action": "edit", **edit, "instance_id": "t1", "base_version": "v", "ref": "a"})
+        await ws.send_json({"type": "edit", **edit, "instanceId": "t1", "baseVersion": "v"})
+        await ws.send_json(
+            {"type": "edit", **edit, "field": "wrong", "instanceId": "t1", "baseVersion": "v", "ref": "c"}
+        )
+        names = {"model": "Task", "field": "body"}
+        assert await hear(ws) == {
+            "event": "edited",
+            **names,
+            "instance_id": "t1",
+            "version": "v1",
+            "ref": "a",
+        }
+        assert await hear(ws) == {"type": "edited", **names, "instanceId": "t1", "version": "v2"}
+        refused = await hear(ws)
+        assert (refused["type"], refused["details"], refused["ref"]) == (
+            "error",
+            {"wrong": "Unknown field"},
+            "c",
+        )
+        assert [(caller.user_id, asked.ref) for caller, asked in node.world.edits] == [
+            ("ann", "a"),
+            ("ann", None),
+        ]
+
+
+async def test_no_edit_is_made_for_a_token_that_counts_no_longer() -> None:
+    async with serving() as node, node.connected() as ws:
+        node.authenticator.end("ann")
+        await ws.send_json(
+            {
+                "action": "edit",
+                "model": "Task",
+                "field": "b",
+                "ops": [],
+                "instance_id": "t",
+                "base_version": "v",
+            }
+        )
+        heard, code = await end_of(ws)
+        assert ([message["error_code"] for message in heard], code) == (["AUTH_INVALID_TOKEN"], 4401)
+        assert node.world.edits == []
 
 
 async def test_a_bad_token_or_none_in_time_closes_with_4401() -> None:

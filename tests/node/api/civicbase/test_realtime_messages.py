@@ -1,6 +1,7 @@
 """Both dialects of the realtime socket, read and written."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from node.api.civicbase import realtime_messages as messages
 from node.api.civicbase.realtime_messages import (
     Authenticate,
     Dialect,
+    EditText,
     Message,
     MessageRefused,
     Subscribe,
@@ -42,6 +44,40 @@ def test_the_seeds_own_examples_are_understood() -> None:
     ) == Subscribe(
         Dialect.TYPE, ("UserProfile", "Project"), topics=frozenset({Change.UPDATED, Change.DELETED})
     )
+
+
+def test_an_edit_is_read_in_both_dialects() -> None:
+    ops = [{"retain": 1}, {"insert": "x"}]
+    action = {
+        "action": "edit",
+        "model": "Page",
+        "instance_id": "one",
+        "field": "body",
+        "ops": ops,
+        "base_version": "v",
+    }
+    expected = EditText(Dialect.ACTION, "Page", "one", "body", ops, "v")
+    assert read_message(json.dumps(action)) == expected
+    said = {
+        "type": "edit",
+        "model": "Page",
+        "instanceId": "one",
+        "field": "body",
+        "ops": ops,
+        "baseVersion": "v",
+        "ref": "7",
+    }
+    assert read_message(json.dumps(said)) == replace(expected, dialect=Dialect.TYPE, ref="7")
+    with pytest.raises(MessageRefused) as caught:
+        read_message(json.dumps({"action": "edit", "ops": "x", "instance_id": "/", "baseVersion": "v"}))
+    assert set(caught.value.details or ()) == {
+        "model",
+        "field",
+        "ops",
+        "instance_id",
+        "base_version",
+        "baseVersion",
+    }
 
 
 def test_a_null_is_as_good_as_nothing() -> None:
@@ -99,9 +135,9 @@ def test_every_fault_is_named_at_once() -> None:
         ({"type": "authenticate"}, {"token": "This field is required"}),
         (
             {"action": "dance"},
-            {"action": "Invalid option. Must be one of: authenticate, subscribe, unsubscribe"},
+            {"action": "Invalid option. Must be one of: authenticate, subscribe, unsubscribe, edit"},
         ),
-        ({"type": 1}, {"type": "Invalid option. Must be one of: authenticate, subscribe, unsubscribe"}),
+        ({"type": 1}, {"type": "Invalid option. Must be one of: authenticate, subscribe, unsubscribe, edit"}),
     ],
 )
 def test_a_fault_says_where_it_is(message: object, details: dict[str, str]) -> None:

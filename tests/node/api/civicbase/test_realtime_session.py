@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.api.civicbase.realtime_messages import Authenticate, Dialect
+from node.api.civicbase.realtime_messages import Authenticate, Dialect, EditText
 from node.api.civicbase.realtime_outbox import Limits
+from node.api.errors import Forbidden
 from protocol.integrate import Change
 from tests.node.api.civicbase.realtime_fakes import ADMIN, ANN, BEN, ELSEWHERE, Client, World, error_of
 from tests.node.api.civicbase.test_realtime_messages import json_values, near_messages
@@ -269,7 +270,7 @@ def test_binary_messages_are_refused(world: World) -> None:
 
 def asks(client: Client, **members: Any) -> Authenticate:
     asked = client.session.receive(json.dumps(members), client.now_ms)
-    assert asked is not None
+    assert isinstance(asked, Authenticate)
     return asked
 
 
@@ -284,6 +285,18 @@ def test_nothing_is_subscribed_before_somebody_signs_in(world: World) -> None:
     assert client.say(type="subscribe", models=["Task"])[0]["type"] == "subscribed"
     client.session.on_deadline()
     assert client.session.close is None
+
+
+def test_edits_wait_until_somebody_has_signed_in_and_are_handed_on(world: World) -> None:
+    edit = {"model": "Task", "instance_id": "t1", "field": "body", "ops": [], "base_version": "v"}
+    nobody = Client(world, None)
+    assert error_of(nobody.say(action="edit", **edit))["error_code"] == "UNAUTHORIZED"
+    session = Client(world).session
+    asked = session.receive(json.dumps({"action": "edit", **edit}), 0)
+    assert isinstance(asked, EditText) and not len(session.outbox)
+    session.edited(asked, "w")
+    session.not_edited(asked, Forbidden("no"))
+    assert len(session.outbox) == 2
 
 
 def test_a_bad_token_closes_the_socket(world: World) -> None:
@@ -435,7 +448,9 @@ def test_no_message_raises_and_each_is_answered(texts: list[str]) -> None:
     for text in texts:
         client.now_ms += 1_000
         asked = client.session.receive(text, client.now_ms)
-        if asked is not None:
+        if isinstance(asked, EditText):
+            client.session.not_edited(asked, Forbidden("no"))
+        elif asked is not None:
             client.session.not_authenticated(None, asked)
         assert client.hear(), text
         client.read_on()
