@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
@@ -209,10 +210,7 @@ class Demo:
     def _part(self, laptop: Device, phone: Device, wire: Wire) -> None:
         wire.cut()
         for device in (laptop, phone):
-            _until(
-                lambda device=device: not _is_linked(device),
-                f"the {device.name} to see that the link is gone",
-            )
+            _until(partial(_is_alone, device), f"the {device.name} to see that the link is gone")
         for device in (laptop, phone):
             change = APART[device.name]
             device.client.request("PUT", f"{AIRPORTS}/{WATCHED}", change)
@@ -305,8 +303,8 @@ def _port_of(device: Device) -> int:
     return int(listen.rpartition(":")[2])
 
 
-def _is_linked(device: Device) -> bool:
-    return any(peer["state"] in ("live", "syncing") for peer in device.status()["peers"])
+def _is_alone(device: Device) -> bool:
+    return not any(peer["state"] in ("live", "syncing") for peer in device.status()["peers"])
 
 
 def _until(is_there: Callable[[], bool], what: str) -> None:
