@@ -322,25 +322,25 @@ class Exchange:
                 if is_last:
                     self._waiting.settle(plan.kept)
                 for commit, outcome in zip(some, outcomes, strict=True):
-                    yield from self._note(commit, outcome, proofs, taken)
+                    if isinstance(outcome, Integrated):
+                        taken.integrated += 1
+                        taken.bodies += len(commit.bodies)
+                    elif not isinstance(outcome, Known):
+                        yield from self._note_left(commit, outcome, proofs, taken)
         finally:
             self._taking = {}
         yield from self._keep_waiting({key: run for key, run in plan.kept.items() if key not in taken.left})
         self.is_unsettled = False
         return taken
 
-    def _note(
+    def _note_left(
         self, commit: Commit, outcome: Outcome, proofs: dict[bytes, Run], taken: _Taken
     ) -> Generator[AnyChange, Any, None]:
+        """A commit that could not be integrated: nothing more of its chain can."""
         key, seq = key_of(commit), commit.header.seq
         if key in taken.left:
             return
         match outcome:
-            case Integrated():
-                taken.integrated += 1
-                taken.bodies += len(commit.bodies)
-            case Known():
-                pass
             case Fork():
                 taken.left.add(key)
                 run = proofs.get(commit.hash)
