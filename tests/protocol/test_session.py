@@ -15,6 +15,8 @@ from protocol.exchange import (
     Begin,
     ChainRefused,
     Close,
+    Compare,
+    Compared,
     Diverged,
     Ended,
     Event,
@@ -226,6 +228,28 @@ def test_a_missed_commit_is_found_when_roots_are_told() -> None:
     for side in (talk.caller, talk.answerer):
         side.wait_until(ROOT_EVERY_MS)
     talk.run()
+    assert first.documents() == second.documents()
+
+
+def test_who_asks_hears_that_the_peer_holds_the_same_and_when_it_said_so() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    caller = talk.caller
+    assert caller.session.compared_ms is None
+    caller.now_ms = talk.answerer.now_ms = 700
+    caller.take(caller.give(Compare()))
+    talk.run()
+    assert [type(event) for event in caller.events].count(Compared) == 1
+    assert caller.session.compared_ms == 700
+
+
+def test_who_asks_waits_for_what_the_peer_has_not_told_of() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    second.put("unheard", title="the session was not told of this")
+    talk.caller.take(talk.caller.give(Compare()))
+    talk.run()
+    assert any(isinstance(event, Compared) for event in talk.caller.events)
     assert first.documents() == second.documents()
 
 
