@@ -300,7 +300,14 @@ def _here(snapshot: Snapshot, space: SpaceId, model: Model, document: Document |
         "quarantine": None,
         "conflicts": [],
     }
-    if document.exists:
+    if document.exists and document.is_broken:
+        told["state"] = "quarantined"
+        told["quarantine"] = {
+            name: "What was written into it could not be merged on this node: it is kept, and not shown here"
+            for (_, name), field in document.shared.items()
+            if document.is_quarantined or field.is_broken
+        }
+    elif document.exists:
         record = Record.of(model, document, past_in(snapshot, space))
         faults = model.check_record(record.values)
         told["state"] = "quarantined" if faults else "shown"
