@@ -394,23 +394,17 @@ class Placed:
 
 
 def rebuild(
-    view: View, space: SpaceId, model: str, id: str, bodies: Iterable[Placed]
+    view: View, space: SpaceId, model: str, id: str, bodies: Iterable[Placed], *, is_quarantined: bool = False
 ) -> tuple[Document, list[Verdict]]:
     """A document made anew of all its bodies, which are given causes first, and the verdict on each.
 
     What a commit is found to count as can change when more of `system` becomes known; what it has seen
-    cannot.
+    cannot. One that this node has quarantined stays so.
     """
-    document = _empty(view, space, model, id)
-    return document, list(grow(view, space, document, bodies))
-
-
-def _empty(view: View, space: SpaceId, model: str, id: str) -> Document:
-    """A document without bodies; one that this node has quarantined stays so."""
-    document, stored = Document(model, id), view.document(space, model, id)
-    if stored is not None and stored.is_quarantined:
+    document = Document(model, id)
+    if is_quarantined:
         document.quarantine()
-    return document
+    return document, list(grow(view, space, document, bodies))
 
 
 def grow(view: View, space: SpaceId, document: Document, bodies: Iterable[Placed]) -> Iterator[Verdict]:

@@ -165,7 +165,20 @@ class Run:
         if node.is_up:
             tags = self._random.sample(["a", "b", "c", "d"], self._random.randint(0, 3))
             votes = self._random.randrange(100)
-            node.put(id, title=f"title {votes}", votes=votes, tags=sorted(tags))
+            notes = self._scribbled(node, id)
+            node.put(id, title=f"title {votes}", votes=votes, tags=sorted(tags), notes=notes)
+
+    def _scribbled(self, node: Node, id: str) -> str:
+        """What a node shows of a text, with a little more in one place and a little less in it."""
+        with node.store.read() as snapshot:
+            document = snapshot.documents.get(node.space, self.world.model.id, id)
+        text: str = document.values().get("notes", "") if document is not None and document.exists else ""
+        at = self._random.randint(0, len(text))
+        return (
+            text[:at]
+            + self._random.choice(["", "word ", "😀", "x"])
+            + text[at + self._random.randint(0, 3) :]
+        )
 
     def _delete(self) -> None:
         node, id = self._node(), self._random.choice(self._ids)

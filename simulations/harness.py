@@ -78,6 +78,7 @@ TASK = {
         {"name": "votes", "type": "counter"},
         {"name": "tags", "type": "set"},
         {"name": "rank", "type": "integer"},
+        {"name": "notes", "type": "text"},
     ],
 }
 

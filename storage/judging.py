@@ -205,7 +205,9 @@ class Rebuilder:
         batch = self._batch
         before = batch.documents.get(*key)
         addresses = list(batch.documents.history(*key))
-        document, verdicts = rebuild(batch, *key, map(self._places.place, addresses))
+        placed = map(self._places.place, addresses)
+        is_quarantined = before is not None and before.is_quarantined
+        document, verdicts = rebuild(batch, *key, placed, is_quarantined=is_quarantined)
         # Values that stand side by side are shown by where they came from, which may be of bodies that have
         # left nothing else behind.
         is_contested, is_moved = document.shown()[1], False
@@ -231,11 +233,12 @@ def touched_fields(before: Document | None, after: Document) -> list[str]:
 
 def _held(document: Document) -> dict[str, Any]:
     """All that each field holds, values that did not see each other included."""
-    held: dict[str, Any] = {name: field.shown for (_, name), field in document.shared.items()}
-    held |= document.counters
+    held: dict[str, Any] = dict(document.counters)
     for name in {name for layer in document.layers for name in (*layer.registers, *layer.sets)}:
         live = [(layer.dot, value) for layer, value in document.live_values(name)]
         held[name] = live, document.elements(name), document.counters.get(name)
+    for (kind, name), shared in document.shared.items():
+        held[name] = held.get(name), kind, shared.shown
     return held
 
 

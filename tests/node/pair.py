@@ -4,6 +4,7 @@ Room: what tests share that ask one node about what happened on another. Each no
 API on a free port and its record in a directory; only time is the test's.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -62,6 +63,12 @@ class Running:
         self.node = Node(Settings(data_dir=directory, **(defaults | settings)), World(now_ms=clock))
         self.http = http
         self.directory = directory
+
+    async def start(self) -> None:
+        """Start it, and let it do what it does by itself after a first start."""
+        await self.node.start()
+        while self.node.belonging._tasks or self.node.integrator.indexer.is_stale:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)  # what is waited for has no event
 
     @property
     def store(self) -> Store:
@@ -173,13 +180,13 @@ async def pair(
     async with AsyncExitStack() as held:
         http = await held.enter_async_context(aiohttp.ClientSession())
         first = Running(directory / "first", Clock(), http, **settings)
-        await first.node.start()
+        await first.start()
         held.push_async_callback(first.node.stop)
         await admit(first, directory / "second", role)
         if is_linked:
             settings = {"peers": (first.node.network.listening,), **settings}
         second = Running(directory / "second", Clock(), http, **settings)
-        await second.node.start()
+        await second.start()
         held.push_async_callback(second.node.stop)
         yield first, second
 

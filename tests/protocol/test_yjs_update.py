@@ -77,7 +77,7 @@ def test_any_bytes_are_an_update_or_refused(data: bytes) -> None:
 
 
 def test_what_the_library_writes_of_a_text_is_read() -> None:
-    doc = Doc(client_id=2**53 - 1)
+    doc: Any = Doc(client_id=2**53 - 1)
     text = doc.get("f", type=Text)
     text += "ab😀c"
     update = decode_update(doc.get_update(), "f", is_text=True)
@@ -95,7 +95,7 @@ def test_what_the_library_writes_of_a_text_is_read() -> None:
 
 
 def test_the_library_takes_what_is_written() -> None:
-    doc = Doc(client_id=1)
+    doc: Any = Doc(client_id=1)
     text, array = doc.get("f", type=Text), doc.get("g", type=Array)
     doc.apply_update(encoded(Struct(0, 3, None, None, "a😀"), Struct(3, 1, (7, 0), (7, 1), "b")))
     elements = [encode(1), encode({"b": 1.0, "a": [None]})]
@@ -121,7 +121,7 @@ def test_the_library_takes_what_is_written() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("is_text", [True, False])
 def test_contents_that_no_field_has_are_refused(fill: Any, is_text: bool) -> None:
-    doc = Doc(client_id=7)
+    doc: Any = Doc(client_id=7)
     fill(doc)
     refused(doc.get_update(), is_text=is_text)
 

@@ -3,6 +3,7 @@
 Room: hypothesis strategies for `yjs_update` and for forged operations in scenes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ def updates(
     clock = draw(clocks)
     structs: list[Struct] = []
     for _ in range(draw(st.integers(0, 3))):
-        content: Content = draw(st.none() | (contents if is_text else elements))
+        content: Content = draw(st.none() | contents) if is_text else draw(st.none() | elements)
         length = draw(st.integers(1, 3)) if content is None else 0
         length = length or (units(content) if isinstance(content, str) else len(content or ()))
         structs.append(Struct(clock, length, draw(ids), draw(ids), content))
@@ -46,7 +47,7 @@ def updates(
 
 
 def forged_operations(
-    authors: list[bytes], author: bytes, model: str, id: str
+    authors: Sequence[bytes], author: bytes, model: str, id: str
 ) -> st.SearchStrategy[list[Any]]:
     """Operations that an author may or may not have the place for."""
 

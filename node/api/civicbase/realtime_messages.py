@@ -157,11 +157,11 @@ def _message(dialect: Dialect, verb: str, given: dict[str, Any]) -> Message:
     if verb == "authenticate":
         return Authenticate(dialect, given["token"], given.get("application_id"))
     if verb == "edit":
-        instance, version = ("instance_id", "base_version") if dialect is Dialect.ACTION else _EDIT_NAMES
+        at, version = ("instance_id", "base_version") if dialect is Dialect.ACTION else _EDIT_NAMES
         return EditText(
             dialect,
             given["model"],
-            given[instance],
+            given[at],
             given["field"],
             given["ops"],
             given[version],
