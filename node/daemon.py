@@ -30,6 +30,7 @@ from node.api.civicbase.batch import BatchRoutes
 from node.api.civicbase.changes import ChangeRoutes
 from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
+from node.api.civicbase.explain import ExplainRoutes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.network import NetworkRoutes
 from node.api.civicbase.realtime import Realtime
@@ -56,6 +57,7 @@ from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
 from node.services.conflicts import Conflicts
+from node.services.explaining import Explanations
 from node.services.history import Histories
 from node.services.identity import Identity, build_identity
 from node.services.local import LocalStore
@@ -387,6 +389,16 @@ class Node:
             *realtime_routes(self.realtime),
             *SyncRoutes(self.network.status, self.network.root, self._sync).routes(),
             *self.changes.routes(),
+            *ExplainRoutes(
+                Explanations(
+                    self.record.store,
+                    self.records,
+                    lambda: self.receipts.holdings,
+                    lambda node: belonging.devices.name_of(node),
+                ),
+                self.records,
+                self.identity.permissions,
+            ).routes(),
             *NetworkRoutes(
                 belonging.membership, belonging.joining, belonging.bringing, self.network.network_id.hex()
             ).routes(),

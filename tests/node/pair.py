@@ -33,6 +33,7 @@ from protocol.statements import (
     encode_statement,
 )
 from storage.integrator import Received, Said
+from storage.judging import cuts_at_heads
 from storage.keyfiles import NODE_KEY_FILE, load_or_make_key
 from storage.lmdb_kv import LmdbKeyValueStore
 from storage.opening import join_store
@@ -122,18 +123,15 @@ class Running:
         """Say something about the members of the network."""
         await self.node.writer.submit(Said(make))
 
-    async def revoke(self, node: NodeId) -> None:
-        """Revoke a node; what is here of it goes on counting."""
+    def cuts_at_heads(self, node: NodeId) -> Cuts:
+        """What leaves standing all that is here of a node."""
         with self.store.read() as snapshot:
-            heads = [
-                (self.store.names.space_of_chain(chain), author, head.seq, head.hash)
-                for chain, author in self.store.names.authors()
-                if node_of(author) == node
-                and (head := snapshot.head(self.store.names.space_of_chain(chain), author)) is not None
-            ]
-        await self.say(
-            lambda members, header: encode_statement(Revoke(node, Cuts.at_heads(heads)), bytes(SALT_BYTES))
-        )
+            return cuts_at_heads(snapshot, node)
+
+    async def revoke(self, node: NodeId, cuts: Cuts | None = None) -> None:
+        """Revoke a node; without `cuts`, what is here of it goes on counting."""
+        revoke = Revoke(node, self.cuts_at_heads(node) if cuts is None else cuts)
+        await self.say(lambda members, header: encode_statement(revoke, bytes(SALT_BYTES)))
 
     async def grant(self, node: NodeId, role: Role) -> None:
         await self.say(lambda members, header: encode_statement(Grant(node, Rights(role)), bytes(SALT_BYTES)))

@@ -1,5 +1,6 @@
 """What apps of one node hear of what happened on another: origins, first syncs, and what was judged again."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -176,3 +177,13 @@ async def test_an_owner_hears_that_a_revocation_took_their_document(tmp_path: Pa
         for token, expected in ((ann, ["late"]), (ben, [])):
             page = await b.done("GET", f"/v1/sync/changes?since={before}", token=token)
             assert [c["instanceId"] for c in page["changes"]] == expected, page
+
+
+async def test_a_node_with_open_streams_stops_at_once(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (a, b):
+        await shared_model(a, b)
+        async with listening(b) as ears, asyncio.timeout(PATIENCE_S):
+            began = asyncio.get_running_loop().time()
+            await b.node.stop()
+            assert (await ears.stream.content.read()).strip() == b""
+            assert asyncio.get_running_loop().time() - began < 5
