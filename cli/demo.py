@@ -210,10 +210,7 @@ class Demo:
     def _part(self, laptop: Device, phone: Device, wire: Wire) -> None:
         wire.cut()
         for device in (laptop, phone):
-            _until(
-                partial(_is_apart, device),
-                f"the {device.name} to see that the link is gone",
-            )
+            _until(partial(_is_alone, device), f"the {device.name} to see that the link is gone")
         for device in (laptop, phone):
             change = APART[device.name]
             device.client.request("PUT", f"{AIRPORTS}/{WATCHED}", change)
@@ -306,12 +303,8 @@ def _port_of(device: Device) -> int:
     return int(listen.rpartition(":")[2])
 
 
-def _is_apart(device: Device) -> bool:
-    return not _is_linked(device)
-
-
-def _is_linked(device: Device) -> bool:
-    return any(peer["state"] in ("live", "syncing") for peer in device.status()["peers"])
+def _is_alone(device: Device) -> bool:
+    return not any(peer["state"] in ("live", "syncing") for peer in device.status()["peers"])
 
 
 def _until(is_there: Callable[[], bool], what: str) -> None:

@@ -77,7 +77,7 @@ STALLED_AFTER_MS = 120_000
 SLOW_BYTES = 64 << 10  # of a long message count as an answer: half a kilobyte a second is enough
 ROOT_EVERY_MS = 1_000  # between roots told on a live link: a mismatch is found this late at worst
 WINDOW_TARGET_BYTES = 1 << 20  # small enough that a link is not blocked for long, large enough for long runs
-ROUNDS_MAX = 3  # comparisons without any progress before we say so
+ROUNDS_MAX = 3  # comparisons of the same two roots before we say so
 ROUND_AGAIN_MS = 60_000  # and then try once more
 
 
@@ -129,6 +129,7 @@ class SyncSession:
         self._is_loading_state = False
         self._is_live = False
         self._rounds = 0
+        self._differing: tuple[bytes, bytes] | None = None  # the roots that were compared last
         self._round_again_ms: int | None = None
         self._root_told_ms = now_ms - ROOT_EVERY_MS
         self._settled_position = 0
@@ -438,7 +439,11 @@ class SyncSession:
             return
         if theirs.root == state.root:
             self._in_sync(theirs.position, state.position)
-        elif self._rounds < ROUNDS_MAX:
+            return
+        differing = state.root, theirs.root
+        if differing != self._differing:  # either side has got something since: that is progress
+            self._differing, self._rounds, self._round_again_ms = differing, 0, None
+        if self._rounds < ROUNDS_MAX:
             self._rounds += 1
             self._tell_roots(state)
             self._expects_roots = True

@@ -15,6 +15,7 @@ from protocol.exchange import (
     Begin,
     ChainRefused,
     Close,
+    Diverged,
     Ended,
     Event,
     ForkFound,
@@ -23,6 +24,7 @@ from protocol.exchange import (
     IntegrateWindow,
     LackingFound,
     LoadArrivals,
+    LoadRuns,
     PeerHolds,
     PeerMisbehaved,
     RolledBack,
@@ -44,6 +46,7 @@ from protocol.messages import (
     Open,
     Ping,
     Root,
+    Roots,
     SpaceTips,
     Tip,
     Want,
@@ -53,7 +56,14 @@ from protocol.messages import (
     encode_message,
 )
 from protocol.roles import Rights, Role
-from protocol.session import IDLE_AFTER_MS, PING_EVERY_MS, ROOT_EVERY_MS, SLOW_BYTES, STALLED_AFTER_MS
+from protocol.session import (
+    IDLE_AFTER_MS,
+    PING_EVERY_MS,
+    ROOT_EVERY_MS,
+    ROUNDS_MAX,
+    SLOW_BYTES,
+    STALLED_AFTER_MS,
+)
 from protocol.window import decode_run
 from storage.kv import Table
 from storage.memory_kv import MemoryKeyValueStore
@@ -779,6 +789,31 @@ def test_a_head_that_does_not_follow_what_was_told_leaves_it_to_storage_to_say_w
     talk.run()
     assert loads(talk.caller) == before + 1
     assert first.documents() == second.documents()
+
+
+def test_a_head_that_is_told_while_storage_reads_what_came_before_is_not_lost() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    side = talk.caller
+    first.put("one", title="x")
+    (asked,) = [e for e in side.give(fresh_of(first, first.exchange.position - 1)) if isinstance(e, LoadRuns)]
+    answer = first.exchange.perform(asked)  # read before the next is written, answered after it is told of
+    first.put("two", title="y")
+    events = side.give(fresh_of(first, first.exchange.position - 1))
+    side.take([*events, *side.give(answer)])
+    talk.run()
+    assert second.seq(first.author) == first.seq(first.author)
+
+
+def test_roots_that_differ_in_another_way_each_time_are_compared_again_at_once() -> None:
+    first, second = pair()
+    side = Dialogue(first, second).run().caller
+    for number in range(ROUNDS_MAX + 3):
+        side.take(side.session.receive(framed(Root(bytes([number]) * 32, 5)), NOW_MS))
+        side.take(side.session.receive(framed(Roots(())), NOW_MS))
+        side.take(side.session.receive(framed(Want(())), NOW_MS))
+    assert not [event for event in side.events if isinstance(event, Diverged)]
+    assert kinds(side).count("Roots") >= ROUNDS_MAX + 3
 
 
 def test_a_head_that_is_told_before_the_link_is_compared_goes_the_long_way() -> None:
