@@ -64,7 +64,7 @@ async def shared_model(a: Running, b: Running) -> None:
 async def settled(*nodes: Running) -> None:
     """These and a peer hold the same: what a session tells with `InSync`."""
     for node in nodes:
-        node.node._on_in_sync(EVERYTHING)
+        node.node.sharing.on_in_sync(EVERYTHING)
         await node.node.writer.submit(lambda local: None)
 
 
@@ -154,7 +154,7 @@ async def test_what_came_too_early_is_told_when_its_time_has_come(tmp_path: Path
             await hand_over(b, a)
             assert (await a.ask("GET", "/v1/data/Task/t1")).status == 404
             a.clock.pass_s(3_600)
-            a.node.due._ring()
+            a.node.sharing.due._ring()
             heard = await ears.hear()
             assert {event["origin"] for event in heard} == {b.id.hex()}
             assert heard[1]["type"] == "create" and heard[1]["changes"] == {"title": "from the future"}
