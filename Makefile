@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make start   run a node               make check   format, lint, types, import contracts"
-	@echo "make demo    a node with real data    make test    all tests"
+	@echo "make demo    two nodes, real data     make test    all tests"
 	@echo "make bench   measure this machine     make soak    the long tests"
 	@echo "make clean   remove .venv and caches"
 

@@ -108,7 +108,7 @@ class ConflictFeed:
         newest = self._feed.newest.arrival  # the index has all news up to here
         part = self._feed.part(after, limit=limit, application=application)
         reach = part.reach
-        if reach.body == BODY_MAX:  # the end of an arrival, and news come after that
+        if reach.body >= BODY_MAX:  # the end of an arrival, and news come after that
             reach = Position(min(reach.arrival, newest), _LAST_INDEX)
         news = self._index.conflict_news(_news_place(after), reach.arrival, limit=limit + 1)
         entries = [entry for entry in part.entries if (entry.arrival, entry.index) <= reach]

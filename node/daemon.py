@@ -30,6 +30,7 @@ from node.api.civicbase.batch import BatchRoutes
 from node.api.civicbase.changes import ChangeRoutes
 from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
+from node.api.civicbase.explain import ExplainRoutes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.network import NetworkRoutes
 from node.api.civicbase.realtime import Realtime
@@ -47,7 +48,6 @@ from node.api.runner import ApiServer, tls_context
 from node.api.system import System
 from node.belonging import Belonging, BelongingParts
 from node.conflict_feed import ConflictFeed
-from node.due import DueTimer
 from node.feed import Feed
 from node.listening import CannotListen
 from node.logs import make_logger
@@ -56,6 +56,7 @@ from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
 from node.services.conflicts import Conflicts
+from node.services.explaining import Explanations
 from node.services.history import Histories
 from node.services.identity import Identity, build_identity
 from node.services.local import LocalStore
@@ -64,22 +65,21 @@ from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
 from node.services.owner import OwnerTokenDamaged, ensure_owner_token
 from node.services.permissions import Ruled
-from node.services.receipts import Newest, Receipts
 from node.services.records import Records
 from node.settings import Settings
-from node.writer import Writer
+from node.sharing import Sharing, SharingParts
+from node.writer import Writer, count_writes
 from protocol.clock import HybridClock
-from protocol.ids import NodeId, application_space_name
 from storage.backup import backup_store
 from storage.catalog import Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.integrator import FeedEntry, Integrator, Shared, Written
+from storage.integrator import FeedEntry, Integrator, Written
 from storage.opening import OpenRecord, open_record
 
 if TYPE_CHECKING:
-    from protocol.exchange import Shares
+    pass
 
 RUN_FILE = "run.json"
 # One busy Python thread makes every request wait for its turn: at the default of 5 ms a read took 5.2 ms
@@ -175,7 +175,7 @@ class Node:
             self._build(self.record, directory)
             self.network.bind()
             self.writer.start()
-            self.due.look()
+            self.sharing.start()
             self.realtime.start()
             self.changes.start()
             listening = await self.server.start()
@@ -213,12 +213,16 @@ class Node:
             on_caught_up=self.feed.caught_up,
             log=self.log,
         )
-        self.due = DueTimer(
-            next_due_ms=self.integrator.next_due_ms,
-            submit=self.writer.submit,
-            now_ms=world.now_ms,
-            timers=asyncio.get_running_loop(),
-            log=self.log,
+        self.sharing = Sharing(
+            SharingParts(
+                store=store,
+                catalog=self.catalog,
+                integrator=self.integrator,
+                writer=self.writer,
+                now_ms=world.now_ms,
+                timers=asyncio.get_running_loop(),
+                log=self.log,
+            )
         )
         self.records = Records(
             store,
@@ -251,7 +255,6 @@ class Node:
         self.origins = AllowedOrigins(
             self.local, settings.origins, lambda all: self.server.allow_origins(all)
         )
-        self.receipts = Receipts(NodeId(node_id), self._newest_of)
         self.network = Network(
             NetworkParts(
                 store=store,
@@ -267,13 +270,13 @@ class Node:
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 random_bytes=world.random_bytes,
                 on_rolled_back=self._on_rolled_back,
-                on_in_sync=self._on_in_sync,
-                on_peer_holds=self.receipts.on_peer_holds,
+                on_in_sync=self.sharing.on_in_sync,
+                on_peer_holds=self.sharing.receipts.on_peer_holds,
                 name_of=lambda node: self.belonging.devices.name_of(node),
                 on_admitted=lambda node, name: self.belonging.on_admitted(node, name),
             )
         )
-        self._count(store)
+        count_writes(self.metrics, self.writer, store, self.integrator.indexer)
         name = settings.name or os.uname().nodename
         token, owner = ensure_owner_token(directory, self._random_text), owner_caller(name)
         self.belonging = Belonging(
@@ -369,7 +372,7 @@ class Node:
         belonging = self.belonging
         assert self.record is not None
         accounts = AccountRoutesNeed(self.identity, self._find_model)
-        receipts = PeerReceipts(self.receipts)
+        receipts = PeerReceipts(self.sharing.receipts)
         return [
             *auth_routes(accounts),
             *user_routes(accounts),
@@ -385,8 +388,18 @@ class Node:
             ).routes(),
             *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
-            *SyncRoutes(self.network.status, self._sync).routes(),
+            *SyncRoutes(self.network.status, self.network.root, self._sync).routes(),
             *self.changes.routes(),
+            *ExplainRoutes(
+                Explanations(
+                    self.record.store,
+                    self.records,
+                    lambda: self.sharing.receipts.holdings,
+                    lambda node: belonging.devices.name_of(node),
+                ),
+                self.records,
+                self.identity.permissions,
+            ).routes(),
             *NetworkRoutes(
                 belonging.membership, belonging.joining, belonging.bringing, self.network.network_id.hex()
             ).routes(),
@@ -427,61 +440,13 @@ class Node:
         self.belonging.on_stored()
         if written.conflicts:
             self.conflict_feed.publish(written)
-        self.due.look()
+        self.sharing.on_stored()
 
     def _on_members_changed(self) -> None:
         """Other statements count than before: every token is judged again. Links see to themselves."""
         self.authenticator.forget_all()
         self.realtime.check_all()
-        assert self.record is not None
-        members = self.record.store.members
-        self.receipts.on_members_changed(lambda node: members.role_of(node) is not None)
-
-    def _newest_of(self, application: str) -> Newest:
-        """Where our own chain stands in an application."""
-        assert self.record is not None and self.record.store.identity is not None
-        store = self.record.store
-        space = store.space(application)
-        with store.read() as snapshot:
-            head = snapshot.head(space, self.record.store.identity.author)
-            return Newest(application, space, head.seq if head else 0, snapshot.log.last_arrival())
-
-    def _on_in_sync(self, shares: "Shares") -> None:
-        """This node and a peer hold the same of what they share."""
-        shared = [a for a in self.catalog.applications() if application_space_name(a) in shares]
-        unshared = self.integrator.unshared(shared)
-        if not unshared:
-            return
-        try:
-            written = self.writer.submit(Shared(unshared))
-        except StorageError as error:
-            self.log.warning("not noted: %s", error)  # the next time both hold the same, it is tried again
-        else:
-            written.add_done_callback(self._noted)
-
-    def _noted(self, done: "asyncio.Future[Any]") -> None:
-        if not done.cancelled() and (error := done.exception()) is not None:
-            self.log.warning("not noted: %s", error)
-
-    def _count(self, store: Any) -> None:
-        gauge = self.metrics.gauge
-        gauge("civicnode_commits_total", "Commits of this node since it started", lambda: self.writer.groups)
-        gauge(
-            "civicnode_bodies_total",
-            "Changes of documents written since the node started",
-            lambda: self.writer.edits,
-        )
-        gauge(
-            "civicnode_flushes_total",
-            "Flushes of the record since the node started",
-            lambda: store.statistics()["flushes"],
-        )
-        gauge("civicnode_record_bytes", "Size of the record in use", lambda: store.statistics()["used_bytes"])
-        gauge(
-            "civicnode_index_behind",
-            "1 while the query index is being rebuilt",
-            lambda: int(self.integrator.indexer.is_stale),
-        )
+        self.sharing.on_members_changed()
 
     def _health(self, caller: Caller) -> Mapping[str, object]:
         assert self.record is not None and self.record.store.identity is not None
@@ -522,8 +487,7 @@ class Node:
         with contextlib.suppress(FileNotFoundError):
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
-        self.due.stop()
-        self.receipts.close()
+        self.sharing.stop()
         self.changes.stop()
         await self.belonging.stop()
         await self.realtime.stop()

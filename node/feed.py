@@ -23,7 +23,7 @@ from storage.store import Snapshot, Store
 
 ARRIVALS_KEPT_MAX = 1_000_000  # how far back a cursor may lie (CONTRACT, "One cursor")
 ARRIVALS_READ_MAX = 10_000  # in one go: the log of a busy application beside a quiet one, 50 ms
-BODY_MAX = 1 << 16  # after every body of an arrival
+BODY_MAX = 1 << 32  # after every body of an arrival, and every document that was judged again
 Listener = Callable[[Sequence[FeedEntry]], None]
 E = TypeVar("E", covariant=True)
 

@@ -20,9 +20,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from node.metrics import Metrics
 from protocol.changes import DocumentChange
 from storage.errors import StorageError
+from storage.indexer import Indexer
 from storage.integrator import AnyChange, FeedEntry, Integrator, Received, Written
+from storage.store import Store
 
 GROUP_EDITS_MAX = 256  # so that an import lets interactive writes in between
 PENDING_MAX = 20_000  # changes waiting; above it the API answers 503
@@ -226,3 +229,19 @@ def _size(change: AnyChange) -> int:
     if isinstance(change, Received):
         return max(1, sum(len(commit.bodies) for commit in change.commits))
     return 1
+
+
+def count_writes(metrics: Metrics, writer: Writer, store: Store, indexer: Indexer) -> None:
+    """Have it counted what is written, and what that takes."""
+    gauge = metrics.gauge
+    gauge("civicnode_commits_total", "Commits of this node since it started", lambda: writer.groups)
+    gauge(
+        "civicnode_bodies_total", "Changes of documents written since the node started", lambda: writer.edits
+    )
+    gauge(
+        "civicnode_flushes_total",
+        "Flushes of the record since the node started",
+        lambda: store.statistics()["flushes"],
+    )
+    gauge("civicnode_record_bytes", "Size of the record in use", lambda: store.statistics()["used_bytes"])
+    gauge("civicnode_index_behind", "1 while the query index is being rebuilt", lambda: int(indexer.is_stale))

@@ -139,10 +139,14 @@ class Outgoing:
         self._tell(loaded.position, loaded.fresh)
 
     def on_arrived(self, arrived: Arrived) -> None:
-        """What has arrived is told at once, if nothing before it is left to be told."""
+        """What has arrived is told at once, if nothing before it is left to be told or on its way from storage.
+
+        An answer on its way may be older than what has arrived, and be taken for all there is.
+        """
         is_next = arrived.since == self.told_position == self._talk.our_position
+        is_idle = self._offered is None and self._loading is None and self._asked is None
         self._talk.arrived(arrived.position)
-        if arrived.fresh and is_next and self._offered is None and self._loading is None and not self._spaces:
+        if arrived.fresh and is_next and is_idle and not self._spaces:
             shares = self._talk.shares
             self._tell(arrived.position, tuple(fresh for fresh in arrived.fresh if fresh.space in shares))
 

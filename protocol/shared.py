@@ -30,7 +30,7 @@ class Edited(NamedTuple):
     hlc: int
     author: bytes
     seq: int
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple's search
     user: str
 
 

@@ -24,11 +24,12 @@ LIVE_MAX_BYTES = 64 << 20  # about
 
 @dataclass(frozen=True, slots=True)
 class BodyAddress:
-    """Where one body of a document stands in the log."""
+    """Where one body of a document stands in the log, and with which arrival it came."""
 
     chain: Chain
     seq: int
     index: int
+    arrival: int = 0  # 0 where it was not looked up
 
 
 def _document_key(collection: Collection, id: str) -> bytes:
@@ -136,7 +137,7 @@ class DocumentReader:
         if arrival is None:
             return None
         chain, seq = int.from_bytes(arrival[:4], "big"), int.from_bytes(arrival[4:12], "big")
-        return BodyAddress(chain, seq, int.from_bytes(key[-2:], "big"))
+        return BodyAddress(chain, seq, int.from_bytes(key[-2:], "big"), int.from_bytes(key[-10:-2], "big"))
 
 
 class DocumentWriter(DocumentReader):

@@ -93,7 +93,7 @@ class Exchange:
     """The record as sync sees it. Not thread-safe: it carries out one effect at a time.
 
     A window is the exception: `integrate` takes it in by steps, and other effects may be carried out between
-    two of them, though no other window.
+    two of them, though no other window and no `FindLacking`.
     """
 
     def __init__(self, store: Store, write: Write) -> None:
@@ -104,7 +104,6 @@ class Exchange:
         self._heads = Heads(self._network_id, store.names, store.system)
         # A commit came that continues another than ours: ask after this.
         self._suspects: dict[ChainKey, int] = {}
-        self._taking: dict[ChainKey, int] = {}  # how far chains will be here after the window being taken in
         with store.read() as snapshot:
             self._waiting = WaitingRoom(snapshot)
             self._heads.follow(snapshot)
@@ -238,7 +237,7 @@ class Exchange:
                         proofs.append(self._proof(snapshot, key, tip))
                 elif key in self._suspects:
                     forked.append((index, min(self._suspects[key], tip.seq - 1)))
-                elif tip.seq > (held := max(self._waiting.held_seq(key, seq), self._taking.get(key, 0))):
+                elif tip.seq > (held := self._waiting.held_seq(key, seq)):
                     if held < self._limit_of(key):
                         lacking.append((index, held))
                 elif tip.seq <= seq:
@@ -311,36 +310,32 @@ class Exchange:
         slices = plan.slices
         if len(slices) != 1:
             yield from self._keep_waiting(plan.begun)
-        self._taking = {key_of(commit): commit.header.seq for some in slices for commit in some}
         taken = _Taken()
         proofs = {commit.hash: run for run in runs for commit in run.commits}
-        try:
-            for number, some in enumerate(slices, 1):
-                is_last = number == len(slices)
-                keep = self._keeping(plan.kept) if is_last else None
-                outcomes: list[Outcome] = yield Received(some, met, keep)
-                if is_last:
-                    self._waiting.settle(plan.kept)
-                for commit, outcome in zip(some, outcomes, strict=True):
-                    yield from self._note(commit, outcome, proofs, taken)
-        finally:
-            self._taking = {}
+        for number, some in enumerate(slices, 1):
+            is_last = number == len(slices)
+            keep = self._keeping(plan.kept) if is_last else None
+            outcomes: list[Outcome] = yield Received(some, met, keep)
+            if is_last:
+                self._waiting.settle(plan.kept)
+            for commit, outcome in zip(some, outcomes, strict=True):
+                if isinstance(outcome, Integrated):
+                    taken.integrated += 1
+                    taken.bodies += len(commit.bodies)
+                elif not isinstance(outcome, Known):
+                    yield from self._note_left(commit, outcome, proofs, taken)
         yield from self._keep_waiting({key: run for key, run in plan.kept.items() if key not in taken.left})
         self.is_unsettled = False
         return taken
 
-    def _note(
+    def _note_left(
         self, commit: Commit, outcome: Outcome, proofs: dict[bytes, Run], taken: _Taken
     ) -> Generator[AnyChange, Any, None]:
+        """A commit that could not be integrated: nothing more of its chain can."""
         key, seq = key_of(commit), commit.header.seq
         if key in taken.left:
             return
         match outcome:
-            case Integrated():
-                taken.integrated += 1
-                taken.bodies += len(commit.bodies)
-            case Known():
-                pass
             case Fork():
                 taken.left.add(key)
                 run = proofs.get(commit.hash)

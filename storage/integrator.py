@@ -16,7 +16,7 @@ from protocol.body import SALT_BYTES, Kind, body_hash
 from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
-from protocol.conflict import conflicts, judge
+from protocol.conflict import conflicts
 from protocol.document import Document
 from protocol.errors import TooLarge
 from protocol.ids import Author, SpaceId, builtin_model_id, node_of
@@ -26,7 +26,6 @@ from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
 from protocol.planning import plan_delete, plan_write
 from protocol.resolution import live_dots, plan_resolution
-from protocol.schema import FieldType, Model
 from protocol.window import Run
 from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog, is_builtin
@@ -34,10 +33,7 @@ from storage.errors import (
     ConflictChanged,
     ConflictOpen,
     DocumentExists,
-    IndexDamaged,
     IndexUnavailable,
-    NotUnique,
-    StorageFull,
     UnknownDocument,
     UnknownModel,
     VersionMismatch,
@@ -46,10 +42,12 @@ from storage.first_sync import FirstSyncs
 from storage.index import Index
 from storage.index_conflicts import ConflictNews
 from storage.indexer import Indexer, Records
+from storage.kinds import KindsOfModels
 from storage.local import LocalWriter
 from storage.log import Arrival, Rejudged, Rejudgement
 from storage.names import Chain
 from storage.store import Batch, Store
+from storage.uniqueness import Claims, Uniqueness
 
 # A local change reads and writes records of this node alone; if it raises, nothing of it is kept.
 LocalChange = Callable[[LocalWriter], Any]
@@ -98,10 +96,7 @@ AnyChange = DocumentChange | Received | Forked | Shared | Said | LocalChange
 
 TIME_KEPT_EVERY_MS = 10_000  # of arrivals: what is asked for by time may come with so much more
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
-_SHARED = {FieldType.TEXT: Kind.TEXT.value, FieldType.ARRAY: Kind.ARRAY.value}
 _TOUCHING = frozenset({Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.TEXT, Kind.ARRAY})
-_TAKEN = "This value is already taken"
-_TAKEN_TOGETHER = "These values are already taken together"
 
 
 @dataclass(slots=True)  # not frozen: that would double the time it takes to make one
@@ -138,20 +133,6 @@ class Written:
     own: Sequence[tuple[str, Commit, int]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Kinds:
-    """What the planner must know of a model, looked up once."""
-
-    sets: tuple[str, ...]
-    counters: tuple[str, ...]
-    shared: dict[str, int]  # collaborative fields, with the kind of operation
-    unique: tuple[tuple[str, ...], ...]  # fields that are unique together
-
-
-# What a group of changes has taken so far: (model id, fields, values) -> document id.
-_Claim = tuple[str, tuple[str, ...], tuple[Any, ...]]
-
-
 @dataclass(slots=True)
 class _Group:
     """Changes that are planned together, into one transaction."""
@@ -166,24 +147,9 @@ class _Group:
     met: list[str] = field(default_factory=list)  # applications of spaces that came from peers
     caught_up: list[str] = field(default_factory=list)
     failure: Exception | None = None  # of storing a commit, whoever caught it
-    claims: dict[_Claim, str] = field(default_factory=dict)
-    claims_before: list[tuple[_Claim, str | None]] = field(
-        default_factory=list
-    )  # of the change being planned
+    claims: Claims = field(default_factory=Claims)
     records: Records = field(default_factory=dict)  # as the last edit of each left them
     pasts: dict[str, PastOf] = field(default_factory=dict)  # by application
-
-    def claim(self, claim: _Claim, id: str) -> None:
-        self.claims_before.append((claim, self.claims.get(claim)))
-        self.claims[claim] = id
-
-    def undo_claims(self) -> None:
-        for claim, id in reversed(self.claims_before):
-            if id is None:
-                del self.claims[claim]
-            else:
-                self.claims[claim] = id
-        self.claims_before.clear()
 
 
 class Integrator:
@@ -197,20 +163,20 @@ class Integrator:
         """
         assert store.identity is not None
         self._store = store
-        self._index = index
         self._catalog = catalog
         self._keys = keys
         self._clock = clock
         self._random_bytes = random_bytes
         self._on_stored = on_stored
         self._author = store.identity.author
-        self._kinds: dict[int, tuple[Model, _Kinds]] = {}
+        self._kinds = KindsOfModels()
         self._applications: dict[SpaceId, str] = {}  # those that are stored, by space
         self._unobserved: list[Hlc] = []  # timestamps of others, until we are told the time
         self._early: list[tuple[Hlc, Chain, int]] = []  # a heap
         self._timed_ms = 0  # when the time of an arrival was last kept
         self._origins = KnownOrigins()
         self.indexer = Indexer(store, index, catalog, self._origins)
+        self._uniqueness = Uniqueness(index, self.indexer)
         with store.read() as snapshot:
             log = snapshot.log
             for application in snapshot.applications():
@@ -387,12 +353,12 @@ class Integrator:
     ) -> list[Record | None]:
         """Plan edits that stand together: if one fails, none is left in the commit."""
         mark = builder.mark()
-        group.claims_before.clear()
+        group.claims.begin()
         try:
             records = [self._plan_edit(edit, change, builder, group) for edit in edits]
         except Exception:
             builder.rollback(mark)
-            group.undo_claims()
+            group.claims.undo()
             raise
         for edit, record in zip(edits, records, strict=True):
             group.records[edit.model.id, edit.id] = record
@@ -416,11 +382,12 @@ class Integrator:
             plan = plan_delete(current, self._author)
         else:
             self._check_model(change.application, edit)
-            kinds = self._kinds_of(model)
+            kinds = self._kinds.of(model)
             if kinds.unique:
-                self._check_unique(
-                    change.application, edit, current if exists else None, kinds, builder, group
-                )
+                self._uniqueness.check(
+                    edit, current if exists else None, kinds.unique, group.claims, document=builder.document,
+                    past_of=past_of, is_stored=self._store.space(change.application) in self._applications,
+                )  # fmt: skip
             if current is None and kinds.shared:
                 current = Document(model.id, edit.id)
             if edit.ends is not None:
@@ -450,71 +417,6 @@ class Integrator:
             raise UnknownModel(f"there is no data model '{model.name}' any more")
         if current.fields != model.fields or current.conflict_strategy != model.conflict_strategy:
             raise IndexUnavailable(f"the data model '{model.name}' has just changed: ask again")
-
-    def _kinds_of(self, model: Model) -> _Kinds:
-        known = self._kinds.get(id(model))
-        if known is not None and known[0] is model:
-            return known[1]
-        fields = model.fields.values()
-        unique: list[tuple[str, ...]] = [(f.name,) for f in fields if f.unique]
-        unique += [tuple(name for name, _ in spec.fields) for spec in model.indexes if spec.unique]
-        kinds = _Kinds(
-            tuple(f.name for f in fields if f.type is FieldType.SET),
-            tuple(f.name for f in fields if f.type is FieldType.COUNTER),
-            {f.name: _SHARED[f.type] for f in fields if f.type in _SHARED},
-            tuple(dict.fromkeys(unique)),
-        )
-        if len(self._kinds) > 1_000:
-            self._kinds.clear()
-        self._kinds[id(model)] = (model, kinds)
-        return kinds
-
-    def _check_unique(self, application: str, edit: Edit, current: Document | None, kinds: _Kinds,
-                      builder: CommitBuilder, group: _Group) -> None:  # fmt: skip
-        """Uniqueness holds on this node: against what is indexed, and against this very group."""
-        if self._index is None:
-            return
-        taken: dict[str, str] = {}
-        past_of = group.pasts[application]
-        for names in kinds.unique:
-            if not any(name in edit.values for name in names):
-                continue
-            shown = (
-                judge(current, edit.model.rules, past_of).values
-                if current is not None and len(names) > 1
-                else {}
-            )
-            values = tuple(edit.values[name] if name in edit.values else shown.get(name) for name in names)
-            if any(value is None for value in values):
-                continue  # no value equals another
-            claim = edit.model.id, names, tuple(map(_hashable, values))
-            holder = group.claims.get(claim) or self._indexed_holder(application, edit, names, values)
-            if holder is not None and holder != edit.id:
-                held = builder.document(edit.model.id, holder)  # this group may have freed the value
-                if (
-                    held is not None
-                    and held.exists
-                    and _holds(judge(held, edit.model.rules, past_of).values, names, values)
-                ):
-                    taken |= dict.fromkeys(names, _TAKEN if len(names) == 1 else _TAKEN_TOGETHER)
-                    continue
-            group.claim(claim, edit.id)
-        if taken:
-            raise NotUnique(taken)
-
-    def _indexed_holder(self, application: str, edit: Edit, names: tuple[str, ...],
-                        values: tuple[Any, ...]) -> str | None:  # fmt: skip
-        if self._store.space(application) not in self._applications:
-            return None  # nothing was ever stored there
-        if self._index is None or self.indexer.is_stale_for(edit.model.id):
-            if isinstance(self.indexer.failure, StorageFull):
-                raise StorageFull(str(self.indexer.failure))
-            raise IndexUnavailable("the query index is being rebuilt: ask again shortly")
-        try:
-            return self._index.find_unique_together(edit.model, names, values, except_id=edit.id)
-        except IndexDamaged as error:
-            self.indexer.distrust(error)
-            raise IndexUnavailable("the query index is being rebuilt: ask again shortly") from error
 
     # -- commits from elsewhere ----------------------------------------------------------------------------
 
@@ -675,11 +577,3 @@ def _run_local(change: LocalChange, local: LocalWriter) -> Any:
     except Exception:
         local.undo()
         raise
-
-
-def _hashable(value: Any) -> Any:
-    return repr(value) if isinstance(value, (list, dict)) else value
-
-
-def _holds(shown: dict[str, Any], names: tuple[str, ...], values: tuple[Any, ...]) -> bool:
-    return all(shown.get(name) == value for name, value in zip(names, values, strict=True))

@@ -222,8 +222,10 @@ class Rebuilder:
         if is_same or (before is None and not document.vector):
             return None  # but for ballast, which shows nothing
         creator = before.created_user if before is not None else document.created_user
-        fields = tuple(touched_fields(before, document))
-        return Rejudged(*key, _change(before, document), author, hlc, creator, fields)
+        fields = touched_fields(before, document)
+        if is_moved:
+            fields = sorted({*fields, *_contested_fields(document)})
+        return Rejudged(*key, _change(before, document), author, hlc, creator, tuple(fields))
 
 
 def touched_fields(before: Document | None, after: Document) -> list[str]:
@@ -232,6 +234,12 @@ def touched_fields(before: Document | None, after: Document) -> list[str]:
         return []
     old, new = _held(before) if before is not None and before.exists else {}, _held(after)
     return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def _contested_fields(document: Document) -> set[str]:
+    """Registers with several values, of a document that exists."""
+    names = [name for layer in document.layers for name in layer.registers]
+    return {name for name in names if names.count(name) > 1} if document.exists else set()
 
 
 def _held(document: Document) -> dict[str, Any]:

@@ -316,9 +316,10 @@ class LogWriter(LogReader):
         self._ends.put(chain, head, self._ended(chain, done))
         self._new_heads[chain] = head
         number = self._next_arrival()
-        changes = bytes(_CHANGE_CODES[entry.change] for entry in done.entries)
-        transaction.put(Table.ARRIVALS, _u64(number), key + changes)
-        return Arrival(number, chain, header.seq, tuple(entry.change for entry in done.entries))
+        changes = [entry.change for entry in done.entries]
+        codes = bytes([_CHANGE_CODES[change] for change in changes])
+        transaction.put(Table.ARRIVALS, _u64(number), key + codes)
+        return Arrival(number, chain, header.seq, tuple(changes))
 
     def mark_time(self, now_ms: int) -> None:
         """Remember that what arrives from here on came now or later.
@@ -379,16 +380,18 @@ class LogWriter(LogReader):
         return len(self.header(chain, seq) or b"") + sum(len(body) for _, body in bodies)
 
     def _store_outcomes(self, chain: Chain, space: SpaceId, seq: int, done: Integrated) -> None:
+        is_early = False
         for entry in done.entries:
             if entry.verdict is not Verdict.APPLIED:
                 self.put_verdict(chain, seq, entry)
+                is_early |= entry.verdict is Verdict.EARLY
         for other, known_seq in done.knowledge.items():
             known = self._names.give_chain(self._transaction, space, other)
             self._transaction.put(Table.KNOWLEDGE, _u32(chain) + _u32(known) + _u64(seq), _u64(known_seq))
         if done.system_past is not None:
             links = [list(link) for link in sorted(done.system_past)]
             self._transaction.put(Table.PASTS, _u32(chain) + _u64(seq), encode(links))
-        if any(entry.verdict is Verdict.EARLY for entry in done.entries):
+        if is_early:
             self._transaction.put(Table.EARLY, _u32(chain) + _u64(seq), _u64(0))
 
     def settle_early(self, chain: Chain, seq: int) -> None:

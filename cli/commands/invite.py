@@ -26,7 +26,7 @@ _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z")
     epilog=options.examples(
         "civicnode invite",
         "civicnode invite --role reader --application shop --expires 15m",
-        "ssh laptop civicnode join $(civicnode invite)",
+        "civicnode invite | ssh laptop civicnode join -",
     ),
 )
 @click.option(

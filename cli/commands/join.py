@@ -1,5 +1,6 @@
 """`civicnode join`: into the network of a ticket."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ KEEP_HELP = "either way what was here is moved aside first."
     epilog=options.examples(
         "civicnode join civic1m04v…",
         "civicnode join civic1m04v… --bring",
+        "ssh desk civicnode invite | civicnode join -",
     ),
 )
 @click.argument("ticket", nargs=-1, required=True)
@@ -27,6 +29,8 @@ KEEP_HELP = "either way what was here is moved aside first."
 def join(ticket: tuple[str, ...], bring: bool, discard: bool, data_dir: Path | None, as_json: bool) -> None:
     """Join the network of TICKET, which `civicnode invite` has made on a device of it.
 
+    TICKET `-` is read from standard input, which leaves no trace in the list of processes.
+
     It works whether the node runs or not; one that runs goes on at the same address. A node that holds data
     asks what to do with it. With --bring models, accounts and documents are issued again with their ids once
     the node has synced; an account whose e-mail address exists in the network is listed, not merged.
@@ -35,8 +39,9 @@ def join(ticket: tuple[str, ...], bring: bool, discard: bool, data_dir: Path | N
     from cli.output import print_json
 
     keep = keep_of(bring, discard)
+    text = sys.stdin.read() if ticket == ("-",) else "".join(ticket)
     with change_network(data_dir, JOIN_TIMEOUT_S) as change:
-        joined: dict[str, Any] = change.post(PATH, {"ticket": "".join(ticket), "keep": keep})
+        joined: dict[str, Any] = change.post(PATH, {"ticket": text, "keep": keep})
         change.wait_for(str(joined["network_id"]))
         brought = change.wait_for_bringing() if keep == "bring" and joined["held_data"] else None
     if as_json:

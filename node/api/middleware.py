@@ -257,7 +257,7 @@ class Frame:
             labels = mounted.seen[status] = (mounted.method, mounted.path, str(status))
         self._requests.add(labels)
         took_s = self._seconds() - began_s
-        if status != 101:  # a WebSocket's life is no answer's duration
+        if request.stream is None or not _is_endless(request.stream):  # its life is no answer's duration
             mounted.seconds.observe(took_s)
         if self._parts.log_requests:
             details = {
@@ -421,6 +421,10 @@ class Frame:
         request.stream = response
         if isinstance(response, web.WebSocketResponse):
             self.sockets.add(response)
+
+
+def _is_endless(response: web.StreamResponse) -> bool:
+    return response.status == 101 or response.content_type == "text/event-stream"
 
 
 async def _unknown(request: web.Request) -> web.StreamResponse:

@@ -7,7 +7,8 @@ One thread owns the `Exchange` and carries out one effect after the other; all o
 second one takes windows apart and verifies them, which costs 40 µs a commit: a fifth of a second for a full
 one. A window is then taken in by steps, each of which waits for the one writer, and between two steps the first
 thread goes on with what other links ask. So a link that catches up delays the others by one step's planning.
-Windows are taken in one at a time, in the order in which they came.
+Windows are taken in one at a time, in the order in which they came; and what is lacking here (`FindLacking`) waits
+its turn between them, because what a window holds is neither here nor lacking while it is under way.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from typing import Any
 
 from node.net.recent import Recent
 from protocol.errors import ProtocolError
-from protocol.exchange import EVERYTHING, Answer, Effect, IntegrateWindow, LoadRuns, LoadState
+from protocol.exchange import EVERYTHING, Answer, Effect, FindLacking, IntegrateWindow, LoadRuns
 from protocol.ids import SYSTEM_SPACE_NAME
 from protocol.window import Run
 from storage.errors import StorageError
@@ -44,6 +45,16 @@ class _Window:
     is_wanted: Callable[[], bool]
     runs: list[Run] | ProtocolError | None = None
     is_unpacking: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    """What has to wait for the windows before it."""
+
+    effect: FindLacking
+    reply: Reply
+    is_wanted: Callable[[], bool]
+    has_settled: bool = False
 
 
 class _Thread:
@@ -88,7 +99,7 @@ class Clerk:
         self.recent = Recent()
         self.queued_bytes = 0  # of windows that are not in the record yet
         # Of the first thread alone:
-        self._windows: deque[_Window] = deque()
+        self._line: deque[_Window | _Question] = deque()
         self._steps: Steps | None = None  # of what is being taken in
         self._reply: Reply | None = None
 
@@ -122,6 +133,8 @@ class Clerk:
                     reply(answer)
 
             self._record.put(partial(self._accept, _Window(effect, settle, is_wanted)))
+        elif isinstance(effect, FindLacking):
+            self._record.put(partial(self._accept, _Question(effect, reply, is_wanted)))
         else:
             self._record.put(partial(self._carry_out, effect, reply, is_wanted))
 
@@ -146,10 +159,7 @@ class Clerk:
             return
         answer: Answer | Exception
         try:
-            exchange = self._own_exchange
-            if exchange.is_unsettled and self._steps is None and isinstance(effect, LoadState):
-                self._begin(exchange.settle(), None)
-            answer = exchange.perform(effect)
+            answer = self._own_exchange.perform(effect)
         except Exception as error:
             answer = self._failed(error)
         self._on_loop(reply, answer)
@@ -168,33 +178,52 @@ class Clerk:
 
     # -- windows, on the same thread
 
-    def _accept(self, window: _Window) -> None:
-        self._windows.append(window)
+    def _accept(self, item: _Window | _Question) -> None:
+        self._line.append(item)
         self._go_on()
 
     def _go_on(self) -> None:
-        """Begin with the next window, or have it taken apart first."""
-        while self._steps is None and self._windows:
-            window = self._windows[0]
-            if not window.is_wanted():
-                self._windows.popleft()
-                self._on_loop(window.reply, StorageError("not wanted any more"))
-                continue
-            if window.runs is None:
-                if window.is_unpacking or len(window.effect.data) > SMALL_WINDOW_BYTES:
+        """Begin with whatever is next in line; a window may have to be taken apart first."""
+        while self._steps is None and self._line:
+            item = self._line[0]
+            if isinstance(item, _Window) and item.runs is None and item.is_wanted():
+                if item.is_unpacking or len(item.effect.data) > SMALL_WINDOW_BYTES:
                     break
-                window.runs = unpacked(window.effect)
-            self._windows.popleft()
-            try:
-                self._begin(self._own_exchange.integrate(window.effect, window.runs), window.reply)
-            except Exception as error:
-                self._on_loop(window.reply, self._failed(error))
-        for window in self._windows:  # while one is written, the next is taken apart
-            if window.runs is None:
-                if not window.is_unpacking:
-                    window.is_unpacking = True
-                    self._unpacker.put(partial(self._unpack, window))
+                item.runs = unpacked(item.effect)
+            self._line.popleft()
+            if isinstance(item, _Question):
+                self._look_into(item)
+            elif item.runs is None:
+                self._on_loop(item.reply, StorageError("not wanted any more"))
+            else:
+                self._take_in(item, item.runs)
+        for item in self._line:  # while one is written, the next is taken apart
+            if isinstance(item, _Window) and item.runs is None:
+                if not item.is_unpacking:
+                    item.is_unpacking = True
+                    self._unpacker.put(partial(self._unpack, item))
                 break
+
+    def _look_into(self, question: _Question) -> None:
+        """What waits here without need is taken in first, if that is possible now."""
+        try:
+            is_unsettled = self._own_exchange.is_unsettled
+        except Exception:
+            is_unsettled = False  # whatever it is, the question will tell
+        if is_unsettled and not question.has_settled and question.is_wanted():
+            question.has_settled = True
+            self._line.appendleft(question)
+            self._begin(self._own_exchange.settle(), None)
+        else:
+            self._carry_out(question.effect, question.reply, question.is_wanted)
+
+    def _take_in(self, window: _Window, runs: list[Run] | ProtocolError) -> None:
+        try:
+            steps = self._own_exchange.integrate(window.effect, runs)
+        except Exception as error:
+            self._on_loop(window.reply, self._failed(error))
+        else:
+            self._begin(steps, window.reply)
 
     def _unpack(self, window: _Window) -> None:
         """On the other thread."""
@@ -230,7 +259,7 @@ class Clerk:
         reply, self._steps, self._reply = self._reply, None, None
         if reply is not None:
             self._on_loop(reply, answer)
-        if self._windows:
+        if self._line:
             self._record.put(self._go_on)
 
     # -- on the loop

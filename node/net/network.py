@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from protocol.exchange import PeerHolds, RolledBack, Shares
 
 SYNC_TRY_S = 30.0
-SYNC_AGAIN_S = 1.0  # between looks whether somebody is there
+SYNC_AGAIN_FIRST_S = 0.25  # between looks whether somebody is there
+SYNC_AGAIN_MAX_S = 30.0
 OPEN_AFTER_S = 0.1  # whoever waits for the API goes first
 
 
@@ -140,11 +141,13 @@ class Network:
 
     async def linked_and_in_sync(self) -> None:
         """Wait until this node holds the same as every peer that it is linked with, and there is one."""
+        again_s = SYNC_AGAIN_FIRST_S
         while True:
             await self.sync(SYNC_TRY_S)
             if self._talks() and self.is_in_sync:
                 return
-            await asyncio.sleep(SYNC_AGAIN_S)
+            await asyncio.sleep(again_s)
+            again_s = min(2 * again_s, SYNC_AGAIN_MAX_S)
 
     @property
     def is_told_revoked(self) -> bool:
@@ -209,6 +212,10 @@ class Network:
             "listen": str(self.listening),
             **(self._running.report() if self._running is not None else told),
         }
+
+    async def root(self) -> str | None:
+        """A hash over all that counts here, in hexadecimal digits; None while peers cannot be spoken to."""
+        return await self._running.root() if self._running is not None else None
 
     async def sync(self, timeout_s: float) -> Synced:
         """Dial now, and wait until this node holds the same as every peer it can reach, or the time is over."""

@@ -22,10 +22,11 @@ from node.net.meetings import MeetingParts, Meetings
 from node.net.network import NetworkParts, Synced
 from node.net.peers import Peers, Surroundings
 from node.net.report import report, warnings
+from node.net.talk import SyncTalk
 from node.net.tls import answering_context, calling_context
 from node.net.watch import Watch, addresses_of_machine
 from node.origins import Address
-from protocol.exchange import Arrived, Fresh
+from protocol.exchange import EVERYTHING, Answer, Arrived, Fresh, LoadState, StateLoaded
 from protocol.handshake import Local, Peer
 from storage.errors import StorageError
 from storage.exchange import cursor_change
@@ -35,6 +36,7 @@ TOLD_REVOKED = (
     "another device of this network says that the key of this one was revoked: "
     "it can join again with a ticket, or with `civicnode recover` by the recovery code"
 )
+ROOT_MAX_S = 5.0  # what else is asked of the record meanwhile takes milliseconds
 TOUCHED_MAX = 1_000  # documents that one sync names conflicts of
 
 
@@ -196,9 +198,30 @@ class Running:
         told = [{"kind": "revoked", "text": TOLD_REVOKED}] if self.is_told_revoked else []
         return told + warnings(self.peers)
 
+    async def root(self) -> str | None:
+        """As a peer with whom everything is shared would be told it; None if the record cannot say now."""
+        told: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+
+        def reply(answer: Answer | Exception) -> None:
+            if not told.done():
+                told.set_result(answer)
+
+        own = self._identity
+        self._clerk.perform(LoadState(own.author, own.epoch, EVERYTHING), reply, lambda: not told.done())
+        try:
+            async with asyncio.timeout(ROOT_MAX_S):
+                answer = await told
+        except TimeoutError:
+            return None
+        return answer.root.hex() if isinstance(answer, StateLoaded) else None
+
     async def sync(self, timeout_s: float) -> Synced:
-        """Dial now, and wait until this node holds the same as every peer it can reach, or the time is over."""
-        peers = self.peers
+        """Dial now, and wait until every peer it can reach has said anew that both hold the same, or the time is over.
+
+        What a peer has written just before may not be known of here yet, so each is asked.
+        """
+        peers, began_ms = self.peers, self._parts.steady_ms()
+        asked: set[SyncTalk] = set()
         touched: dict[tuple[str, str, str], None] = {}
         self._touched.append(touched)
         received = peers.received_bodies
@@ -213,7 +236,12 @@ class Running:
                 contact.tried > before or (contact.author is not None and peers.is_linked(contact.author))
                 for contact, before in tried.items()
             )
-            return dialed and all(talk.is_in_sync for talk in peers.talks.values() if talk.is_open)
+            for talk in {talk for talk in peers.talks.values() if talk.is_open} - asked:
+                asked.add(talk)
+                talk.compare()
+            return dialed and all(
+                talk.was_compared_since(began_ms) for talk in peers.talks.values() if talk.is_open
+            )
 
         try:
             async with asyncio.timeout(timeout_s):

@@ -189,7 +189,13 @@ def test_the_demonstration_ends_by_itself_when_asked(tmp_path: Path) -> None:
         [*child.command()[:2], "-m", "cli.demo"], env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "28," in done.stdout and '"event": "update"' in done.stdout
-    questions = done.stdout.partition("3. Questions\n")[2].partition("\n\n")[0].splitlines()
-    assert len(questions) == 7 and all(" ms " in line for line in questions), questions
+    said = done.stdout
+    for step in range(1, 7):
+        assert f"\n{step}. " in said
+    assert "holds 28," in said and '"event": "update"' in said
+    roots = [line.rpartition(": ")[2] for line in said.splitlines() if line.startswith("   roots")]
+    assert roots == ["not equal", "equal", "equal"]
+    assert "tags hub, ice" in said and "visits 5" in said
+    assert "name is in conflict: “Keflavik International” (laptop) and “Reykjavik Keflavik” (phone)" in said
+    assert said.count("/docs\n") == 2
     assert list(tmp_path.iterdir()) == []

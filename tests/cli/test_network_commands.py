@@ -151,7 +151,8 @@ def test_joining_waits_until_the_node_is_back(node: FakeNode, run: Run) -> None:
     assert result.exit_code == 0, result.stderr
     assert asked(node) == [("POST", JOIN, {"ticket": "civic1abcdef", "keep": None})]
     assert result.stdout == "joined network cccccccccccc as a member\n"
-    document = json.loads(run("join", "civic1abcdef", "--json").stdout)
+    document = json.loads(run("join", "-", "--json", stdin="civic1abcdef\n").stdout)
+    assert asked(node)[1][2]["ticket"] == "civic1abcdef\n"
     assert document["schema"] == 1 and document["role"] == "member" and document["bringing"] is None
 
 

@@ -83,7 +83,12 @@ def test_a_restored_wire_listens_where_it_did() -> None:
 def test_what_is_sent_before_a_close_arrives() -> None:
     data = bytes(range(256)) * (2 * CHUNK_BYTES // 256)
     with listener() as server, wire_to(port_of(server)) as wire, dial(wire) as near, accept(server) as far:
-        sender = threading.Thread(target=lambda: (near.sendall(data), near.shutdown(socket.SHUT_WR)))
+
+        def send() -> None:
+            near.sendall(data)
+            near.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
         sender.start()
         assert receive(far, len(data) + 1) == data
         sender.join()

@@ -4,6 +4,7 @@ Room: what tests share that ask one node about what happened on another. Each no
 API on a free port and its record in a directory; only time is the test's.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -32,6 +33,7 @@ from protocol.statements import (
     encode_statement,
 )
 from storage.integrator import Received, Said
+from storage.judging import cuts_at_heads
 from storage.keyfiles import NODE_KEY_FILE, load_or_make_key
 from storage.lmdb_kv import LmdbKeyValueStore
 from storage.opening import join_store
@@ -62,6 +64,12 @@ class Running:
         self.node = Node(Settings(data_dir=directory, **(defaults | settings)), World(now_ms=clock))
         self.http = http
         self.directory = directory
+
+    async def start(self) -> None:
+        """Start it, and let it do what it does by itself after a first start."""
+        await self.node.start()
+        while self.node.belonging._tasks or self.node.integrator.indexer.is_stale:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)  # what is waited for has no event
 
     @property
     def store(self) -> Store:
@@ -115,18 +123,15 @@ class Running:
         """Say something about the members of the network."""
         await self.node.writer.submit(Said(make))
 
-    async def revoke(self, node: NodeId) -> None:
-        """Revoke a node; what is here of it goes on counting."""
+    def cuts_at_heads(self, node: NodeId) -> Cuts:
+        """What leaves standing all that is here of a node."""
         with self.store.read() as snapshot:
-            heads = [
-                (self.store.names.space_of_chain(chain), author, head.seq, head.hash)
-                for chain, author in self.store.names.authors()
-                if node_of(author) == node
-                and (head := snapshot.head(self.store.names.space_of_chain(chain), author)) is not None
-            ]
-        await self.say(
-            lambda members, header: encode_statement(Revoke(node, Cuts.at_heads(heads)), bytes(SALT_BYTES))
-        )
+            return cuts_at_heads(snapshot, node)
+
+    async def revoke(self, node: NodeId, cuts: Cuts | None = None) -> None:
+        """Revoke a node; without `cuts`, what is here of it goes on counting."""
+        revoke = Revoke(node, self.cuts_at_heads(node) if cuts is None else cuts)
+        await self.say(lambda members, header: encode_statement(revoke, bytes(SALT_BYTES)))
 
     async def grant(self, node: NodeId, role: Role) -> None:
         await self.say(lambda members, header: encode_statement(Grant(node, Rights(role)), bytes(SALT_BYTES)))
@@ -173,13 +178,13 @@ async def pair(
     async with AsyncExitStack() as held:
         http = await held.enter_async_context(aiohttp.ClientSession())
         first = Running(directory / "first", Clock(), http, **settings)
-        await first.node.start()
+        await first.start()
         held.push_async_callback(first.node.stop)
         await admit(first, directory / "second", role)
         if is_linked:
             settings = {"peers": (first.node.network.listening,), **settings}
         second = Running(directory / "second", Clock(), http, **settings)
-        await second.node.start()
+        await second.start()
         held.push_async_callback(second.node.stop)
         yield first, second
 

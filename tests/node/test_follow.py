@@ -1,5 +1,6 @@
 """What apps of one node hear of what happened on another: origins, first syncs, and what was judged again."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -63,7 +64,7 @@ async def shared_model(a: Running, b: Running) -> None:
 async def settled(*nodes: Running) -> None:
     """These and a peer hold the same: what a session tells with `InSync`."""
     for node in nodes:
-        node.node._on_in_sync(EVERYTHING)
+        node.node.sharing.on_in_sync(EVERYTHING)
         await node.node.writer.submit(lambda local: None)
 
 
@@ -153,7 +154,7 @@ async def test_what_came_too_early_is_told_when_its_time_has_come(tmp_path: Path
             await hand_over(b, a)
             assert (await a.ask("GET", "/v1/data/Task/t1")).status == 404
             a.clock.pass_s(3_600)
-            a.node.due._ring()
+            a.node.sharing.due._ring()
             heard = await ears.hear()
             assert {event["origin"] for event in heard} == {b.id.hex()}
             assert heard[1]["type"] == "create" and heard[1]["changes"] == {"title": "from the future"}
@@ -176,3 +177,13 @@ async def test_an_owner_hears_that_a_revocation_took_their_document(tmp_path: Pa
         for token, expected in ((ann, ["late"]), (ben, [])):
             page = await b.done("GET", f"/v1/sync/changes?since={before}", token=token)
             assert [c["instanceId"] for c in page["changes"]] == expected, page
+
+
+async def test_a_node_with_open_streams_stops_at_once(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (a, b):
+        await shared_model(a, b)
+        async with listening(b) as ears, asyncio.timeout(PATIENCE_S):
+            began = asyncio.get_running_loop().time()
+            await b.node.stop()
+            assert (await ears.stream.content.read()).strip() == b""
+            assert asyncio.get_running_loop().time() - began < 5

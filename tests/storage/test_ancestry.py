@@ -45,6 +45,16 @@ def test_a_body_in_the_making_reaches_all_that_is_here() -> None:
     shown = twins.first.update(twins.model, "one", title="y")
     assert shown.values["points"] == 13
     assert shown == record(twins.first, twins.model, "one")
+    site = twins.second  # which has signed nothing since it heard of the other value
+    found, space = document(site, twins, "one"), site.store.space(APPLICATION)
+    with site.store.read() as snapshot:
+        assert site.store.identity is not None
+        own = site.store.identity.author
+        head = snapshot.head(space, own)
+        assert head is not None
+        past, in_the_making = past_in(snapshot, space)(found), Dot(own, head.seq + 1, 0)
+        for layer in found.layers:
+            assert is_past(past, in_the_making, layer.dot)
     # Received and written on in one group: what came stands in the same transaction as what is planned on it.
     twins.second.update(twins.model, "one", points=20)
     written = twins.first.group(Received(twins.second.commits()), one(update(twins.model, "one", title="z")))

@@ -13,7 +13,7 @@ from protocol.schema import Model
 from protocol.schema_strategy import FOLDING_STRATEGIES, STRATEGIES
 from storage import index_conflicts
 from storage.ancestry import past_in
-from storage.errors import ConflictChanged, ConflictOpen, StorageError
+from storage.errors import ConflictChanged, ConflictOpen, IndexUnavailable, StorageError
 from storage.index_conflicts import PLACE_DIGITS, ConflictQuery, ConflictRow, NewsPlace, State
 from storage.integrator import Received
 from tests.storage.kit import APPLICATION, Site, one, update
@@ -224,6 +224,13 @@ def test_another_strategy_shows_and_lists_other_things(twins: Twins) -> None:
     assert twins.first.index is not None
     _, found = twins.first.index.sql("SELECT points FROM Task")
     assert found == [(3,)]
+
+
+def test_what_was_planned_under_another_strategy_is_asked_again(twins: Twins) -> None:
+    twins.first.create(twins.model, "one", title="a")
+    twins.first.define(definition("manual"))
+    with pytest.raises(IndexUnavailable):
+        twins.first.update(twins.model, "one", title="b")
 
 
 def test_a_models_conflicts_go_with_it_and_come_back(twins: Twins) -> None:

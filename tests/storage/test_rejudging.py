@@ -14,7 +14,7 @@ import pytest
 from protocol.body import Dot
 from protocol.changes import Record
 from protocol.ids import SpaceId
-from protocol.integrate import Change
+from protocol.integrate import Change, Verdict
 from protocol.limits import CLOCK_AHEAD_MAX_MS
 from protocol.membership import Role
 from protocol.schema import Field, FieldType
@@ -24,6 +24,7 @@ from simulations.harness import APPLICATION, Node, World, standing_cuts
 from storage.ancestry import past_in
 from storage.indexer import row_of
 from storage.integrator import FeedEntry
+from storage.judging import Rebuilder
 from storage.kv import KeyValueStore
 from storage.lmdb_kv import LmdbKeyValueStore
 
@@ -160,6 +161,30 @@ def test_values_are_shown_anew_when_what_they_came_from_is_void_though_nothing_o
     assert after.layers == before.layers
     assert [rank(node, "first") for node in (ann, bob, mia)] == [23] * 3
     assert told(bob, since) == [("first", Change.UPDATED)]
+
+
+def test_a_document_in_conflict_is_another_one_as_soon_as_any_of_its_bodies_counts_otherwise(
+    world: World,
+) -> None:
+    ann, bob = network(world, Role.MEMBER)
+    ann.put("first", title="base")
+    settle(world)
+    world.part()
+    ann.put("first", title="of ann")
+    bob.put("first", title="of bob")
+    bob.put("alone", title="old")
+    bob.put("alone", title="new")
+    settle(world)
+    with ann.store.write() as batch:
+        assert batch.basis is not None
+        rebuilder = Rebuilder(batch, batch.basis)
+        for id, is_told in (("first", True), ("alone", False)):
+            key = ann.space, world.model.id, id
+            old = next(iter(batch.documents.history(*key)))
+            batch.log.settle_verdict(old.chain, old.seq, old.index, Verdict.VOID)  # as if it had been so
+            told = rebuilder.rebuild(key, ann.author, 1)
+            assert (told is not None) is is_told
+            assert batch.log.verdict(old.chain, old.seq, old.index) is Verdict.APPLIED
 
 
 def rank(node: Node, id: str) -> Any:

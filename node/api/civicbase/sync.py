@@ -56,7 +56,7 @@ PEER: dict[str, Any] = {
 }
 STATUS: dict[str, Any] = {
     "type": "object",
-    "required": ["in_sync", "node_id", "position", "peers", "warnings"],
+    "required": ["in_sync", "node_id", "position", "root", "peers", "warnings"],
     "properties": {
         "in_sync": {
             "type": "boolean",
@@ -64,6 +64,10 @@ STATUS: dict[str, Any] = {
         },
         "node_id": {"type": "string"},
         "position": {"type": "integer", "minimum": 0, "description": "How many commits have arrived here"},
+        "root": _nullable(
+            "string",
+            description="A hash over all that counts here; nodes that say the same hold the same",
+        ),
         "peers": {"type": "array", "items": PEER},
         "warnings": {
             "type": "array",
@@ -99,10 +103,11 @@ SYNCED: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class SyncRoutes:
-    """`status` is the network's account of itself; `sync` dials, waits so many seconds, and tells the
-    caller what came of it."""
+    """`status` is the network's account of itself, `root` what it holds (None before it can tell); `sync` dials, waits
+    so many seconds, and tells the caller what came of it."""
 
     status: Callable[[], dict[str, Any]]
+    root: Callable[[], Awaitable[str | None]]
     sync: Callable[[float, Caller], Awaitable[dict[str, Any]]]
 
     def routes(self) -> list[Route]:
@@ -135,9 +140,11 @@ class SyncRoutes:
         ]
 
     async def read_status(self, request: web.Request) -> web.StreamResponse:
+        root = await self.root()
         told = self.status()
         caller = request[CALLER]
         shown = {name: told[name] for name in ("in_sync", "node_id", "position", "peers", "warnings")}
+        shown["root"] = root
         if not (caller.is_owner or caller.is_admin):
             shown["peers"] = [peer | dict.fromkeys(_FOR_ADMINS) for peer in told["peers"]]
             shown["warnings"] = [warning for warning in told["warnings"] if warning["kind"] == "clock"]

@@ -218,7 +218,9 @@ async def test_a_reply_to_another_origin_lets_its_page_read_what_the_contract_na
         exposed = reply.headers["access-control-expose-headers"].split(", ")
         assert {
             "ETag",
+            "Preference-Applied",
             "Retry-After",
+            "X-Held-By-Peers",
             "X-RateLimit-Limit",
             "X-RateLimit-Remaining",
             "X-RateLimit-Reset",

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from node.net.clerk import SMALL_WINDOW_BYTES, Clerk
+from protocol.commit import DEP_HASH_BYTES
 from protocol.exchange import (
     EVERYTHING,
     Answer,
     Effect,
+    FindLacking,
     IntegrateWindow,
+    LackingFound,
     LoadHeads,
     LoadRuns,
     LoadState,
@@ -22,6 +25,7 @@ from protocol.exchange import (
     StateLoaded,
     WindowIntegrated,
 )
+from protocol.messages import SpaceTips, Tip
 from storage.errors import StorageError, StorageFull
 from storage.exchange import SLICE_BODIES_MAX, unpacked
 from storage.integrator import AnyChange
@@ -99,6 +103,13 @@ async def desk(record: Record) -> AsyncIterator[Desk]:
         await made.clerk.stop()
 
 
+def newest(record: Record) -> bytes:
+    with record.store.read() as snapshot:
+        head = snapshot.head(record.store.space("default"), record.author)
+    assert head is not None
+    return head.hash[:DEP_HASH_BYTES]
+
+
 def state_of(record: Record) -> LoadState:
     return LoadState(record.author, "epoch", EVERYTHING)
 
@@ -121,6 +132,25 @@ async def test_what_others_ask_is_answered_while_a_window_is_taken_in() -> None:
         assert isinstance(answer, WindowIntegrated) and answer.integrated == 3 * SLICE_BODIES_MAX + 1
         assert len(at.written) >= 4  # slices, so that what is asked for on the node gets in between
     assert there.fingerprint() == here.fingerprint()
+
+
+async def test_what_is_lacking_is_said_once_the_windows_before_are_in() -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    for number in range(2 * SLICE_BODIES_MAX):
+        here.put(f"d{number}", title="x")
+    tips = SpaceTips("app/default", (Tip(here.author, 2 * SLICE_BODIES_MAX, newest(here)),))
+    async with desk(there) as at:
+        at.gate = asyncio.Event()
+        at.ask("window", window_of(here))  # from one peer
+        at.ask("lacking", FindLacking((tips,)))  # as another asks
+        at.ask("state", state_of(here))
+        await at.until(1)
+        assert at.names == ["state"]
+        at.gate.set()
+        await at.until(3)
+        assert at.names == ["state", "window", "lacking"]
+        assert at.answers[2][1] == LackingFound((), ())  # else all of it would be sent twice
 
 
 async def test_windows_are_taken_in_one_at_a_time_in_the_order_in_which_they_came() -> None:
@@ -186,9 +216,10 @@ async def test_a_disk_that_fails_is_told_and_the_window_is_taken_in_when_it_work
         assert isinstance(at.answers[0][1], StorageFull)
         at.failure = None
         assert 0 < there.seq(here.author) < 2 * SLICE_BODIES_MAX
-        at.ask("state", state_of(here))  # a link comes up again
+        tip = Tip(here.author, 2 * SLICE_BODIES_MAX, b"p" * 16)
+        at.ask("lacking", FindLacking((SpaceTips("app/default", (tip,)),)))  # a link comes up again
         await at.until(2)
-        await at.until_true(lambda: there.seq(here.author) == 2 * SLICE_BODIES_MAX)
+        assert there.seq(here.author) == 2 * SLICE_BODIES_MAX  # before the question was answered
     assert there.fingerprint() == here.fingerprint()
 
 

@@ -41,7 +41,7 @@ class FakeFeed(Feed):
     def __init__(self) -> None:
         self._epoch = "e"
         self._subscribers = []
-        self.newest = Position(0, 1 << 16)
+        self.newest = Position(0, BODY_MAX)
         self.record: list[FeedEntry] = []
         self.unpublished: list[FeedEntry] = []
         self.reads = 0
@@ -76,7 +76,7 @@ class FakeFeed(Feed):
         ]
         if len(found) > limit:
             return Part(after, found[:limit], Position(found[limit - 1].arrival, found[limit - 1].index))
-        last = self.record[-1].arrival if self.record else 0
+        last = max(self.newest.arrival, *(entry.arrival for entry in self.record[-1:]), 0)
         return Part(after, found, max(after, Position(last, BODY_MAX)))
 
     def old_among(self, arrivals: Iterable[int], application: str) -> set[int]:

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.changes import EditKind
 from protocol.schema import Model
-from tests.node.running import APPLICATION, Other, Running, running
+from tests.node.running import APPLICATION, PASSWORD, Other, Running, running
 
 PLUGIN = "closest@0123456789abcdef"
 
@@ -139,6 +139,19 @@ async def test_nobody_sees_conflicts_of_what_they_may_not_read(node: Running) ->
     assert (await node.ask("GET", "/v1/data/Task/bens/history", token=ann)).status == 403
     assert (await node.ask("GET", "/v1/data/Task/bens/history", token=ben)).status == 200
     assert ben_id
+
+
+async def test_conflicts_of_another_application_are_none(node: Running, task: Model) -> None:
+    await node.apart(task, "one", {"title": "a"}, {"title": "b"})
+    (conflict,) = await listed(node)
+    account = {"email": "eve@example.org", "password": PASSWORD, "application_id": "other"}
+    await node.ask("POST", "/v1/auth/register", {**account, "username": "eve"})
+    eve = (await node.ask("POST", "/v1/auth/login", account)).json["token"]
+    assert await listed(node, token=eve) == []
+    path = f"/v1/conflicts/{conflict['id']}"
+    assert (await node.ask("GET", path, token=eve)).status == 404
+    refused = await node.ask("POST", f"{path}/resolve", {"resolution": {"title": "x"}}, token=eve)
+    assert refused.status == 404
 
 
 # -- resolving -----------------------------------------------------------------------------------------------
@@ -433,7 +446,7 @@ async def test_subscribers_hear_of_conflicts_and_of_their_end(
     # Who comes back with a cursor hears what there is still to tell, and nothing twice.
     async with node.http.ws_connect(url) as socket:
         await socket.send_json({**subscribe, "cursor": start})
-        again = await heard_until(socket, kind, "conflict_resolved")
+        again = await heard_until(socket, kind, "conflict_resolved", but_not="conflict")
         assert again["cursor"] == last
         await socket.send_json({**subscribe, "cursor": heard["cursor"]})
         assert (await heard_until(socket, kind, "conflict_resolved"))["cursor"] == last
@@ -443,9 +456,10 @@ async def test_subscribers_hear_of_conflicts_and_of_their_end(
         assert (await heard_until(socket, kind, "conflict"))[instance] == "two"
 
 
-async def heard_until(socket: Any, kind: str, name: str) -> Any:
+async def heard_until(socket: Any, kind: str, name: str, *, but_not: str = "") -> Any:
     while True:
         message = await socket.receive_json(timeout=10)
+        assert message[kind] != but_not
         if message[kind] == name:
             return message
 

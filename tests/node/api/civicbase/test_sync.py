@@ -24,6 +24,7 @@ PEER: dict[str, Any] = {
     "lag_arrivals": 0,
     "lag_ms": 0,
     "bytes_in": 5,
+    "handshake_bytes": 3,
     "bytes_out": 6,
     "clock_ahead_ms": 90_000,
     "last_fault": "once",
@@ -39,12 +40,16 @@ STATUS = {
         {"kind": "fork", "text": "somebody", "at": "2026-01-01T00:00:00.000Z"},
     ],
 }
+ROOT = "cc" * 32
 
 
 class Network:
     def __init__(self) -> None:
         self.waited_s: list[float] = []
         self.callers: list[str | None] = []
+
+    async def root(self) -> str | None:
+        return ROOT
 
     async def sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
         self.waited_s.append(timeout_s)
@@ -59,20 +64,21 @@ def network() -> Network:
 
 @pytest.fixture
 async def api(network: Network) -> AsyncIterator[Api]:
-    async with api_with(*SyncRoutes(lambda: STATUS, network.sync).routes()) as api:
+    async with api_with(*SyncRoutes(lambda: STATUS, network.root, network.sync).routes()) as api:
         yield api
 
 
 @pytest.mark.parametrize("token", [OWNER_TOKEN, ADMIN_TOKEN])
 async def test_the_owner_and_administrators_see_everything(api: Api, token: str) -> None:
     told = (await api.ask("GET", "/v1/sync/status", token=token)).json
-    assert told == {name: value for name, value in STATUS.items() if name != "listen"}
+    assert told == {name: value for name, value in STATUS.items() if name != "listen"} | {"root": ROOT}
 
 
 async def test_others_see_how_peers_stand_but_neither_addresses_nor_faults(api: Api) -> None:
     told = (await api.ask("GET", "/v1/sync/status", token=USER_TOKEN)).json
     (peer,) = told["peers"]
-    assert peer == PEER | {"address": None, "last_fault": None, "bytes_in": None, "bytes_out": None}
+    kept = ("address", "last_fault", "bytes_in", "bytes_out", "handshake_bytes")
+    assert peer == PEER | dict.fromkeys(kept)
     assert [warning["kind"] for warning in told["warnings"]] == ["clock"]
     assert (await api.ask("GET", "/v1/sync/status")).status == 401
 
@@ -101,5 +107,7 @@ async def test_a_time_to_wait_that_is_none_is_refused(api: Api, network: Network
 
 def test_both_are_described() -> None:
     network = Network()
-    document = describe(SyncRoutes(lambda: STATUS, network.sync).routes(), version="0", models=[])
+    document = describe(
+        SyncRoutes(lambda: STATUS, network.root, network.sync).routes(), version="0", models=[]
+    )
     assert {"/v1/sync/status", "/v1/sync"} <= document["paths"].keys()
