@@ -55,6 +55,7 @@ from node.metrics import Metrics
 from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
+from node.services.canary import Canary
 from node.services.conflicts import Conflicts
 from node.services.explaining import Explanations
 from node.services.history import Histories
@@ -66,6 +67,7 @@ from node.services.origins import AllowedOrigins
 from node.services.owner import OwnerTokenDamaged, ensure_owner_token
 from node.services.permissions import Ruled
 from node.services.records import Records
+from node.services.screening import Screen, quarantined_of
 from node.settings import Settings
 from node.sharing import Sharing, SharingParts
 from node.writer import Writer, count_writes
@@ -255,11 +257,13 @@ class Node:
         self.origins = AllowedOrigins(
             self.local, settings.origins, lambda all: self.server.allow_origins(all)
         )
+        self.canary = Canary(self.log)
         self.network = Network(
             NetworkParts(
                 store=store,
                 keys=record.keys,
                 writer=self.writer,
+                submit=Screen(store, self.writer, self.canary, self.log, now_ms=world.now_ms).submit,
                 metrics=self.metrics,
                 log=self.log,
                 directory=directory,
@@ -470,6 +474,7 @@ class Node:
             "uptime_s": (self.world.now_ms() - self._started_ms) // 1000,
             **store.counts(),
             "index": {"behind": int(self.integrator.indexer.is_stale)},
+            "quarantined": quarantined_of(store),
             **self._peers_status(),
             "disk_bytes": sum(file.stat().st_blocks * 512 for file in directory.iterdir() if file.is_file()),
         }
@@ -497,6 +502,7 @@ class Node:
     async def _stop_parts(self) -> None:
         if hasattr(self, "network"):
             await self.network.stop()
+            await self.canary.stop()
         if hasattr(self, "writer") and self.writer.is_started:
             await self.writer.stop()
         if hasattr(self, "identity"):

@@ -162,6 +162,11 @@ class SharedField:
         return self.shown is None
 
     @property
+    def unmerged(self) -> tuple[bytes, list[bytes]]:
+        """Contents as they were some updates ago, and those updates; nothing is merged to find that out."""
+        return self._base.contents, [step.data for step in self._steps[: self._count]]
+
+    @property
     def memory_bytes(self) -> int:
         """About how much it takes in memory once its structures are built."""
         written = sum([len(step.data) + 1_000 for step in self._steps[: self._count]])

@@ -19,6 +19,7 @@ from storage.errors import StorageError
 from storage.kv import KeyValueStore, ReadTransaction, Table
 from storage.log import KnownFork, Rejudgement
 from storage.names import Chain, Names
+from storage.quarantine import listed
 from storage.store import Batch, Identity, Snapshot, Store
 
 Difference = tuple[Table, bytes, bytes | None]  # what the replay has there; None if nothing
@@ -54,6 +55,9 @@ def replay(real: Snapshot, scratch: Store, step: Callable[[], None]) -> None:
     early = {(chain, seq): due_with for chain, seq, due_with in real.log.early()}
     forks = real.log.forks()
     happenings = real.log.happenings()
+    with scratch.write() as batch:
+        for told in listed(real.local):  # what stopped a process once need not stop this one
+            batch.quarantine(told)
     while group := list(islice(happenings, _COMMITS_PER_WRITE)):
         with scratch.write() as batch:
             for arrival in group:

@@ -46,6 +46,7 @@ from storage.kinds import KindsOfModels
 from storage.local import LocalWriter
 from storage.log import Arrival, Rejudged, Rejudgement
 from storage.names import Chain
+from storage.quarantine import Quarantined
 from storage.store import Batch, Store
 from storage.uniqueness import Claims, Uniqueness
 
@@ -64,6 +65,9 @@ class Received:
     commits: Sequence[Commit]
     applications: Sequence[str] = ()
     local: LocalChange | None = None
+    quarantine: Sequence[
+        Quarantined
+    ] = ()  # documents in which nothing is to be merged, these commits included
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +439,8 @@ class Integrator:
             batch.add_application(application)
             group.met.append(application)
             self._first_syncs.begin(batch, self._store.space(application), group.now_ms, is_met=True)
+        for told in change.quarantine:
+            batch.quarantine(told)
         outcomes: list[Outcome] = []
         for commit in change.commits:
             is_early = not is_due(commit.header.hlc, group.now_ms)

@@ -43,6 +43,7 @@ from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
 from storage.local import LocalReader, LocalWriter
 from storage.log import Arrival, LogReader, LogWriter, Rejudgement
 from storage.names import Chain, Names
+from storage.quarantine import Quarantined, note
 
 FORMAT = 1  # of the layouts in `kv`; a release reads all formats up to its own
 
@@ -234,6 +235,15 @@ class Batch(Snapshot):
         if known is None:
             known = self.log.knows(header.space, header.author, header.seq, author)
         return seq <= known
+
+    def quarantine(self, told: Quarantined) -> None:
+        """Have nothing merged in a document any more, on this node."""
+        self._last_asked = None
+        stored = self.documents.get(told.space, told.model, told.id)
+        document = stored.copy() if stored is not None else Document(told.model, told.id)
+        document.quarantine()
+        self.documents.put(told.space, document)
+        note(self.local, told)
 
     # -- when more becomes known
 

@@ -70,6 +70,9 @@ def _show(document: dict[str, Any], pid: int) -> None:
     )
     if peers:
         print_table(("peer", "address", "state", "behind by", "since", "last fault"), map(_row, peers))
+    for held in document.get("quarantined") or []:
+        place = f"{held.get('model')}/{held.get('id')}"
+        print_pairs([("quarantined", f"{place} since {held.get('at')}: {held.get('reason')}")])
     for warning in document.get("warnings") or []:
         print_pairs([(str(warning.get("at") or "now"), warning.get("text"))])
 

@@ -20,8 +20,10 @@ from node.origins import Address
 from node.writer import Writer
 from protocol.ids import Author, NetworkId, NodeId, node_of
 from protocol.keys import KeyPair
-from storage.integrator import FeedEntry, Written
+from storage.integrator import AnyChange, FeedEntry, Written
 from storage.store import Store
+
+Submit = Callable[[AnyChange], "asyncio.Future[Any]"]
 
 if TYPE_CHECKING:
     from node.net.running import Running
@@ -49,6 +51,7 @@ class NetworkParts:
     clock_ms: Callable[[], int]
     steady_ms: Callable[[], int]
     random_bytes: Callable[[int], bytes]
+    submit: Submit  # what peers sent: the writer's own, or something in front of it
     on_rolled_back: Callable[["RolledBack"], None]
     on_in_sync: Callable[["Shares"], None] = lambda shares: None  # of what is shared, a peer holds the same
     on_peer_holds: Callable[[Author, "Shares", "PeerHolds"], None] = lambda peer, shares, holds: None

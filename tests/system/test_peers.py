@@ -159,6 +159,54 @@ def test_what_was_written_apart_is_on_both_sides_once_they_meet_and_little_is_sa
         assert a.stop() == 0
 
 
+def test_two_who_edit_one_text_apart_find_both_edits_in_it(tmp_path: Path) -> None:
+    page = {"name": "Page", "fields": [{"name": "body", "type": "text"}, {"name": "steps", "type": "array"}]}
+    one, two = directories(tmp_path, "one", "two")
+    with NodeProcess(one) as a:
+        assert a.ask("POST", "/v1/data-models", page).status == 201
+        first = a.ask("POST", "/v1/data/Page", {"id": "p", "body": "The fox jumps.", "steps": [1, 2]})
+        version = first.headers["etag"].strip('"')
+        with (
+            Proxy(int(listening(a).rpartition(":")[2])) as proxy,
+            NodeProcess(two, "--peer", f"127.0.0.1:{proxy.port}") as b,
+        ):
+            until(lambda: b.ask("GET", "/v1/data/Page/p").status == 200, "the page on two", a, b)
+            proxy.cut(stays_down=True)
+            until(lambda: not status(b)["in_sync"], "the cut", a, b)
+            ops = [{"retain": 4}, {"insert": "quick "}]
+            edit = {"body": {"ops": ops, "base_version": version}, "steps": [0, 1, 2]}
+            assert a.ask("PUT", "/v1/data/Page/p", edit).status == 200
+            assert (
+                b.ask("PUT", "/v1/data/Page/p", {"body": "The fox jumps high 🦊.", "steps": [1, 2, 3]}).status
+                == 200
+            )
+            proxy.is_down = False
+            for node in (a, b):
+                until(
+                    lambda node=node: (
+                        node.ask("GET", "/v1/data/Page/p").json["body"] == "The quick fox jumps high 🦊."
+                    ),
+                    "both edits",
+                    a,
+                    b,
+                )
+                assert node.ask("GET", "/v1/data/Page/p").json["steps"] == [0, 1, 2, 3]
+            late = {"body": {"ops": [{"retain": 3}, {"insert": " red"}], "base_version": version}}
+            assert b.ask("PUT", "/v1/data/Page/p", late).status == 200  # made on what both have seen long ago
+            expected = "The red quick fox jumps high 🦊."
+            until(lambda: a.ask("GET", "/v1/data/Page/p").json["body"] == expected, "the late edit", a, b)
+            history = b.ask("GET", "/v1/data/Page/p/history").json["items"]
+            assert {"op": "text", "field": "body", "inserted": [" red"], "deleted": 0} in history[0][
+                "operations"
+            ]
+            assert [node.ask("GET", "/v1/admin/status").json["quarantined"] for node in (a, b)] == [[], []]
+            assert b.stop() == 0
+        assert a.stop() == 0
+    for node in (a, b):
+        assert "Traceback" not in node.errors.read_text()
+    check(one, two)
+
+
 def test_three_in_a_line_hold_the_same_without_the_ends_ever_meeting(tmp_path: Path) -> None:
     one, two, three = directories(tmp_path, "one", "two", "three")
     with (
