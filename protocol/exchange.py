@@ -194,6 +194,11 @@ class PeerHolds:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """The peer was asked (`Compare`), and holds what is held here."""
+
+
+@dataclass(frozen=True, slots=True)
 class WindowStored:
     """Commits from the peer are integrated, or wait for their causes."""
 
@@ -263,6 +268,7 @@ class Ended:
 
 News = (
     InSync
+    | Compared
     | PeerHolds
     | WindowStored
     | ForkFound
@@ -302,4 +308,9 @@ class Close:
     reason: str
 
 
-Input = Answer | Begin | Arrived | Close
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Compare with the peer once nothing is under way, whatever was compared before: see `compared_ms`."""
+
+
+Input = Answer | Begin | Arrived | Close | Compare

@@ -30,6 +30,8 @@ from protocol.exchange import (
     Arrived,
     Begin,
     Close,
+    Compare,
+    Compared,
     Diverged,
     Ended,
     Event,
@@ -133,6 +135,9 @@ class SyncSession:
         self._round_again_ms: int | None = None
         self._root_told_ms = now_ms - ROOT_EVERY_MS
         self._settled_position = 0
+        self._is_to_compare = False  # as the owner has asked
+        self._comparisons = 0  # since then, or since anything came of one
+        self._compared_ms: int | None = None
         self._credited_bytes = 0  # of a message that is not whole yet
         # What only the peer can bring forward: how far that is, and since when.
         self._owed: dict[str, tuple[int, int]] = {}
@@ -157,6 +162,11 @@ class SyncSession:
     def has_diverged(self) -> bool:
         """Whether roots differ although nothing is left to exchange."""
         return self._round_again_ms is not None
+
+    @property
+    def compared_ms(self) -> int | None:
+        """When the peer last told, space by space, that it holds what is held here; None if it has not."""
+        return self._compared_ms
 
     @property
     def settled_position(self) -> int:
@@ -265,6 +275,8 @@ class SyncSession:
                 self._outgoing.on_arrived(given)
             case Arrived(position):
                 self._talk.arrived(position)
+            case Compare():
+                self._is_to_compare, self._comparisons = True, 0
             case Close(reason):
                 self._end(Ended(reason), code=0)
             case StateLoaded() if self._is_loading_state:
@@ -357,11 +369,13 @@ class SyncSession:
         if self._incoming.has_progressed:
             self._incoming.has_progressed = False
             self._rounds, self._round_again_ms = 0, None
+            self._comparisons = 0
         self._incoming.go_on()
         if self._incoming.is_checked:
             self._outgoing.go_on()
         has_root = (self._talk.owes_root and self._is_root_due) or self._peer_root is not None
-        if not self._is_loading_state and (self._peer_roots is not None or (has_root and self._is_quiet)):
+        is_asked = has_root or self._is_to_compare
+        if not self._is_loading_state and (self._peer_roots is not None or (is_asked and self._is_quiet)):
             self._load_state()
 
     # -- opening -------------------------------------------------------------------------------------------
@@ -381,6 +395,7 @@ class SyncSession:
             self._compare_spaces(state, self._peer_roots)
         elif self._is_quiet:
             self._tell_root(state)
+            self._compare_again(state)
 
     def _compare_first(self) -> None:
         """Both roots are known. Equal, and that was all; else each tells what it holds of the other."""
@@ -418,11 +433,23 @@ class SyncSession:
             self._owes_roots = False
             self._tell_roots(state)
         known = dict(theirs.roots)
+        if self._is_to_compare and known == dict(state.roots):
+            self._is_to_compare, self._compared_ms = False, self._talk.now_ms
+            self._talk.emit(Compared())
         differing = [space for space, root in state.roots if known.get(space) != root]
         differing.sort(key=lambda space: space != SYSTEM_SPACE_NAME)  # what all else depends on goes first
         self._outgoing.offer_spaces(differing)
         self._outgoing.told_position = max(self._outgoing.told_position, state.position)
         self._talk.owes_root = True
+
+    def _compare_again(self, state: StateLoaded) -> None:
+        """The owner wants to know; as often as it takes, and no oftener than anything comes of it."""
+        if self._is_to_compare and not self._expects_roots:
+            self._is_to_compare = self._comparisons < ROUNDS_MAX
+            self._comparisons += 1
+            if self._is_to_compare:
+                self._tell_roots(state)
+                self._expects_roots = True
 
     def _tell_roots(self, state: StateLoaded) -> None:
         self._talk.names.update(space for space, _ in state.roots)

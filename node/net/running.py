@@ -22,6 +22,7 @@ from node.net.meetings import MeetingParts, Meetings
 from node.net.network import NetworkParts, Synced
 from node.net.peers import Peers, Surroundings
 from node.net.report import report, warnings
+from node.net.talk import SyncTalk
 from node.net.tls import answering_context, calling_context
 from node.net.watch import Watch, addresses_of_machine
 from node.origins import Address
@@ -215,8 +216,12 @@ class Running:
         return answer.root.hex() if isinstance(answer, StateLoaded) else None
 
     async def sync(self, timeout_s: float) -> Synced:
-        """Dial now, and wait until this node holds the same as every peer it can reach, or the time is over."""
-        peers = self.peers
+        """Dial now, and wait until every peer it can reach has said anew that both hold the same, or the time is over.
+
+        What a peer has written just before may not be known of here yet, so each is asked.
+        """
+        peers, began_ms = self.peers, self._parts.steady_ms()
+        asked: set[SyncTalk] = set()
         touched: dict[tuple[str, str, str], None] = {}
         self._touched.append(touched)
         received = peers.received_bodies
@@ -231,7 +236,12 @@ class Running:
                 contact.tried > before or (contact.author is not None and peers.is_linked(contact.author))
                 for contact, before in tried.items()
             )
-            return dialed and all(talk.is_in_sync for talk in peers.talks.values() if talk.is_open)
+            for talk in {talk for talk in peers.talks.values() if talk.is_open} - asked:
+                asked.add(talk)
+                talk.compare()
+            return dialed and all(
+                talk.was_compared_since(began_ms) for talk in peers.talks.values() if talk.is_open
+            )
 
         try:
             async with asyncio.timeout(timeout_s):

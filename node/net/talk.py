@@ -17,6 +17,8 @@ from protocol.exchange import (
     Begin,
     ChainRefused,
     Close,
+    Compare,
+    Compared,
     Diverged,
     Effect,
     Ended,
@@ -127,7 +129,7 @@ class SyncTalk(Speaker):
             case Unacquainted():
                 self.on_end()
                 self._listener.on_news(self, event)
-            case PeerHolds() | ForkFound() | ChainRefused() | Diverged() | WindowStored():
+            case Compared() | PeerHolds() | ForkFound() | ChainRefused() | Diverged() | WindowStored():
                 self._listener.on_news(self, event)
             case _:
                 self._perform(event)
@@ -158,6 +160,10 @@ class SyncTalk(Speaker):
         if not self.link.is_full:
             self._tell(arrived)
 
+    def compare(self) -> None:
+        """Ask the peer what it holds, as soon as nothing is under way."""
+        self._give(Compare())
+
     def close(self, reason: str) -> None:
         """End the conversation, and tell the peer why."""
         self._give(Close(reason))
@@ -170,6 +176,11 @@ class SyncTalk(Speaker):
     def is_in_sync(self) -> bool:
         """Whether both sides hold the same, as far as this one knows."""
         return self.is_open and self.session.is_in_sync and self.lag_arrivals == 0
+
+    def was_compared_since(self, since_ms: int) -> bool:
+        """Whether it is in sync, and the peer has been asked since then."""
+        compared_ms = self.session.compared_ms
+        return self.is_in_sync and compared_ms is not None and compared_ms >= since_ms
 
     @property
     def lag_arrivals(self) -> int:

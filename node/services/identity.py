@@ -85,7 +85,7 @@ def build_identity(
     the clock."""
 
     def may_author() -> bool:
-        return issuer_role(node_id) != "reader"
+        return issuer_role(node_id) in ("admin", "member")
 
     def random_text(size_bytes: int) -> str:
         return base64.urlsafe_b64encode(random_bytes(size_bytes)).rstrip(b"=").decode("ascii")

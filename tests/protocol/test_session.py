@@ -15,6 +15,8 @@ from protocol.exchange import (
     Begin,
     ChainRefused,
     Close,
+    Compare,
+    Compared,
     Diverged,
     Ended,
     Event,
@@ -226,6 +228,28 @@ def test_a_missed_commit_is_found_when_roots_are_told() -> None:
     for side in (talk.caller, talk.answerer):
         side.wait_until(ROOT_EVERY_MS)
     talk.run()
+    assert first.documents() == second.documents()
+
+
+def test_who_asks_hears_that_the_peer_holds_the_same_and_when_it_said_so() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    caller = talk.caller
+    assert caller.session.compared_ms is None
+    caller.now_ms = talk.answerer.now_ms = 700
+    caller.take(caller.give(Compare()))
+    talk.run()
+    assert [type(event) for event in caller.events].count(Compared) == 1
+    assert caller.session.compared_ms == 700
+
+
+def test_who_asks_waits_for_what_the_peer_has_not_told_of() -> None:
+    first, second = pair()
+    talk = Dialogue(first, second).run()
+    second.put("unheard", title="the session was not told of this")
+    talk.caller.take(talk.caller.give(Compare()))
+    talk.run()
+    assert any(isinstance(event, Compared) for event in talk.caller.events)
     assert first.documents() == second.documents()
 
 
@@ -805,15 +829,29 @@ def test_a_head_that_is_told_while_storage_reads_what_came_before_is_not_lost() 
     assert second.seq(first.author) == first.seq(first.author)
 
 
-def test_roots_that_differ_in_another_way_each_time_are_compared_again_at_once() -> None:
+def compare_with(side: Side, root: bytes, answered: int) -> int:
+    """The peer tells a root that is not ours, its spaces, and that it lacks nothing of what it is offered."""
+    side.take(side.session.receive(framed(Root(root, 5)), NOW_MS))
+    if not [event for event in side.events if isinstance(event, Diverged)]:
+        side.take(side.session.receive(framed(Roots(())), NOW_MS))
+    while kinds(side).count("Offer") > answered:
+        answered += 1
+        side.take(side.session.receive(framed(Want(())), NOW_MS))
+    return answered
+
+
+@pytest.mark.parametrize("is_moving", [True, False])
+def test_roots_that_differ_in_another_way_each_time_are_no_reason_to_give_up(is_moving: bool) -> None:
     first, second = pair()
     side = Dialogue(first, second).run().caller
-    for number in range(ROUNDS_MAX + 3):
-        side.take(side.session.receive(framed(Root(bytes([number]) * 32, 5)), NOW_MS))
-        side.take(side.session.receive(framed(Roots(())), NOW_MS))
-        side.take(side.session.receive(framed(Want(())), NOW_MS))
-    assert not [event for event in side.events if isinstance(event, Diverged)]
-    assert kinds(side).count("Roots") >= ROUNDS_MAX + 3
+    answered = kinds(side).count("Offer")
+    for number in range(ROUNDS_MAX + 1):
+        answered = compare_with(side, bytes([number if is_moving else 1]) * 32, answered)
+    diverged = [event for event in side.events if isinstance(event, Diverged)]
+    assert len(diverged) == (not is_moving)
+    assert side.session.has_diverged is not is_moving
+    compare_with(side, b"another" + bytes(25), answered)  # the peer has moved on
+    assert not side.session.has_diverged
 
 
 def test_a_head_that_is_told_before_the_link_is_compared_goes_the_long_way() -> None:
