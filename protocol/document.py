@@ -31,6 +31,7 @@ from protocol.yjs_update import client_id, decode_update
 Element = str | int | float | bool | None
 _Key = tuple[bool, Element]
 Order = tuple[Hlc, Dot]
+_APART = ("is_quarantined", "shared")  # of a document's parts, what is compared apart
 
 
 @dataclass(slots=True)
@@ -85,12 +86,21 @@ class Document:
         self.is_quarantined = False  # by this node alone: contents of its collaborative fields are not merged
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are of the same bodies. That one of them is quarantined makes no difference."""
-        return isinstance(other, Document) and all(
-            getattr(self, s) == getattr(other, s) for s in self.__slots__ if s != "is_quarantined"
+        """Whether both are of the same applied bodies.
+
+        That one of them is quarantined makes no difference, nor does ballast that only one of them has.
+        """
+        return (
+            isinstance(other, Document)
+            and all(getattr(self, s) == getattr(other, s) for s in self.__slots__ if s not in _APART)
+            and self._edited() == other._edited()
         )
 
     __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def _edited(self) -> dict[tuple[int, str], SharedField]:
+        """Collaborative fields that something was ever said of which counts."""
+        return {key: field for key, field in self.shared.items() if field.edited.hlc}
 
     def __repr__(self) -> str:
         return f"Document({self.model}/{self.id} {self.vector} {self.layers} {self.counters})"

@@ -348,10 +348,13 @@ class _Judge:
         """The verdict on a body with operations on collaborative fields, and whether it is ballast.
 
         An applied one is void if it writes where its author had seen no place for it. A void one is ballast if
-        others may have built on what it inserted while it counted.
+        others may have built on what it inserted while it counted; so is one that came too early, until it is
+        due: what is written now has it in its past.
         """
-        if verdict is Verdict.APPLIED:
-            return (Verdict.VOID if self.is_misplaced(body, document) else verdict), False
+        if verdict is Verdict.APPLIED or verdict is Verdict.EARLY:
+            if self.is_misplaced(body, document):
+                return Verdict.VOID, False
+            return verdict, verdict is Verdict.EARLY
         is_ballast = (
             verdict is Verdict.VOID
             and self._keeps_places
@@ -496,6 +499,10 @@ class CommitBuilder:
 
     def __len__(self) -> int:
         return len(self._bodies)
+
+    def known_of(self, author: bytes) -> int:
+        """How much of another author's chain the commit will have in its past."""
+        return self._judge.known_of(author)
 
     def document(self, model: str, id: str) -> Document | None:
         """The document as the next body would see it. Not to be changed by the caller."""

@@ -16,7 +16,7 @@ from protocol.limits import SEEN_PER_BODY_MAX
 from protocol.schema_field import JSON_SIZE_MAX_BYTES, STRING_SIZE_MAX_BYTES
 from protocol.shared import SharedField, elements_of, shown_size_bytes
 from protocol.text_edit import AnchoredEdit, diff
-from protocol.walk import Writer, plan, plan_emptying
+from protocol.walk import KnownOf, Writer, plan, plan_emptying
 from protocol.weave import Anchored, Splice
 from protocol.yjs_update import Content, Update, encode_update
 
@@ -36,14 +36,16 @@ def plan_write(
     counters: Sequence[str] = (),
     shared: Mapping[str, int] | None = None,
     author: bytes = b"",
+    known_of: KnownOf | None = None,
 ) -> Plan:
     """Operations that make `values` the shown ones. `current` is the state that the writer has seen.
 
     A set is given whole, and becomes the additions and removals that lead there; a counter is given as its
     new total, and becomes a difference. Collaborative fields (`shared`: name to kind of operation) are given
     whole, and become the differences to what is shown, or as an `AnchoredEdit`; they need a `current`, be it
-    an empty one, and the `author` who writes. Writing to a deleted document brings it back with just these
-    values. Raises `Unmergeable` for a collaborative field that cannot be edited, and `TooLarge`.
+    an empty one, the `author` who writes, and what that author knows of others (`walk.plan`). Writing to a
+    deleted document brings it back with just these values. Raises `Unmergeable` for a collaborative field that
+    cannot be edited, `UnknownPlace` for an edit of another state, and `TooLarge`.
     """
     apart = {*sets, *counters, *(shared or ())}
     registers = {name: value for name, value in values.items() if name not in apart} if apart else values
@@ -51,7 +53,7 @@ def plan_write(
     if current is None or not current.vector:
         operations += [[Kind.ADD.value, name, values[name]] for name in sets if values.get(name)]
         operations += [[Kind.INCREMENT.value, name, values[name]] for name in counters if values.get(name)]
-        operations += plan_shared(current, values, shared, author)
+        operations += plan_shared(current, values, shared, author, known_of)
         return Plan((), operations or [[Kind.RESTORE.value]])
     if not current.exists:
         operations = [[Kind.DELETE.value], [Kind.RESTORE.value], *operations]
@@ -62,7 +64,7 @@ def plan_write(
         wanted = {(kind, name): values.get(name) for name, kind in (shared or {}).items()}
         for kind, name in [*wanted, *(key for key in current.shared if key not in wanted)]:
             value = wanted.get((kind, name))
-            operations += _one(current, kind, name, value, author, is_anew=True)
+            operations += _one(current, kind, name, value, author, known_of, is_anew=True)
         return Plan(context_of(current.layers), operations)
     touched: set[str] = set(registers)
     for name in sets:
@@ -77,7 +79,7 @@ def plan_write(
     for name in counters:
         if name in values and (delta := wrapped((values[name] or 0) - current.counters.get(name, 0))):
             operations.append([Kind.INCREMENT.value, name, delta])
-    operations += plan_shared(current, values, shared, author)
+    operations += plan_shared(current, values, shared, author, known_of)
     touches = [
         x for x in current.layers if not touched.isdisjoint(x.registers) or not touched.isdisjoint(x.sets)
     ]
@@ -110,30 +112,41 @@ def plan_emptied(current: Document, author: bytes) -> list[Operation]:
     return [
         op
         for kind, name in sorted(current.shared)
-        for op in _one(current, kind, name, None, author, is_anew=True)
+        for op in _one(current, kind, name, None, author, None, is_anew=True)
     ]
 
 
 def plan_shared(
-    current: Document | None, values: Mapping[str, Any], shared: Mapping[str, int] | None, author: bytes
+    current: Document | None,
+    values: Mapping[str, Any],
+    shared: Mapping[str, int] | None,
+    author: bytes,
+    known_of: KnownOf | None = None,
 ) -> list[Operation]:
     """Operations by which collaborative fields show these values."""
     operations: list[Operation] = []
     for name, kind in (shared or {}).items():
         if name in values:
             assert current is not None, "a client id depends on the document's name"
-            operations += _one(current, kind, name, values[name], author, is_anew=False)
+            operations += _one(current, kind, name, values[name], author, known_of, is_anew=False)
     return operations
 
 
 def _one(
-    document: Document, kind: int, name: str, value: Any, author: bytes, *, is_anew: bool
+    document: Document,
+    kind: int,
+    name: str,
+    value: Any,
+    author: bytes,
+    known_of: KnownOf | None,
+    *,
+    is_anew: bool,
 ) -> list[Operation]:
     """The operation that makes a field show `value`, as a list of one, or none if it does already."""
     field = document.shared.get((kind, name)) or SharedField(kind, name)
     writer = _free_writer(document, field, author)
     if isinstance(value, AnchoredEdit):
-        return _edit(document, field, writer, value)
+        return _edit(document, field, writer, value, known_of)
     if not value:
         return _operation(field, writer, plan_emptying(field.weave, writer))
     if field.is_broken or document.is_quarantined:
@@ -141,17 +154,19 @@ def _one(
     wanted: Content = value if field.is_text else elements_of(value)
     held: Any = field.shown if field.is_text else elements_of(field.shown)
     splices = [Splice(0, len(held), wanted)] if is_anew else diff(held, wanted)
-    return _operation(field, writer, plan(field.weave, field.weave.anchor(splices), writer))
+    return _operation(field, writer, plan(field.weave, field.weave.anchor(splices), writer, known_of))
 
 
-def _edit(document: Document, field: SharedField, writer: Writer, edit: AnchoredEdit) -> list[Operation]:
+def _edit(
+    document: Document, field: SharedField, writer: Writer, edit: AnchoredEdit, known_of: KnownOf | None
+) -> list[Operation]:
     if field.is_broken or document.is_quarantined:
         raise Unmergeable(f"the contents of {field.name} are not to be had")
     size_max = STRING_SIZE_MAX_BYTES if field.is_text else JSON_SIZE_MAX_BYTES
     size = shown_size_bytes(field.shown) + sum(map(_size_bytes, edit.splices))
     if size > size_max and any(splice.insert for splice in edit.splices):
         raise TooLarge(f"{field.name} in bytes", size=size, size_max=size_max)
-    return _operation(field, writer, plan(field.weave, edit.splices, writer))
+    return _operation(field, writer, plan(field.weave, edit.splices, writer, known_of))
 
 
 def _operation(field: SharedField, writer: Writer, update: Update | None) -> list[Operation]:

@@ -12,6 +12,7 @@ from protocol.body import Dot, Kind, Operation
 from protocol.conflict import DELETED
 from protocol.document import Document, wrapped
 from protocol.planning import Plan, context_of, plan_emptied, plan_shared
+from protocol.walk import KnownOf
 
 
 class Resolution(NamedTuple):
@@ -45,6 +46,7 @@ def plan_resolution(
     counters: Sequence[str] = (),
     shared: Mapping[str, int] | None = None,
     author: bytes = b"",
+    known_of: KnownOf | None = None,
 ) -> Plan:
     """Operations that end the conflict `ends`, which stands in `current`.
 
@@ -63,7 +65,7 @@ def plan_resolution(
     for name in counters:
         if name in values and (delta := wrapped((values[name] or 0) - current.counters.get(name, 0))):
             operations.append([Kind.INCREMENT.value, name, delta])
-    operations += plan_shared(current, values, shared, author)
+    operations += plan_shared(current, values, shared, author, known_of)
     return Plan(context, [*operations, [Kind.RESTORE.value]])
 
 

@@ -132,7 +132,7 @@ def write(
         origin, right = past.unit(struct.origin), past.unit(struct.right)
         client = weave.client(*writer)
         is_deleted = is_ballast or struct.content is None
-        weave.place(client, struct, origin, right, is_deleted=is_deleted)
+        weave.place(client, struct, origin, right, is_deleted=is_deleted, is_ballast=is_ballast)
     if update.structs:
         weave.client(*writer).note_step(seq)
     if not is_ballast:
@@ -141,14 +141,18 @@ def write(
                 weave.delete(past.named((id, clock + length - 1))[0], clock, length)
 
 
-def plan(weave: Weave, splices: Iterable[Anchored], writer: Writer) -> Update | None:
-    """The update by which `writer`, who has seen all of a weave, makes splices. None if nothing changes.
+def plan(
+    weave: Weave, splices: Iterable[Anchored], writer: Writer, known_of: KnownOf | None = None
+) -> Update | None:
+    """The update by which `writer` makes splices. None if nothing changes.
 
+    `known_of` tells what the writer's commit will have in its past: not all ballast, though all that is
+    visible. Without it, that is everything.
     Raises `TooLarge` if no update may do so much, `UnknownPlace` for a splice of another state.
     """
     own = weave.clients.get((writer.author, writer.n))
     clock = own.clock if own is not None else 0
-    first = clock
+    first, past = clock, _Past(weave, writer.author, known_of)
     structs: list[Struct] = []
     deletes: dict[Client, list[Range]] = {}
     for splice in splices:
@@ -156,8 +160,8 @@ def plan(weave: Weave, splices: Iterable[Anchored], writer: Writer) -> Update | 
             after = None
             if splice.after is not None:
                 author, n, at = splice.after
-                after = _placed(weave, author, n, at), at
-            before = weave.after(after)
+                after = weave.at_or_before((_placed(weave, author, n, at), at), past.end)
+            before = weave.after(after, past.end)
             length = units(splice.insert) if isinstance(splice.insert, str) else len(splice.insert)
             structs.append(Struct(clock, length, _id(after), _id(before), splice.insert))
             clock += length

@@ -67,7 +67,7 @@ Unit = tuple[Client, int]
 class Run:
     """Units of one client that follow each other in clock and in place."""
 
-    __slots__ = ("client", "clock", "is_deleted", "left", "length", "next", "origin", "right")
+    __slots__ = ("client", "clock", "is_ballast", "is_deleted", "left", "length", "next", "origin", "right")
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class Run:
         origin: Unit | None,
         right: Unit | None,
         is_deleted: bool,
+        is_ballast: bool,
     ) -> None:
         self.client = client
         self.clock = clock
@@ -84,6 +85,7 @@ class Run:
         self.origin = origin
         self.right = right
         self.is_deleted = is_deleted
+        self.is_ballast = is_ballast
         self.left: Run | None = None
         self.next: Run | None = None
 
@@ -164,19 +166,35 @@ class Weave:
             self._part(run, unit[1] + 1)
         return run
 
-    def after(self, unit: Unit | None) -> Unit | None:
-        """The unit that stands right of a unit, or at the beginning; None at the end."""
-        if unit is None:
-            return (self.first.client, self.first.clock) if self.first is not None else None
-        run = self.run_at(unit)
-        if unit[1] + 1 < run.clock + run.length:
-            return unit[0], unit[1] + 1
-        return (run.next.client, run.next.clock) if run.next is not None else None
+    def at_or_before(self, unit: Unit, end: Callable[[Client], int]) -> Unit | None:
+        """A unit, if it is before the `end` of its client; else the last one left of it that is; or None."""
+        run: Run | None = self.run_at(unit)
+        last = unit[1]
+        while run is not None:
+            clock = min(last, end(run.client) - 1)
+            if clock >= run.clock:
+                return run.client, clock
+            run = run.left
+            last = run.clock + run.length - 1 if run is not None else 0
+        return None
+
+    def after(self, unit: Unit | None, end: Callable[[Client], int]) -> Unit | None:
+        """The first unit right of a unit, or of the beginning, that is before the `end` of its client; or None."""
+        run = self.first
+        if unit is not None:
+            run = self.run_at(unit)
+            if unit[1] + 1 < run.clock + run.length and unit[1] + 1 < end(run.client):
+                return unit[0], unit[1] + 1
+            run = run.next
+        while run is not None and run.clock >= end(run.client):
+            run = run.next
+        return (run.client, run.clock) if run is not None else None
 
     def _part(self, run: Run, clock: int) -> Run:
         """Cut a run before `clock`; returns the second part."""
         size = clock - run.clock
-        second = Run(run.client, clock, run.length - size, (run.client, clock - 1), run.right, run.is_deleted)
+        origin = (run.client, clock - 1)
+        second = Run(run.client, clock, run.length - size, origin, run.right, run.is_deleted, run.is_ballast)
         run.length = size
         self._link(second, run)
         runs = run.client.runs
@@ -216,7 +234,14 @@ class Weave:
     # -- changing --------------------------------------------------------------------------------------------
 
     def place(
-        self, client: Client, struct: Struct, origin: Unit | None, right: Unit | None, *, is_deleted: bool
+        self,
+        client: Client,
+        struct: Struct,
+        origin: Unit | None,
+        right: Unit | None,
+        *,
+        is_deleted: bool,
+        is_ballast: bool = False,
     ) -> Run:
         """Put in new units of a client, where YATA says (Nicolaescu et al., 2016; `Item.integrate` of Yjs).
 
@@ -244,7 +269,7 @@ class Weave:
             else:
                 break
             other = other.next
-        run = Run(client, struct.clock, struct.length, origin, right, is_deleted)
+        run = Run(client, struct.clock, struct.length, origin, right, is_deleted, is_ballast)
         self._link(run, left)
         client.runs.append(run)
         client.clock = struct.clock + struct.length
@@ -337,23 +362,27 @@ class Weave:
                 and run.origin == (last.client, run.clock - 1)
                 and run.right == last.right
                 and run.is_deleted == last.is_deleted
+                and run.is_ballast == last.is_ballast
             ):
                 last.length += run.length
             else:
-                whole.append(Run(run.client, run.clock, run.length, run.origin, run.right, run.is_deleted))
+                whole.append(Run(run.client, run.clock, run.length, run.origin, run.right,
+                                 run.is_deleted, run.is_ballast))  # fmt: skip
         return whole
 
     def normal(self) -> tuple[Any, ...]:
-        """Equal for those that hold the same."""
+        """Equal for those that hold the same units that count, in the same order.
+
+        Ballast is left out: nodes need not all have what counts for nothing, unless something builds on it.
+        """
 
         def name(unit: Unit | None) -> Any:
             return None if unit is None else (unit[0].author, unit[0].n, unit[1])
 
-        clients = sorted((c.author, c.n, c.clock, c.step_seqs, c.step_clocks, c.halves)
-                         for c in self.clients.values())  # fmt: skip
-        return tuple(clients), tuple(
+        return tuple(
             (name((r.client, r.clock)), r.length, name(r.origin), name(r.right), r.is_deleted)
             for r in self.runs()
+            if not r.is_ballast
         )
 
     def to_state(self, number_of: Callable[[bytes], int]) -> bytes:
@@ -361,7 +390,7 @@ class Weave:
 
         [clients, runs], both flat. A client: number, n, id, steps [seq, clock, …], halves [clock, …].
         A run: client, clock, length, kind, then origin and right if the kind says that they are written out.
-        Kind: 1 if deleted, 2 if the origin is written out and 4 if it is the end of the run before (none
+        Kind: 1 if deleted, 32 if ballast, 2 if the origin is written out and 4 if it is the end of the run before (none
         otherwise), 8 and 16 the same for right and the beginning of the run after.
         """
         places = {client: place for place, client in enumerate(self.clients.values())}
@@ -374,7 +403,7 @@ class Weave:
         end: Unit | None = None
         for place, run in enumerate(runs):
             next_run = runs[place + 1] if place + 1 < len(runs) else None
-            kind, rest = int(run.is_deleted), []
+            kind, rest = run.is_deleted | run.is_ballast << 5, []
             if run.origin is not None:
                 kind |= 4 if run.origin == end else 2
                 rest = [places[run.origin[0]], run.origin[1]] if kind & 2 else []
@@ -407,7 +436,7 @@ class Weave:
             while at < len(flat):
                 place, clock, length, kind = flat[at : at + 4]
                 at += 4
-                run = Run(known[place], clock, length, None, None, bool(kind & 1))
+                run = Run(known[place], clock, length, None, None, bool(kind & 1), bool(kind & 32))
                 if kind & 2:
                     run.origin = known[flat[at]], flat[at + 1]
                     at += 2

@@ -90,7 +90,7 @@ def _said_by(node: "Node") -> dict[str, Any]:
         "root": node.root(),
         "members": {key: (members.rights_of(key), members.is_suspended(key)) for key in keys},
         "cuts": {key: sorted(cuts.cuts for cuts in members.cuts_of(key)) for key in keys},
-        "documents": node.documents(),
+        "documents": {key: document for key, document in node.documents().items() if document.vector},
     }
 
 

@@ -394,10 +394,10 @@ class Integrator:
                 if current is None or live_dots(current, edit.ends.field) != edit.ends.dots:
                     raise ConflictChanged(f"{edit.ends.field} of {model.name}/{edit.id}")
                 plan = plan_resolution(current, edit.ends, edit.values, sets=kinds.sets, counters=kinds.counters,
-                                       shared=kinds.shared, author=self._author)  # fmt: skip
+                                       shared=kinds.shared, author=self._author, known_of=builder.known_of)  # fmt: skip
             else:
                 plan = plan_write(current, edit.values, sets=kinds.sets, counters=kinds.counters,
-                                  shared=kinds.shared, author=self._author)  # fmt: skip
+                                  shared=kinds.shared, author=self._author, known_of=builder.known_of)  # fmt: skip
             if not plan.operations:
                 return Record.of(model, current, past_of) if current is not None else None
         if edit.ends is None and current is not None and model.rules.is_manual:

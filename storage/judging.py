@@ -215,9 +215,12 @@ class Rebuilder:
             if is_contested and batch.log.verdict(at.chain, at.seq, at.index) is not verdict:
                 is_moved = True
             batch.log.settle_verdict(at.chain, at.seq, at.index, verdict)
-        if (before == document and not is_moved) or (before is None and document.is_blank):
+        is_same = before == document and not is_moved
+        if (is_same and not document.shared) or (before is None and document.is_blank):
             return None
         batch.documents.put(key[0], document)
+        if is_same or (before is None and not document.vector):
+            return None  # but for ballast, which shows nothing
         creator = before.created_user if before is not None else document.created_user
         fields = touched_fields(before, document)
         if is_moved:
@@ -246,7 +249,8 @@ def _held(document: Document) -> dict[str, Any]:
         live = [(layer.dot, value) for layer, value in document.live_values(name)]
         held[name] = live, document.elements(name), document.counters.get(name)
     for (kind, name), shared in document.shared.items():
-        held[name] = held.get(name), kind, shared.shown
+        if shared.edited.hlc:
+            held[name] = held.get(name), kind, shared.shown
     return held
 
 

@@ -86,7 +86,7 @@ def test_many_small_edits_are_stored_as_such_until_there_are_enough_of_them() ->
         editors.write(1, body=editors.read(1) + str(step % 10))
         editors.documents[author(1)] = stored(editors[1], editors.authors)
         sizes.append(len(editors[1].to_state(editors.authors.index)[5][2]))
-    assert min(sizes) == 9 and max(sizes) == 9 + STEPS_STORED_MAX
+    assert min(sizes) == 11 and max(sizes) == 11 + STEPS_STORED_MAX
     editors.meet(2)
     assert editors[1] == editors[2] and editors.read(1) == editors.read(2)
 

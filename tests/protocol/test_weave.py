@@ -144,9 +144,26 @@ def test_what_is_visible_of_a_range_is_found() -> None:
 def test_the_unit_after_another_is_found_within_runs_and_between_them() -> None:
     weave = typed("ab", "c")
     client = weave.clients[ANN[:2]]
-    assert weave.after(None) == (client, 0)
-    assert [weave.after((client, clock)) for clock in range(3)] == [(client, 1), (client, 2), None]
-    assert Weave().after(None) is None
+    everything = {client: 3}.__getitem__
+    assert weave.after(None, everything) == (client, 0)
+    assert [weave.after((client, clock), everything) for clock in range(3)] == [
+        (client, 1),
+        (client, 2),
+        None,
+    ]
+    assert Weave().after(None, everything) is None
+
+
+def test_what_is_not_past_is_passed_over_in_both_directions() -> None:
+    weave = typed("ab")
+    put(weave, BEN, 1, "xyz")
+    ann, ben = weave.clients[ANN[:2]], weave.clients[BEN[:2]]
+    for known, left, right in [(0, (ann, 0), (ann, 1)), (2, (ben, 1), (ben, 0)), (3, (ben, 2), (ben, 0))]:
+        end = {ann: 2, ben: known}.__getitem__
+        assert weave.at_or_before((ben, 2), end) == left
+        assert weave.after((ann, 0), end) == right
+    assert weave.at_or_before((ann, 0), {ann: 0, ben: 0}.__getitem__) is None
+    assert weave.after((ann, 1), {ann: 2, ben: 0}.__getitem__) is None
 
 
 def test_what_was_taken_back_was_never_there() -> None:
