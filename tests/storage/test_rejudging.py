@@ -441,3 +441,46 @@ def test_a_dep_alone_gives_no_right(world: World) -> None:
     bob.take(window_of(commit, stranger.commit(ann.space, deps=[dep_on(commit)][:0])))
     settle(world)
     assert title(ann, "first") == title(bob, "first") == "of ann"
+
+
+# -- texts that several edit -----------------------------------------------------------------------------------
+
+
+def notes(node: Node, id: str) -> Any:
+    document = node.documents()[node.world.model.id, id]
+    return document.values().get("notes", "")
+
+
+def test_words_keep_their_place_between_words_that_count_no_more(world: World) -> None:
+    ann, bob, mia = network(world, Role.MEMBER, Role.MEMBER)
+    ann.put("page", notes="The end.")
+    settle(world)
+    bob.put("page", notes="The( bad) end.")
+    settle(world)
+    mia.put("page", notes="The( bad good) end.")
+    settle(world)
+    ann.revoke(bob, keeping=lambda s, a, seq: 0)
+    settle(world)
+    assert {notes(node, "page") for node in world.nodes} == {"The good end."}
+    mia.put("page", notes="The very good end.")
+    settle(world)
+    assert {notes(node, "page") for node in world.nodes} == {"The very good end."}
+
+
+def test_one_who_comes_later_writes_between_words_that_never_counted_for_it(world: World) -> None:
+    ann, bob, mia = network(world, Role.MEMBER, Role.MEMBER)
+    ann.put("page", notes="ab")
+    settle(world)
+    bob.put("page", notes="a-b")
+    settle(world)
+    mia.put("page", notes="a-mia-b")
+    settle(world)
+    ann.revoke(bob, keeping=lambda s, a, seq: 0)
+    settle(world)
+    eve = world.node(role=Role.MEMBER)
+    world.link(eve, ann, latency_ms=(1, 3), effect_ms=(0, 0))
+    settle(world)
+    assert notes(eve, "page") == "amia-b"
+    eve.put("page", notes="amieve-a-b")
+    settle(world)
+    assert {notes(node, "page") for node in world.nodes} == {"amieve-a-b"}
