@@ -7,6 +7,7 @@ verified before they come here; who may write is decided in `protocol.integrate`
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from protocol.commit import Commit, Header, decode_header, header_hash, make_commit
@@ -24,6 +25,8 @@ from storage.names import Chain, Names
 # Commits that one signature proves: more, and they would not fit the run in which they travel.
 PROVED_TOGETHER_MAX_BYTES = RUN_SKELETON_MAX_BYTES
 MS_MAX = (1 << 48) - 1  # of a timestamp
+TIMES_KEPT_MS = 90 * 86_400_000  # three times as long as a cursor may lie back
+_TIMES_FORGOTTEN = 2  # with each that is remembered, so that there are ever fewer too many
 NO_CHAIN = 0xFFFFFFFF  # in place of a chain's number: no commit has arrived
 _CHANGE_CODES = {Change.NONE: 0, Change.CREATED: 1, Change.UPDATED: 2, Change.DELETED: 3}
 _CHANGES = {code: change for change, code in _CHANGE_CODES.items()}
@@ -324,11 +327,15 @@ class LogWriter(LogReader):
     def mark_time(self, now_ms: int) -> None:
         """Remember that what arrives from here on came now or later.
 
-        While a clock that was set back has not come as far again, there is nothing to remember.
+        While a clock that was set back has not come as far again, there is nothing to remember. What is older
+        than `TIMES_KEPT_MS` is forgotten: who asks for such a time gets everything.
         """
         last = self.last_time()
         if last is None or now_ms > last[0]:
             self._transaction.put(Table.TIMES, _u64(now_ms), _u64(self.last_arrival()))
+            old = self._transaction.scan(Table.TIMES, b"", _u64(max(0, now_ms - TIMES_KEPT_MS)))
+            for key in [key for key, _ in islice(old, _TIMES_FORGOTTEN)]:
+                self._transaction.delete(Table.TIMES, key)
 
     def finish(self) -> None:
         """The transaction is about to end."""

@@ -9,6 +9,8 @@ from protocol.integrate import Change
 from protocol.schema import Model
 from protocol.statements import Revoke, encode_statement
 from storage.integrator import TIME_KEPT_EVERY_MS, FeedEntry, Received, Said, Shared
+from storage.kv import Table
+from storage.log import TIMES_KEPT_MS
 from tests.storage.kit import APPLICATION, TASK, Site
 from tests.storage.test_first_sync import Joined, host_with
 
@@ -104,6 +106,20 @@ def test_a_clock_that_is_set_back_loses_nothing() -> None:
     feed = Feed(site.store)
     found = ids(feed.part(feed.position_at(asked_ms), limit=100, application=APPLICATION))
     assert found[-2:] == ["back", "later"]
+
+
+def test_times_long_past_are_forgotten_and_bring_everything() -> None:
+    site = host_with("old")
+    model, old_ms = model_of(site), site.now_ms
+    site.now_ms += TIMES_KEPT_MS + HOUR_MS
+    site.create(model, "new", title="x")
+    site.now_ms += HOUR_MS
+    site.create(model, "newer", title="x")
+    with site.store.read() as snapshot:
+        assert snapshot.transaction.count(Table.TIMES) == 2
+    feed = Feed(site.store)
+    assert feed.position_at(old_ms + HOUR_MS) == (0, BODY_MAX)
+    assert ids(feed.part(feed.position_at(site.now_ms), limit=9, application=APPLICATION)) == ["newer"]
 
 
 def test_what_a_first_sync_brings_is_not_handed_on_and_cannot_be_replayed() -> None:
