@@ -183,16 +183,13 @@ def test_two_who_edit_one_text_apart_find_both_edits_in_it(tmp_path: Path) -> No
                 == 200
             )
             proxy.is_down = False
-            for node in (a, b):
-                until(
-                    lambda node=node: (
-                        node.ask("GET", "/v1/data/Page/p").json["body"] == "The quick fox jumps high 🦊."
-                    ),
-                    "both edits",
-                    a,
-                    b,
-                )
-                assert node.ask("GET", "/v1/data/Page/p").json["steps"] == [0, 1, 2, 3]
+            both = "The quick fox jumps high 🦊."
+
+            def shown(node: NodeProcess) -> Any:
+                return node.ask("GET", "/v1/data/Page/p").json
+
+            until(lambda: shown(a)["body"] == shown(b)["body"] == both, "both edits", a, b)
+            assert shown(a)["steps"] == shown(b)["steps"] == [0, 1, 2, 3]
             late = {"body": {"ops": [{"retain": 3}, {"insert": " red"}], "base_version": version}}
             assert b.ask("PUT", "/v1/data/Page/p", late).status == 200  # made on what both have seen long ago
             expected = "The red quick fox jumps high 🦊."
