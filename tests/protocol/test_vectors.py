@@ -19,6 +19,7 @@ from protocol import (
     statements,
     tickets,
     window,
+    yjs_update,
 )
 from protocol.body import Dot, Kind, body_hash, decode_body
 from protocol.commit import decode_header, header_hash, make_commit, verify_signature
@@ -177,7 +178,8 @@ def test_every_limit_of_the_specification_is_that_of_the_code() -> None:
 def test_every_domain_of_the_specification_is_that_of_the_code() -> None:
     told = set(re.findall(r'"(civicnode [a-z]+ \d)\\0"', SPEC))
     sources = [
-        module.__file__ for module in (body, commit, conflict, document, ids, statements, tickets, window)
+        module.__file__
+        for module in (body, commit, conflict, document, ids, statements, tickets, window, yjs_update)
     ]
     used: set[str] = set()
     for source in sources:
