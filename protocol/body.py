@@ -84,7 +84,7 @@ class Body(NamedTuple):
     @property
     def is_shared(self) -> bool:
         """Whether it has an operation on a collaborative field."""
-        return any(operation[0] in SHARED_KINDS for operation in self.operations)
+        return not SHARED_KINDS.isdisjoint([operation[0] for operation in self.operations])
 
     def check(self) -> None:
         """Raise `Malformed` or `TooLarge` if any node would find the body malformed."""

@@ -254,6 +254,7 @@ _RECORD: Json = {
     "version": {"type": "string", "readOnly": True, "description": "Also the ETag; give it back as If-Match"},
 }
 
+_EDITED = ("text", "array")
 _SCALAR: Json = {"type": ["string", "number", "boolean"]}
 _TYPES: dict[str, Json] = {
     "string": {"type": "string"},
@@ -293,10 +294,13 @@ def _add_model_schemas(schemas: dict[str, Json], model: ModelLike) -> str:
         "additionalProperties": False,
         **({"required": required} if required else {}),
     }
+    edits = {
+        field: _edit_schema(str(kind.type)) for field, kind in model.fields.items() if kind.type in _EDITED
+    }
     schemas[f"{name}.Update"] = {
         "title": f"Changes to {model.name}",
         "type": "object",
-        "properties": fields,
+        "properties": fields | {field: {"anyOf": [fields[field], edit]} for field, edit in edits.items()},
         "additionalProperties": False,
     }
     return name
@@ -319,6 +323,26 @@ def _field_schema(field: FieldLike) -> Json:
     if not field.required and schema.keys() & {"type"}:
         schema = {"anyOf": [schema, {"type": "null"}]}
     return schema
+
+
+def _edit_schema(kind: str) -> Json:
+    """Operations on a field that several may edit at once."""
+    count: Json = {"type": "integer", "minimum": 1}
+    insert: Json = {"type": "string", "minLength": 1} if kind == "text" else {"type": "array", "minItems": 1}
+    ops: list[Json] = [
+        {"type": "object", "properties": {word: schema}, "required": [word], "additionalProperties": False}
+        for word, schema in (("retain", count), ("delete", count), ("insert", insert))
+    ]
+    return {
+        "type": "object",
+        "description": "Operations on what the field showed at a version; positions count code points or elements",
+        "properties": {
+            "ops": {"type": "array", "items": {"oneOf": ops}},
+            "base_version": {"type": "string", "minLength": 1, "maxLength": 64},
+        },
+        "required": ["ops", "base_version"],
+        "additionalProperties": False,
+    }
 
 
 def _model_operation(route: Route, refs: Mapping[type, Json], model: ModelLike, name: str) -> Json:

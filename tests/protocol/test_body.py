@@ -10,11 +10,13 @@ from protocol.errors import Malformed, ProtocolError, TooLarge
 from protocol.limits import (
     BODIES_PER_COMMIT_MAX,
     BODY_SIZE_MAX_BYTES,
+    CLIENT_NUMBER_MAX,
     NAME_LENGTH_MAX,
     OPERATIONS_PER_BODY_MAX,
     SEEN_PER_BODY_MAX,
     TEXT_LENGTH_MAX,
 )
+from protocol.yjs_update import Struct, Update, encode_update
 from tests.protocol import strategies
 from tests.protocol.strategies import AUTHORS
 from tests.protocol.world import MODEL
@@ -164,6 +166,42 @@ def test_operations_that_are_malformed(operation: Any) -> None:
             decode_body(encode(parts_of(body_of(*operations))), AUTHOR)
         with pytest.raises(Malformed):
             body_of(*operations).encode(AUTHOR)
+
+
+INSERT = encode_update(Update(7, (Struct(0, 1, None, None, "x"),), ()), "body")
+APPEND = encode_update(Update(7, (Struct(0, 1, None, None, [b"\x01"]),), ()), "steps")
+
+
+def test_collaborative_operations_are_kept_byte_by_byte() -> None:
+    body = body_of([8, "body", 0, INSERT], [9, "steps", CLIENT_NUMBER_MAX, APPEND], SET_TITLE)
+    assert decode_body(body.encode(AUTHOR), AUTHOR) == body
+    assert body.is_shared and body.is_understood and not body_of(SET_TITLE).is_shared
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [[8]],
+        [[8, "body", 0]],
+        [[8, "body", 0, INSERT, 1]],
+        [[8, "", 0, INSERT]],
+        [[8, "body", -1, INSERT]],
+        [[8, "body", CLIENT_NUMBER_MAX + 1, INSERT]],
+        [[8, "body", True, INSERT]],
+        [[8, "body", 0, "text"]],
+        [[8, "other", 0, INSERT]],
+        [[9, "body", 0, INSERT]],
+        [[8, "steps", 0, APPEND]],
+        [[8, "body", 0, b"\0\0"]],
+        [[8, "body", 0, INSERT], [8, "body", 1, INSERT]],
+    ],
+    ids=repr,
+)
+def test_collaborative_operations_that_are_malformed(operations: list[Any]) -> None:
+    with pytest.raises(Malformed):
+        decode_body(encode(parts_of(body_of(*operations))), AUTHOR)
+    with pytest.raises(Malformed):
+        body_of(*operations).encode(AUTHOR)
 
 
 @pytest.mark.parametrize("number", [24, 16, 255], ids=["undefined", "simple 16", "simple 255"])

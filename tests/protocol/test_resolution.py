@@ -4,15 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.body import Kind, Operation
-from protocol.conflict import DELETED, conflicts
+from protocol.conflict import DELETED, Rules, conflicts
 from protocol.document import Document
 from protocol.folding import is_same
+from protocol.planning import plan_delete, plan_write
 from protocol.resolution import Resolution, live_dots, plan_resolution, values_before_deletion
+from tests.protocol.editors import SHARED, Editors, author
 from tests.protocol.strategies import AUTHORS, Told, histories
 from tests.protocol.tale import Tale
 from tests.protocol.test_ancestor import said
 from tests.protocol.test_conflict import apart, set_to
 from tests.protocol.test_document import built, written
+from tests.protocol.world import MODEL
 
 ANN, BOB, CLEO = AUTHORS[:3]
 DELETE: Operation = [Kind.DELETE.value]
@@ -83,3 +86,44 @@ def _seeing(told: Told, seen: tuple[Any, ...]) -> Told:
 
 def test_where_nothing_was_deleted_nothing_was_taken_away() -> None:
     assert values_before_deletion(apart((ANN, [set_to(t=1)])), Tale([])) == {}
+
+
+# -- texts that several edit -----------------------------------------------------------------------------------
+
+
+def test_words_that_met_a_deletion_are_listed_until_someone_decides() -> None:
+    editors = Editors(1, 2)
+    editors.write(1, body="some words", steps=[1])
+    editors.meet()
+    editors.delete(1)
+    editors.write(2, body="some more words")
+    editors.meet()
+    document = editors[1]
+    (conflict,) = conflicts(document)
+    assert (conflict.field, [value.value for value in conflict.values]) == (
+        DELETED,
+        [{"body": "more "}, None],
+    )
+    assert conflict.dots == live_dots(document, DELETED) and len(conflict.dots) == 2
+    assert conflicts(document, Rules("lww")) == []
+    ends = Resolution(DELETED, conflict.dots, is_kept=True)
+    kept = plan_resolution(document, ends, {}, shared=SHARED, author=author(1))
+    editors.say(1, kept.operations, kept.seen)
+    assert conflicts(editors[1]) == [] and not editors[1].exists
+    editors.write(1, body="new")
+    assert editors[1].values() == {"body": "new"}
+
+
+def test_a_deletion_is_taken_back_with_the_words_that_it_took_away() -> None:
+    first = plan_write(Document(MODEL, "one"), {"body": "words", "t": 1}, shared=SHARED, author=ANN)
+    history = [said(ANN, 1, *first.operations)]
+    gone = plan_delete(built(history), ANN)
+    history += [_seeing(said(ANN, 2, *gone.operations), (history[0].dot,))]
+    history += [said(BOB, 1, set_to(u=2), knowing={ANN: 1})]
+    document = built(history)
+    before = values_before_deletion(document, Tale(history))
+    assert before == {"t": 1, "body": "words"}
+    (conflict,) = conflicts(document)
+    plan = plan_resolution(document, Resolution(DELETED, conflict.dots), before, shared=SHARED, author=CLEO)
+    after = written(document, CLEO, plan, document.updated_hlc + 1)
+    assert after.values() == {"t": 1, "u": 2, "body": "words"}

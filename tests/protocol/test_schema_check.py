@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.schema import Field, FieldType, Model, model_id
+from protocol.errors import ModelFault
+from protocol.schema import Field, FieldType, Model, model_id, parse_definition
+from protocol.schema_field import STRING_SIZE_MAX_BYTES
+from protocol.text_edit import read_edit
 from tests.protocol.schema_strategies import anything, models, posted_value, texts
 
 
@@ -224,3 +227,39 @@ def test_no_data_whatsoever_makes_a_check_raise(data: st.DataObject) -> None:
         if not faults:
             assert model.check_record({name: v for name, v in values.items() if v is not None}) == {}
     assert all(type(words) is str and words for words in model.check_record(given_data).values())
+
+
+# -- texts and lists that several edit -------------------------------------------------------------------------
+
+
+def test_a_collaborative_field_takes_a_whole_value_or_operations_on_it() -> None:
+    model = Model(
+        "m", "a", "M", {"t": Field("t", FieldType.TEXT, required=True), "l": Field("l", FieldType.ARRAY)}
+    )
+    assert model.check_create({"t": "", "l": [1, {"a": []}]}) == ({"t": "", "l": [1, {"a": []}]}, {})
+    assert model.check_create({"t": 1, "l": {}})[1] == {"t": "Must be a string", "l": "Must be a list"}
+    assert model.check_create({"t": {"ops": [], "base_version": "v"}})[1] == {"t": "Must be a string"}
+    assert model.check_update({"t": None, "l": None}) == ({"l": None}, {"t": "This field is required"})
+    edit = {"ops": [{"insert": "x"}], "base_version": "v"}
+    values, faults = model.check_update({"t": edit, "l": [2]})
+    assert (values["t"], values["l"], faults) == (read_edit(edit, is_text=True), [2], {})
+    wrong = {"ops": [{"insert": "x"}, 5], "base_version": ""}
+    assert set(model.check_update({"l": wrong})[1]) == {"l.ops[0].insert", "l.ops[1]", "l.base_version"}
+
+
+def test_what_came_of_edits_made_apart_is_shown_however_long_it_is() -> None:
+    model = Model(
+        "m", "a", "M", {"t": Field("t", FieldType.TEXT, required=True), "l": Field("l", FieldType.ARRAY)}
+    )
+    long = "x" * (STRING_SIZE_MAX_BYTES + 1)
+    assert set(model.check_create({"t": long, "l": [long]})[1]) == {"t", "l"}
+    assert model.check_record({"t": long, "l": [long]}) == {}
+    assert model.check_record({}) == {}  # an empty text has no value
+    assert model.check_record({"t": 1, "l": "x"}) == {"t": "Must be a string", "l": "Must be a list"}
+
+
+@pytest.mark.parametrize("kind", ["text", "array"])
+@pytest.mark.parametrize("attribute", [{"unique": True}, {"indexed": True}, {"min": 1}, {"pattern": "x"}])
+def test_what_a_collaborative_field_cannot_promise_is_refused(kind: str, attribute: dict[str, Any]) -> None:
+    with pytest.raises(ModelFault):
+        parse_definition({"name": "M", "fields": [{"name": "f", "type": kind, **attribute}]}, application="a")
