@@ -224,7 +224,8 @@ class Indexer:
         """Bring the index up to what was just stored, arrivals `first` to `upto`. Never raises: a failure makes
         it stale.
 
-        `records` are those of the changed documents that are known already, as the commits have left them;
+        `records` are those of the changed documents that are known already, as the commits have left them, and
+        those that are made on the way are added;
         `rejudged` has what became of documents that were judged again.
         """
         if self._index is None or self._is_distrusted:
@@ -246,7 +247,9 @@ class Indexer:
                     past_of = pasts.get(space)
                     if past_of is None:
                         past_of = pasts[space] = past_when_asked(self._store, space, stack, self._origins)
-                    self._sort_in(space, key[0], document, records.get(key), past_of, work)
+                    record = self._sort_in(space, key[0], document, records.get(key), past_of, work)
+                    if record is not None:
+                        records[key] = record
                 for (space, model_id, id), found in rejudged.items():
                     document = found or Document(model_id, id)  # nothing may be left of it
                     self._sort_in(
@@ -305,11 +308,11 @@ class Indexer:
         record: Record | None,
         past_of: PastOf,
         work: _Work,
-    ) -> None:
-        """What a document comes to; `record` is the one that was just made of it, if it was."""
+    ) -> Record | None:
+        """What a document comes to. `record` is the one that was just made of it, if it was; else it is made."""
         model = self._catalog.by_id(space, model_id)
         if model is None or self._index is None:
-            return
+            return record
         if record is None and document.exists:
             record = Record.of(model, document, past_of)
         row = _row_of_record(model, record) if record is not None else None
@@ -318,7 +321,7 @@ class Indexer:
         else:
             work.rows.append((model, row))
         if is_builtin(model):
-            return
+            return record
         is_shown = row is not None or record is None
         found: Sequence[Conflict] = ()
         if is_shown:
@@ -326,6 +329,7 @@ class Indexer:
         if found or self._index.has_conflicts(model.id):
             named = tuple((conflict.id_in(space), conflict) for conflict in found)
             work.standings.append(Standing(model.application, model.id, document, named, is_shown))
+        return record
 
     def _held_position(self, index: Index) -> int:
         position = index.position()

@@ -118,6 +118,7 @@ class FeedEntry:
     hlc: int
     changed: dict[str, Any]  # fields that the body touched: what it set registers to, None for others
     created_by: str | None = None  # of what was judged again: who had created the document
+    record: Record | None = None  # the document as the whole group has left it, where it was made on the way
     is_old: bool = False  # of a first sync: subscribers are told `resync` once instead
 
 
@@ -262,6 +263,10 @@ class Integrator:
         ):
             written.own = [(name, finished.commit, arrival.number) for name, finished, arrival in group.done]
         self._after_commit(done, group.records, batch.rejudgements)
+        for told in (told for rejudgement in batch.rejudgements for told in rejudgement.documents):
+            group.records.pop((told.model, told.id), None)  # made before it was judged again
+        for entry in written.entries:
+            entry.record = group.records.get((entry.model, entry.id))
         written.conflicts = self.indexer.take_news()
         written.caught_up = group.caught_up
         written.has_new_members = self._store.members is not members_before

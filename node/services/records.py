@@ -75,6 +75,13 @@ def _has_edits(edit: Edit) -> bool:
     return TextEdit in map(type, edit.values.values())
 
 
+def _shown(model: Model, record: Record) -> Record | None:
+    """The record, unless it is quarantined by its model."""
+    if record.is_broken:
+        return None
+    return record if is_builtin(model) or not model.check_record(record.values) else None
+
+
 def record_to_json(record: Record) -> dict[str, Any]:
     """The JSON form of a record: id, the model's fields in their order (null where there is no value,
     for sets, counters, texts and arrays what nothing adds up to), then meta. `strategy_missing` is there where
@@ -132,6 +139,7 @@ class Records:
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="query")
         self._cache: OrderedDict[tuple[str, str, str], Rendered] = OrderedDict()
         self._cache_bytes = 0
+        self._fresh: dict[tuple[str, str, str], Record] = {}  # of the newest group of writes
         self._encoder = msgspec.json.Encoder()
         self._long_shapes: dict[
             _Shape, int
@@ -167,7 +175,7 @@ class Records:
         if document is None or not document.exists or document.is_broken:
             return None
         record = Record.of(model, document, past_in(snapshot, space, self._origins))
-        return record if is_builtin(model) or not model.check_record(record.values) else None
+        return _shown(model, record)
 
     async def holds_others(self, application: str, model_id: str, user: str) -> bool:
         """Whether a collection has documents that someone else created; also if its model is deleted."""
@@ -201,6 +209,9 @@ class Records:
         if cached is not None:
             self._cache.move_to_end(key)
             return cached
+        fresh = self._fresh.get(key)
+        if fresh is not None and fresh.model is model:
+            return self._keep(model, _shown(model, fresh))
         with self._store.read() as snapshot:
             return self._render(snapshot, model, id)
 
@@ -225,13 +236,16 @@ class Records:
         return [document for document in found if document is not None]
 
     def _render(self, snapshot: Snapshot, model: Model, id: str) -> Rendered | None:
-        record = self._read(snapshot, model, id)
+        return self._keep(model, self._read(snapshot, model, id))
+
+    def _keep(self, model: Model, record: Record | None) -> Rendered | None:
+        """The record as JSON, in the cache from now on."""
         if record is None:
             return None
         rendered = Rendered(self._encoder.encode(record_to_json(record)), record.version, record.created_by)
         if self._catalog.find(model.application, model.id) is not model:
             return rendered  # of a definition that was changed while the caller waited: not for others
-        self._cache[model.application, model.id, id] = rendered
+        self._cache[model.application, model.id, record.id] = rendered
         self._cache_bytes += len(rendered.json)
         while len(self._cache) > CACHE_DOCUMENTS_MAX or self._cache_bytes > CACHE_BYTES_MAX:
             _, dropped = self._cache.popitem(last=False)
@@ -239,7 +253,11 @@ class Records:
         return rendered
 
     def forget(self, entries: Sequence[FeedEntry]) -> None:
-        """Drop what has changed from the cache. Called by the feed before anyone else hears of it."""
+        """Drop what has changed from the cache. Called by the feed before anyone else hears of it.
+
+        Those who hear of it will want to see it: what was made of it while it was stored is not made again.
+        """
+        self._fresh = {(e.application, e.model, e.id): e.record for e in entries if e.record is not None}
         for entry in entries:
             dropped = self._cache.pop((entry.application, entry.model, entry.id), None)
             if dropped is not None:

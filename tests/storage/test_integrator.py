@@ -461,3 +461,27 @@ def test_the_clock_of_others_is_observed_after_a_restart_too() -> None:
     first.start()
     first.create(model, "c", title="ours")
     assert first.commits()[-1].header.hlc < hlc_of_ms(NOW_MS + 3_600_000)  # it never drags us along
+
+
+# -- what those who hear of it are handed ------------------------------------------------------------------
+
+
+def test_an_entry_carries_the_record_as_the_whole_group_has_left_it(site: Site, model: Model) -> None:
+    written = site.group(
+        one(create(model, "a", title="x"), create(model, "b", title="y")),
+        one(update(model, "a", title="z")),
+        one(delete(model, "b")),
+    )
+    records = {(entry.id, entry.change): entry.record for entry in written.entries}
+    shown = records["a", Change.CREATED]
+    assert shown is not None and shown.values == {"title": "z"}
+    assert records["a", Change.UPDATED] is shown
+    assert records["b", Change.CREATED] is records["b", Change.DELETED] is None
+
+
+def test_an_entry_of_another_node_carries_the_record_too(site: Site, model: Model) -> None:
+    other = Site(seed=9, founder=site)
+    other.receive_from(site)
+    site.create(model, "a", title="x", points=3)
+    records = [entry.record for entry in other.receive_from(site) if entry.id == "a"]
+    assert [record.values for record in records if record is not None] == [{"title": "x", "points": 3}]

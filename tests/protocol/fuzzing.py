@@ -1,0 +1,473 @@
+"""What the fuzzer feeds, and to whom: decoders, handshakes, and sessions over a record that must not suffer.
+
+Room: honest material, a member and a stranger who sign what they like, and the
+check after each try. `mutation` spoils; `test_fuzz` says how much of it, and
+which ways of saying no it has to find.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
+from random import Random
+from typing import Any
+
+from protocol.body import Body, Dot, body_hash, decode_body
+from protocol.clock import HLC_MAX, hlc_of_ms
+from protocol.commit import NO_PREVIOUS, Commit, Dep, Header, decode_header, sign_commit
+from protocol.document import Document
+from protocol.errors import ProtocolError
+from protocol.evidence import Evidence
+from protocol.exchange import EVERYTHING, Begin, Compare, Effect, Event, IntegrateWindow, PeerMisbehaved
+from protocol.frames import FrameReader, to_frames
+from protocol.handshake import HANDSHAKE_TIMEOUT_MS, Handshake, HandshakeFailed, Local, Peer, Side
+from protocol.ids import NetworkId, author_of
+from protocol.integrate import Integrated, Refused
+from protocol.keys import KeyPair
+from protocol.membership import Role
+from protocol.messages import (
+    Admission,
+    Declined,
+    Met,
+    More,
+    Shown,
+    Who,
+    Window,
+    decode_message,
+    encode_message,
+    message_size_max,
+)
+from protocol.packing import pack_window, unpack_window
+from protocol.roles import Rights
+from protocol.statements import Grant, Invite, ask_admission, decode_genesis, decode_statement, encode_statement
+from protocol.tickets import decode_recovery_code, decode_ticket, encode_recovery_code, encode_ticket
+from protocol.window import Run, decode_run
+from protocol.yjs_update import decode_update
+from simulations.forger import Forger, frontier_deps, window_of
+from storage.exchange import Exchange
+from storage.kv import Table
+from storage.memory_kv import MemoryKeyValueStore
+from tests.protocol import dialogue, membership_world
+from tests.protocol.dialogue import KEYS, NETWORK_KEYS, NOW_MS, Dialogue, Record
+from tests.protocol.editors import ID, MODEL, Editors, Said
+from tests.protocol.membership_tables import sample_ticket
+from tests.protocol.mutation import LONG, NUMBERS, spoilt, spoilt_bytes, spoilt_frame, spoilt_talk
+
+NAMES = ("system", "app/default", "app/forged")
+STRANGER = KeyPair.from_seed(b"?" * 32)
+NETWORK = NetworkId(b"n" * 32)
+
+
+@dataclass
+class Found:
+    """How much was tried, and how it was answered."""
+
+    tried: int = 0
+    kinds: dict[str, Counter[str]] = field(default_factory=dict)  # by where it was said
+
+    def note(self, where: str, kind: str) -> None:
+        self.kinds.setdefault(where, Counter())[kind] += 1
+
+    def __getitem__(self, where: str) -> set[str]:
+        return set(self.kinds.get(where, ()))
+
+
+# -- decoders ----------------------------------------------------------------------------------------------
+
+
+class Decoders:
+    """Everything that turns bytes of others into values, with good bytes for each."""
+
+    def __init__(self, found: Found, grounds: "Grounds") -> None:
+        self.found = found
+        self.editors, self.written = _edited()
+        author = KEYS.public + bytes(8)
+        frames = [*grounds.said[True], *grounds.said[False], *_of_joining(grounds)]
+        windows = [grounds.honest, *(f for f in (_window_in(frame[4:]) for frame in frames) if f)]
+        runs = [run for window in windows for run in unpack_window(window)]
+        commits = [commit for run in runs for commit in run.commits]
+        bodies = [body for commit in commits for body in commit.bodies if body is not None]
+        statements = [_statement(s) for s in _statements()] + [grounds.genesis]
+        shared = [Body(bytes(16), "ann", MODEL, ID, s.seen, s.operations).encode(author) for s in self.editors.said]
+        tickets = [encode_ticket(sample_ticket()), encode_recovery_code(NETWORK_KEYS)]
+        evidence = NetworkId(grounds.victim.identity.network_id)
+        self.table: list[tuple[str, list[bytes], Callable[[bytes], object]]] = [
+            ("message", [frame[4:] for frame in frames], self._message),
+            ("window", windows, unpack_window),
+            ("run", [run.encode() for run in runs], decode_run),
+            ("shown", windows, lambda data: Evidence(evidence).take(data)),
+            ("header", [commit.header_bytes for commit in commits], decode_header),
+            ("statement", statements, decode_statement),
+            ("genesis", [grounds.genesis], decode_genesis),
+            ("body", bodies + shared, lambda data: decode_body(data, author)),
+            ("ticket", [text.encode() for text in tickets], self._ticket),
+            ("frames", frames, self._frames),
+        ]
+
+    def feed(self, random: Random) -> None:
+        where, samples, decode = random.choice(self.table)
+        data = spoilt(random, random.choice(samples))
+        self.found.tried += 1
+        try:
+            decode(data)
+            self.found.note(where, "good")
+        except ProtocolError as fault:
+            self.found.note(where, fault.kind)
+
+    def _message(self, data: bytes) -> None:
+        assert encode_message(decode_message(data)) == data, "a message has one form"
+
+    def _ticket(self, data: bytes) -> None:
+        text = data.decode("latin-1")
+        for decode in (decode_ticket, decode_recovery_code):
+            try:
+                decode(text)
+            except ProtocolError:
+                if decode is decode_recovery_code:
+                    raise
+
+    def _frames(self, data: bytes) -> None:
+        reader = FrameReader(message_size_max)
+        for start in range(0, len(data), 7):
+            reader.feed(data[start : start + 7])
+            while (message := reader.next()) is not None:
+                decode_message(message)
+
+    def feed_update(self, random: Random) -> None:
+        """One operation on a collaborative field, spoilt, against a document that others have written in."""
+        said, before = random.choice(self.written)
+        kind, name, n, data = said.operations[0]
+        data = _spoilt_update(random, data)
+        self.found.tried += 1
+        try:
+            decode_update(data, name, is_text=kind == 8)
+        except ProtocolError as fault:
+            self.found.note("update", fault.kind)
+            return
+        document, author, known = before, said.dot.author, dict(said.known)
+        if random.random() < 0.3:  # said by somebody else, or elsewhere, or with another past
+            document = random.choice(list(self.editors.documents.values()))
+            author = random.choice(self.editors.authors)
+            known = {other: random.choice((0, 1, 3, 1 << 40)) for other in self.editors.authors}
+        operations = [[kind, name, n, data]]
+
+        def known_of(other: bytes) -> int:
+            return known.get(other, 0)
+
+        fault = document.fault_of(author, operations, known_of)
+        self.found.note("update", "good" if fault is None else "rule")
+        if fault is None:
+            changed = document.copy()
+            dot = Dot(author, 1_000, 0)
+            changed.apply(dot, 1 << 40, "ann", (), operations, is_ballast=random.random() < 0.2, known_of=known_of)
+            changed.values()
+
+
+def _edited() -> tuple[Editors, list[tuple[Said, Document]]]:
+    """Three who edit one document; and what each of them said, with the document as it was before."""
+    editors, random = Editors(1, 2, 3), Random(7)
+    written: list[tuple[Said, Document]] = []
+    for number in range(24):
+        who = 1 + number % 3
+        text = str(editors.read(who))
+        at = random.randint(0, len(text))
+        word = random.choice(("word ", "é", "😀"))
+        values: list[dict[str, Any]] = [{"body": text[:at] + word + text[at + random.randint(0, 2) :]}]
+        if number % 4 == 0:
+            values.append({"steps": [number, *editors.read(who, "steps")][:5]})
+        for value in values:
+            before = editors[who].copy()
+            said = editors.write(who, **value)
+            assert said is not None
+            written.append((said, before))
+        if number % 3 == 0:
+            editors.meet(random=random)
+    return editors, written
+
+
+def _spoilt_update(random: Random, data: bytes) -> bytes:
+    """Mostly one of its small numbers another: clocks, clients, counts and kinds are such."""
+    if random.random() < 0.4:
+        return spoilt_bytes(random, data)
+    out = bytearray(data)
+    for _ in range(random.choice((1, 1, 2, 3))):
+        at = random.randrange(len(out))
+        out[at] = random.choice((0, 1, 2, 4, 8, 0x44, 0x84, 0xC4, 127, out[at] ^ 1, (out[at] + 1) % 256))
+    return bytes(out)
+
+
+def _statements() -> Iterator[Any]:
+    yield membership_world.invite("t")
+    yield membership_world.admit("t", "ann")
+    yield membership_world.grant("ann", Role.READER, frozenset())
+    yield membership_world.revoke("ann", membership_world.next_by("ann"))
+
+
+def _statement(statement: Any) -> bytes:
+    return encode_statement(statement, bytes(16))
+
+
+def _window_in(message: bytes) -> bytes | None:
+    return getattr(decode_message(message), "data", None) or None
+
+
+def _of_joining(grounds: "Grounds") -> list[bytes]:
+    network = grounds.victim.identity.network_id
+    admit = _statement(ask_admission(STRANGER, KEYS, network))
+    said = [Who(), Shown(grounds.honest, True), More(), Admission(admit, "a phone"), Met(), Declined(1)]
+    return [to_frames(encode_message(message)) for message in said]
+
+
+# -- handshakes --------------------------------------------------------------------------------------------
+
+
+def local(number: int, network: NetworkId = NETWORK, versions: tuple[int, int] = (1, 1)) -> Local:
+    keys = KeyPair.from_seed(bytes([number]) * 32)
+    return Local(keys, author_of(keys.public, bytes([number]) * 8), f"epoch{number}", network, versions)
+
+
+ALICE, BOB = local(1), local(2)
+IMPOSTOR = replace(ALICE, keys=STRANGER)
+CALLERS = (ALICE, ALICE, ALICE, IMPOSTOR, local(1, NetworkId(b"x" * 32)), local(1, versions=(2, 9)))
+
+
+def feed_handshake(found: Found, random: Random) -> None:
+    """Two machines talk, and in between somebody spoils what he likes. Nobody becomes who he is not."""
+    a_local, b_local = random.choice(CALLERS), random.choice((BOB, BOB, replace(BOB, keys=STRANGER), local(2, versions=(1, 3))))
+    a = Handshake(Side.CALLER, a_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=1, now_ms=0)
+    b = Handshake(Side.ANSWERER, b_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=2, now_ms=0)
+    spoils_at = random.randrange(6)
+    for step in range(4):
+        ours, other = (b, a) if step % 2 == 0 else (a, b)
+        data = ours.take_bytes()
+        if step == spoils_at and data:
+            data = spoilt_frame(random, data)
+        found.tried += 1
+        events = other.receive(data)
+        if not data:
+            events += other.receive_eof() if random.random() < 0.5 else other.on_deadline(HANDSHAKE_TIMEOUT_MS)
+        for event in events:
+            if isinstance(event, HandshakeFailed):
+                found.note("handshake", event.kind)
+                assert other.take_bytes() == b""
+            else:
+                assert isinstance(event, Peer)
+                real = b_local if other is a else a_local
+                assert (event.author, event.epoch) == (real.author, real.epoch) and real.keys is not STRANGER
+        assert len(events) <= 1
+
+
+# -- sessions ----------------------------------------------------------------------------------------------
+
+
+class Grounds:
+    """A record that is attacked, again and again from the same state, and what honest peers say to it."""
+
+    def __init__(self, found: Found) -> None:
+        self.found = found
+        self.victim, self.peer = dialogue.pair(ours=3, theirs=1)
+        third = Record("third", founder=self.victim)
+        Dialogue(third, self.victim).run()
+        Dialogue(self.peer, self.victim).run()
+        third.put("honest", title="it is still taken in")
+        space = self.victim.store.space("default")
+        self.honest = window_of(Forger(KEYS, third.author).follow(third.store, space).tips[space])
+        self.genesis = self.victim.identity.genesis
+        self.victim.put("ours", title="not known to the peer yet")
+        self.image = _copy(self.victim.keys)
+        self.before = self.victim.documents()
+        self.peer.put("theirs", title="not known to the victim yet")
+        self.honest_ids = {"honest", "theirs"}
+        # What the peer says as the answerer and as the caller.
+        self.said: dict[bool, list[bytes]] = {}
+        peer = _copy(self.peer.keys)
+        for is_caller in (False, True):
+            self.peer.keys = _copy(peer)
+            self.peer.open()
+            talk = Dialogue(self.peer, self.fresh()) if is_caller else Dialogue(self.fresh(), self.peer)
+            talk.run()
+            self.said[is_caller] = (talk.caller if is_caller else talk.answerer).sent
+        self.others = [*self.said[True], *self.said[False], *_of_joining(self)]
+        self._lives = count(1)
+        self._last: tuple[Record, Forger] | None = None
+
+    def fresh(self) -> Record:
+        """The victim as it was."""
+        record = Record.__new__(Record)
+        record.random, record.keys = Random(1), _copy(self.image)
+        record.open()
+
+        def write(change: Any) -> Any:
+            done = record.integrator.write_one(change, NOW_MS)
+            for outcome in done if isinstance(done, list) else ():
+                self._note(outcome)
+            return done
+
+        record.exchange = Exchange(record.store, write)
+        return record
+
+    def _note(self, outcome: Any) -> None:
+        if isinstance(outcome, Refused):
+            self.found.note("refused", outcome.rule)
+        elif isinstance(outcome, Integrated):
+            for entry in outcome.entries:
+                self.found.note("verdict", entry.verdict.value)
+        else:
+            self.found.note("outcome", type(outcome).__name__)
+
+    def attack(self, random: Random) -> None:
+        """One session with a peer that says whatever it likes; then the victim must be as good as before."""
+        victim = self.fresh()
+        is_caller = random.random() < 0.5
+        side = dialogue.Side(victim, dialogue.session(victim, self.peer, is_caller=is_caller))
+        frames = spoilt_talk(random, self.said[not is_caller], self.others)
+        if random.random() < 0.7:
+            windows = [to_frames(encode_message(Window(self.forged(victim, random)))) for _ in range(random.randint(1, 3))]
+            at = random.randint(min(2, len(frames)), len(frames))
+            frames[at:at] = windows
+        side.take(side.give(Begin()))
+        if random.random() < 0.1:
+            side.take(side.give(Compare()))
+        for frame in frames:
+            self.found.tried += 1
+            cut = random.randrange(len(frame) + 1) if random.random() < 0.1 else 0
+            for piece in (frame[:cut], frame[cut:]):
+                self._take(side, side.session.receive(piece, side.now_ms))
+            if random.random() < 0.02:
+                side.wait_until(side.now_ms + random.choice((1_000, 10_000, 60_000)))
+            assert side.session.held_bytes < 8 << 20
+            if side.session.is_closed:
+                break
+        side.take(side.session.receive_eof())
+        assert side.session.is_closed
+        self.check(victim)
+
+    def _take(self, side: dialogue.Side, events: list[Event]) -> None:
+        known = len(side.events)
+        side.take(events)
+        for event in side.events[known:]:
+            assert isinstance(event, Event)
+            if isinstance(event, PeerMisbehaved):
+                self.found.note("session", event.kind)
+            elif not isinstance(event, Effect):
+                self.found.note("news", type(event).__name__)
+
+    def feed_window(self, random: Random) -> None:
+        """A window that is signed, straight into the record."""
+        victim = self.fresh()
+        for _ in range(random.randint(1, 4)):
+            self.found.tried += 1
+            answer = victim.exchange.perform(IntegrateWindow(self.forged(victim, random), NAMES, EVERYTHING))
+            self.found.note("integrated", "fault" if getattr(answer, "fault", None) else "taken")
+        self.check(victim)
+
+    def check(self, victim: Record) -> None:
+        answer = victim.exchange.perform(IntegrateWindow(self.honest, NAMES, EVERYTHING))
+        assert getattr(answer, "fault", "") is None, answer
+        after = victim.documents()
+        for key, document in self.before.items():
+            assert after[key] == document, key
+        new = {id for (_, model, id) in after.keys() - self.before.keys() if not self._is_forged(id)}
+        assert "honest" in new and new <= self.honest_ids, new
+        victim.put("still", title="it can write")
+
+    def _is_forged(self, id: str) -> bool:
+        return id not in self.honest_ids and all(id != known for _, _, known in self.before)
+
+    # -- who signs whatever he likes
+
+    def forged(self, victim: Record, random: Random) -> bytes:
+        """A window of a member, or a stranger, with anything in it, well signed; often in good form."""
+        keys = random.choice((KEYS, KEYS, STRANGER))
+        forger = Forger(keys, author_of(keys.public, next(self._lives).to_bytes(8, "big")))
+        if self._last is not None and self._last[0] is victim and random.random() < 0.4:
+            forger = self._last[1]  # goes on with its chains
+        self._last, author = (victim, forger), forger.author
+        space = victim.store.space(random.choice(("default", "default", "default", "forged")))
+        is_system = random.random() < 0.2
+        if is_system:
+            space = victim.store.system
+        deps = list(frontier_deps(victim.store, space, author)) if random.random() < 0.9 else []
+        commits: list[Commit] = []
+        for _ in range(random.choice((1, 1, 2, 3))):
+            bodies = [self._body(forger, random, is_system) for _ in range(random.choice((0, 1, 1, 1, 2)))]
+            commits.append(self._commit(forger, space, bodies, deps, random))
+            deps = []
+        if random.random() < 0.15:  # some bodies were dropped
+            last = commits[-1]
+            commits[-1] = replace(last, bodies=tuple(None for _ in last.bodies))
+        if random.random() < 0.1:
+            random.shuffle(commits)
+        runs = [Run(tuple(commits))]
+        if random.random() < 0.15:  # and the same chain on another way
+            runs = [Run((self._commit(forger, space, [], [], random),))] if random.random() < 0.5 else runs * 2
+        try:
+            return pack_window(runs)
+        except (ProtocolError, OverflowError, ValueError, TypeError):  # of no form at all
+            return self.honest
+
+    def _commit(
+        self, forger: Forger, space: bytes, bodies: list[bytes], deps: list[Dep], random: Random
+    ) -> Commit:
+        last = forger.tips.get(space)  # type: ignore[call-overload]
+        seq, previous, hlc = 1, NO_PREVIOUS, hlc_of_ms(NOW_MS)
+        if last is not None:
+            seq, previous, hlc = last.header.seq + 1, last.hash, last.header.hlc + 1
+        match random.randrange(16):
+            case 0:
+                previous = random.choice((NO_PREVIOUS, random.randbytes(32), previous[:-1]))
+            case 1:
+                seq = random.choice((seq + 1, 1, random.choice(NUMBERS)))
+            case 2:
+                hlc = random.choice((1, hlc - 2, HLC_MAX, hlc_of_ms(NOW_MS + 10**10), random.choice(NUMBERS)))
+            case 3 | 4 if deps:
+                at = random.randrange(len(deps))
+                deps[at] = random.choice((
+                    deps[at]._replace(hash_prefix=random.randbytes(16)),
+                    deps[at]._replace(seq=deps[at].seq + random.choice((1, 1_000, 1 << 62))),
+                    deps[at]._replace(in_system=not deps[at].in_system),
+                    deps[at]._replace(author=random.choice((forger.author, random.randbytes(40)))),
+                ))  # fmt: skip
+            case 5 if deps:
+                deps = random.choice((deps[::-1], deps * 2, deps * LONG))
+        header = Header(space, forger.author, seq, previous, hlc, tuple(deps), tuple(map(body_hash, bodies)))  # type: ignore[arg-type]
+        commit = sign_commit(forger.keys, header, bodies)
+        if random.random() < 0.9:  # else what is signed next has the same seq
+            forger.tips[space] = commit  # type: ignore[index]
+        return commit
+
+    def _body(self, forger: Forger, random: Random, is_system: bool) -> bytes:
+        if is_system:
+            rights = Rights(random.choice(list(Role)))
+            said = random.choice((Invite(STRANGER.public, rights, 1 << 40), Grant(STRANGER.public, rights)))  # type: ignore[arg-type]
+            data = random.choice((encode_statement(said, forger.salt()), self.genesis))
+            return spoilt(random, data) if random.random() < 0.7 else data
+        model = random.choice((dialogue.TASK.id, dialogue.TASK.id, "$role_x", "nothing"))
+        id = f"forged-{random.randrange(9)}"
+        seen = [Dot(random.choice((forger.author, self.peer.author)), random.choice((1, 2, 99)), 0)] * (random.random() < 0.3)
+        operations = random.choice((
+            [[0, {"title": "x"}]], [[0, {"title": "x", "rank": 1 << 62}]], [[1, "tags", ["a"]]], [[3, "n", 1 << 62]],
+            [[4]], [[5]], [[99, "new"]], [[8, "notes", 0, b"\x00\x00"]],
+        ))  # fmt: skip
+        try:
+            data = Body(forger.salt(), "forger", model, id, tuple(seen), operations).encode(forger.author)
+        except ProtocolError:
+            data = forger.body(model, id, title="x")
+        if random.random() < 0.5:
+            other = spoilt(random, data)
+            return data if self._names_what_others_wrote(other, forger.author) else other
+        return data
+
+    def _names_what_others_wrote(self, data: bytes, author: bytes) -> bool:
+        try:
+            return not self._is_forged(decode_body(data, author).id)
+        except ProtocolError:
+            return False
+
+
+def _copy(keys: MemoryKeyValueStore) -> MemoryKeyValueStore:
+    other = MemoryKeyValueStore()
+    with keys.read() as source, other.write() as target:
+        for table in Table:
+            target.append(table, source.scan(table, b"", None))
+    return other
