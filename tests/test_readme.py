@@ -67,6 +67,7 @@ def test_every_example_runs_in_the_order_of_the_page(environment: dict[str, str]
         '"tasks":1',
         "IN_PROGRESS",
         "DONE",
+        '"body":"Buy oat milk and bread"',
     ):
         assert sign in shell.stdout, sign
     assert '"username":"ada"' in shell.stdout

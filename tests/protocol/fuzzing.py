@@ -39,7 +39,14 @@ from protocol.messages import (
 )
 from protocol.packing import pack_window, unpack_window
 from protocol.roles import Rights
-from protocol.statements import Grant, Invite, ask_admission, decode_genesis, decode_statement, encode_statement
+from protocol.statements import (
+    Grant,
+    Invite,
+    ask_admission,
+    decode_genesis,
+    decode_statement,
+    encode_statement,
+)
 from protocol.tickets import decode_recovery_code, decode_ticket, encode_recovery_code, encode_ticket
 from protocol.window import Run, decode_run
 from protocol.yjs_update import decode_update
@@ -88,7 +95,9 @@ class Decoders:
         commits = [commit for run in runs for commit in run.commits]
         bodies = [body for commit in commits for body in commit.bodies if body is not None]
         statements = [_statement(s) for s in _statements()] + [grounds.genesis]
-        shared = [Body(bytes(16), "ann", MODEL, ID, s.seen, s.operations).encode(author) for s in self.editors.said]
+        shared = [
+            Body(bytes(16), "ann", MODEL, ID, s.seen, s.operations).encode(author) for s in self.editors.said
+        ]
         tickets = [encode_ticket(sample_ticket()), encode_recovery_code(NETWORK_KEYS)]
         evidence = NetworkId(grounds.victim.identity.network_id)
         self.table: list[tuple[str, list[bytes], Callable[[bytes], object]]] = [
@@ -159,7 +168,9 @@ class Decoders:
         if fault is None:
             changed = document.copy()
             dot = Dot(author, 1_000, 0)
-            changed.apply(dot, 1 << 40, "ann", (), operations, is_ballast=random.random() < 0.2, known_of=known_of)
+            changed.apply(
+                dot, 1 << 40, "ann", (), operations, is_ballast=random.random() < 0.2, known_of=known_of
+            )
             changed.values()
 
 
@@ -233,9 +244,16 @@ CALLERS = (ALICE, ALICE, ALICE, IMPOSTOR, local(1, NetworkId(b"x" * 32)), local(
 
 def feed_handshake(found: Found, random: Random) -> None:
     """Two machines talk, and in between somebody spoils what he likes. Nobody becomes who he is not."""
-    a_local, b_local = random.choice(CALLERS), random.choice((BOB, BOB, replace(BOB, keys=STRANGER), local(2, versions=(1, 3))))
-    a = Handshake(Side.CALLER, a_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=1, now_ms=0)
-    b = Handshake(Side.ANSWERER, b_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=2, now_ms=0)
+    a_local, b_local = (
+        random.choice(CALLERS),
+        random.choice((BOB, BOB, replace(BOB, keys=STRANGER), local(2, versions=(1, 3)))),
+    )
+    a = Handshake(
+        Side.CALLER, a_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=1, now_ms=0
+    )
+    b = Handshake(
+        Side.ANSWERER, b_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=2, now_ms=0
+    )
     spoils_at = random.randrange(6)
     for step in range(4):
         ours, other = (b, a) if step % 2 == 0 else (a, b)
@@ -245,7 +263,9 @@ def feed_handshake(found: Found, random: Random) -> None:
         found.tried += 1
         events = other.receive(data)
         if not data:
-            events += other.receive_eof() if random.random() < 0.5 else other.on_deadline(HANDSHAKE_TIMEOUT_MS)
+            events += (
+                other.receive_eof() if random.random() < 0.5 else other.on_deadline(HANDSHAKE_TIMEOUT_MS)
+            )
         for event in events:
             if isinstance(event, HandshakeFailed):
                 found.note("handshake", event.kind)
@@ -322,7 +342,10 @@ class Grounds:
         side = dialogue.Side(victim, dialogue.session(victim, self.peer, is_caller=is_caller))
         frames = spoilt_talk(random, self.said[not is_caller], self.others)
         if random.random() < 0.7:
-            windows = [to_frames(encode_message(Window(self.forged(victim, random)))) for _ in range(random.randint(1, 3))]
+            windows = [
+                to_frames(encode_message(Window(self.forged(victim, random))))
+                for _ in range(random.randint(1, 3))
+            ]
             at = random.randint(min(2, len(frames)), len(frames))
             frames[at:at] = windows
         side.take(side.give(Begin()))
@@ -400,7 +423,9 @@ class Grounds:
             random.shuffle(commits)
         runs = [Run(tuple(commits))]
         if random.random() < 0.15:  # and the same chain on another way
-            runs = [Run((self._commit(forger, space, [], [], random),))] if random.random() < 0.5 else runs * 2
+            runs = (
+                [Run((self._commit(forger, space, [], [], random),))] if random.random() < 0.5 else runs * 2
+            )
         try:
             return pack_window(runs)
         except (ProtocolError, OverflowError, ValueError, TypeError):  # of no form at all
@@ -444,7 +469,9 @@ class Grounds:
             return spoilt(random, data) if random.random() < 0.7 else data
         model = random.choice((dialogue.TASK.id, dialogue.TASK.id, "$role_x", "nothing"))
         id = f"forged-{random.randrange(9)}"
-        seen = [Dot(random.choice((forger.author, self.peer.author)), random.choice((1, 2, 99)), 0)] * (random.random() < 0.3)
+        seen = [Dot(random.choice((forger.author, self.peer.author)), random.choice((1, 2, 99)), 0)] * (
+            random.random() < 0.3
+        )
         operations = random.choice((
             [[0, {"title": "x"}]], [[0, {"title": "x", "rank": 1 << 62}]], [[1, "tags", ["a"]]], [[3, "n", 1 << 62]],
             [[4]], [[5]], [[99, "new"]], [[8, "notes", 0, b"\x00\x00"]],

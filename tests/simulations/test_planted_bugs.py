@@ -72,7 +72,9 @@ def chains_are_not_checked(patch: pytest.MonkeyPatch) -> None:
         if header.seq != (head.seq if head else 0) + 1:
             return integrate(commit, view, **options)
         previous = head.hash if head else NO_PREVIOUS
-        return _of(commit, integrate(replace(commit, header=replace(header, previous=previous)), view, **options))
+        return _of(
+            commit, integrate(replace(commit, header=replace(header, previous=previous)), view, **options)
+        )
 
     patch.setattr(storage.store, "integrate", careless)
 
@@ -90,7 +92,9 @@ def causes_are_not_waited_for(patch: pytest.MonkeyPatch) -> None:
         changed = replace(commit, header=replace(header, deps=here))
         return _of(commit, integrate(changed, view, system=system, **options))  # type: ignore[arg-type]
 
-    def own_chain_only(commit: Commit, reached: Callable[[Any], int], system: bytes) -> tuple[Any, int] | None:
+    def own_chain_only(
+        commit: Commit, reached: Callable[[Any], int], system: bytes
+    ) -> tuple[Any, int] | None:
         key = commit.header.space, commit.header.author
         return (key, commit.header.seq - 1) if commit.header.seq > reached(key) + 1 else None
 

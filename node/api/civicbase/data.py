@@ -84,6 +84,11 @@ AGGREGATION = {
     },
 }
 VECTOR = "version_vector"  # answered where `fields` asks for it
+_EDIT_NOTE = """A field of type `text` or `array` takes its whole value, or operations on what it showed at a version:
+`{"ops": [{"retain": 3}, {"insert": "x"}, {"delete": 1}], "base_version": "…"}`. Positions count code points of a
+text and elements of an array, of which `insert` takes a list. What others have written since stays, and the edit
+lands where it was meant. A version that this node does not know, or that is older than both 24 hours and 1,000
+edits, answers 409."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -212,7 +217,7 @@ class DataRoutes:
                 "Update the given fields of an instance",
                 auth=open_to_all,
                 tags=TAG,
-                description=PREFER_NOTE,
+                description=f"{_EDIT_NOTE}\n\n{PREFER_NOTE}",
                 request={"type": "object"},
                 responses={200: MESSAGE},
             ),
