@@ -54,6 +54,10 @@ class NotPermitted(ProtocolError):
         self.role = role
 
 
+class BaseMoved(ProtocolError):
+    """An edit was made on another state than the one that it meets: its places have to be found first."""
+
+
 class UnknownPlace(ProtocolError):
     """An edit names a place in a text that is not there: it was made on a state that is not this node's any more."""
 

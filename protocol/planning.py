@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from protocol.body import Dot, Kind, Operation
 from protocol.document import Document, Layer, element_key, wrapped
-from protocol.errors import TooLarge, Unmergeable
+from protocol.errors import BaseMoved, EditFault, TooLarge, Unmergeable
 from protocol.limits import SEEN_PER_BODY_MAX
 from protocol.schema_field import JSON_SIZE_MAX_BYTES, STRING_SIZE_MAX_BYTES
 from protocol.shared import SharedField, elements_of, shown_size_bytes
-from protocol.text_edit import AnchoredEdit, diff
+from protocol.text_edit import AnchoredEdit, TextEdit, diff
 from protocol.walk import KnownOf, Writer, plan, plan_emptying
 from protocol.weave import Anchored, Splice
 from protocol.yjs_update import Content, Update, encode_update
@@ -42,10 +42,13 @@ def plan_write(
 
     A set is given whole, and becomes the additions and removals that lead there; a counter is given as its
     new total, and becomes a difference. Collaborative fields (`shared`: name to kind of operation) are given
-    whole, and become the differences to what is shown, or as an `AnchoredEdit`; they need a `current`, be it
-    an empty one, the `author` who writes, and what that author knows of others (`walk.plan`). Writing to a
-    deleted document brings it back with just these values. Raises `Unmergeable` for a collaborative field that
-    cannot be edited, `UnknownPlace` for an edit of another state, and `TooLarge`.
+    whole, and become the differences to what is shown, or as an edit; they need a `current`, be it an empty
+    one, the `author` who writes, and what that author knows of others (`walk.plan`). Writing to a deleted
+    document brings it back with just these values.
+
+    Raises `Unmergeable` for a collaborative field that cannot be edited; of an edit `BaseMoved` if it is a
+    `TextEdit` of another state, `UnknownPlace` if it has no place here, `EditFault` if it reaches beyond the
+    end; and `TooLarge`.
     """
     apart = {*sets, *counters, *(shared or ())}
     registers = {name: value for name, value in values.items() if name not in apart} if apart else values
@@ -145,6 +148,8 @@ def _one(
     """The operation that makes a field show `value`, as a list of one, or none if it does already."""
     field = document.shared.get((kind, name)) or SharedField(kind, name)
     writer = _free_writer(document, field, author)
+    if isinstance(value, TextEdit):
+        value = _anchored(document, field, value)
     if isinstance(value, AnchoredEdit):
         return _edit(document, field, writer, value, known_of)
     if not value:
@@ -155,6 +160,22 @@ def _one(
     held: Any = field.shown if field.is_text else elements_of(field.shown)
     splices = [Splice(0, len(held), wanted)] if is_anew else diff(held, wanted)
     return _operation(field, writer, plan(field.weave, field.weave.anchor(splices), writer, known_of))
+
+
+def _anchored(document: Document, field: SharedField, edit: TextEdit) -> AnchoredEdit:
+    """An edit of just the state that it was made on."""
+    if edit.base_version != document.version:
+        raise BaseMoved(f"{field.name} was edited on another version of {document.model}/{document.id}")
+    return anchored(field, edit)
+
+
+def anchored(field: SharedField, edit: TextEdit) -> AnchoredEdit:
+    """An edit of a field as it was at the edit's base. Raises `EditFault` for one that reaches beyond the end."""
+    length = field.weave.visible_points()
+    if edit.reach > length:
+        what = "characters" if field.is_text else "elements"
+        raise EditFault({f"{field.name}.ops": f"Reaches beyond the end: {length} {what} at that version"})
+    return AnchoredEdit(tuple(field.weave.anchor(edit.splices)))
 
 
 def _edit(

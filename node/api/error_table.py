@@ -10,6 +10,7 @@ from node.api.refusals import REFUSALS
 from node.services.conflicts import UnknownConflict
 from node.writer import WriterOverloaded
 from protocol.errors import (
+    BaseMoved,
     EditFault,
     InvalidId,
     ModelFault,
@@ -44,6 +45,7 @@ ERROR_TABLE: ErrorTable = {
     **REFUSALS,
     ModelFault: lambda error: errors.ValidationFailed(error.details),
     EditFault: lambda error: errors.ValidationFailed(error.details),
+    BaseMoved: lambda error: errors.Conflict(str(error)),
     UnknownPlace: lambda error: errors.Conflict(str(error)),
     Unmergeable: lambda error: errors.Conflict(str(error)),
     QueryFault: lambda error: errors.ValidationFailed(error.details),

@@ -17,6 +17,7 @@ import msgspec
 from node.services.text_bases import TextBases
 from node.writer import Writer
 from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
+from protocol.errors import BaseMoved
 from protocol.ids import NODE_ID_BYTES, check_instance_id, sortable_id
 from protocol.limits import BODIES_PER_COMMIT_MAX
 from protocol.query import Aggregation, Query
@@ -80,6 +81,11 @@ def _shown(model: Model, record: Record) -> Record | None:
     if record.is_broken:
         return None
     return record if is_builtin(model) or not model.check_record(record.values) else None
+
+
+def _are_of(version: str, edit: Edit) -> bool:
+    """Whether all edits of fields were made on this version."""
+    return all(not isinstance(v, TextEdit) or v.base_version == version for v in edit.values.values())
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
@@ -347,6 +353,12 @@ class Records:
         """Change the given fields. Durable when it returns. Raises `UnknownDocument`, `VersionMismatch`, …"""
         edit = Edit(EditKind.UPDATE, model, id, values, if_match, guard)
         if _has_edits(edit):
+            shown = self.rendered(model, id)
+            if shown is not None and _are_of(shown.version, edit):
+                try:  # what is edited is what is here, mostly: then the writer finds the places by itself
+                    return await self._one(model, edit, user)
+                except BaseMoved:
+                    pass
             await self._anchor(edit)
         return await self._one(model, edit, user)
 

@@ -14,7 +14,8 @@ from typing import Any
 from node.services.refusals import BaseUnknown
 from protocol.body import Kind
 from protocol.document import Document
-from protocol.errors import EditFault, Unmergeable
+from protocol.errors import Unmergeable
+from protocol.planning import anchored
 from protocol.schema import FieldType, Model
 from protocol.shared import SharedField
 from protocol.text_edit import AnchoredEdit, TextEdit
@@ -55,12 +56,7 @@ class TextBases:
     def _anchored(self, snapshot: Snapshot, model: Model, id: str, name: str, edit: TextEdit) -> AnchoredEdit:
         document = self._base(snapshot, model, id, edit.base_version)
         kind = _KINDS[model.fields[name].type]
-        weave = (document.shared.get((kind, name)) or SharedField(kind, name)).weave
-        length = weave.visible_points()
-        if edit.reach > length:
-            what = "characters" if kind == Kind.TEXT else "elements"
-            raise EditFault({f"{name}.ops": f"Reaches beyond the end: {length} {what} at that version"})
-        return AnchoredEdit(tuple(weave.anchor(edit.splices)))
+        return anchored(document.shared.get((kind, name)) or SharedField(kind, name), edit)
 
     def _base(self, snapshot: Snapshot, model: Model, id: str, version: str) -> Document:
         space = self._store.space(model.application)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from protocol.body import Dot, Kind
 from protocol.document import Document
-from protocol.errors import TooLarge, Unmergeable
+from protocol.errors import BaseMoved, EditFault, TooLarge, Unmergeable
 from protocol.limits import SEEN_PER_BODY_MAX
 from protocol.planning import Plan, context_of, plan_delete, plan_write
 from protocol.schema_field import STRING_SIZE_MAX_BYTES
-from protocol.text_edit import AnchoredEdit
+from protocol.text_edit import AnchoredEdit, read_edit
 from protocol.weave import Splice
 from protocol.yjs_update import client_id
 from tests.protocol import strategies
@@ -163,6 +163,21 @@ def test_an_edit_is_made_where_it_was_meant_and_no_larger_than_a_field_may_be() 
         editors.write(1, body=edit)
     editors.write(1, body=AnchoredEdit(tuple(weave.anchor([Splice(0, 2, None)]))))
     assert len(editors.read(1)) == STRING_SIZE_MAX_BYTES - 2
+
+
+def test_an_edit_of_just_this_state_needs_no_places_and_one_of_another_is_told() -> None:
+    editors = Editors(1)
+    editors.write(1, body="ab")
+    ops = [{"retain": 1}, {"insert": "-"}]
+    edit = read_edit({"ops": ops, "base_version": editors[1].version}, is_text=True)
+    editors.write(1, body=edit)
+    assert editors.read(1) == "a-b"
+    with pytest.raises(BaseMoved):
+        editors.write(1, body=edit)
+    beyond = read_edit({"ops": [{"delete": 4}], "base_version": editors[1].version}, is_text=True)
+    with pytest.raises(EditFault) as caught:
+        editors.write(1, body=beyond)
+    assert caught.value.details == {"body.ops": "Reaches beyond the end: 3 characters at that version"}
 
 
 def test_a_quarantined_field_is_emptied_but_not_edited() -> None:
