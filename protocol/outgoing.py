@@ -27,6 +27,7 @@ from protocol.ids import SpaceId
 from protocol.messages import HEADS_MAX, Ack, Done, Offer, SpaceTips, Tip, Want, Window
 
 CREDITS = 2  # windows under way in one direction: one on the wire while the other is stored
+FIRST_WINDOW_BYTES = 64 << 10  # read and packed in a tenth of the time of a full one
 CREDITS_MAX = 8  # that we use, however many a peer gives
 WANTED_MAX = 4_096  # chains; no more heads are offered before some of them have been sent
 
@@ -39,8 +40,12 @@ class Outgoing:
     """What the peer lacks, and how much of that is under way."""
 
     def __init__(self, talk: Conversation, window_target_bytes: int) -> None:
+        """The first window of a catch-up is small and each is twice the one before, up to `window_target_bytes`:
+        so the peer has something to store while the larger ones are read here.
+        """
         self._talk = talk
-        self._window_target_bytes = window_target_bytes
+        self._target_max_bytes = window_target_bytes
+        self._target_bytes = min(FIRST_WINDOW_BYTES, window_target_bytes)
         self.told_position = 0  # of our arrivals, all up to this one is offered or known to be there
         self.sent_bodies = 0
         self.pushes = False  # our own new commits go out unasked
@@ -184,6 +189,8 @@ class Outgoing:
         for key in loaded.exhausted if loaded.window is not None else asked:
             if self._wanted.get(key) == asked[key]:
                 del self._wanted[key]
+        grown = 2 * self._target_bytes if self._wanted else FIRST_WINDOW_BYTES
+        self._target_bytes = min(grown, self._target_max_bytes)
         if loaded.window is None:
             return False
         author = self._talk.author
@@ -212,7 +219,7 @@ class Outgoing:
             self._send(self._proofs.popleft(), ())
         if self._wanted and self._asked is None and self._windows_sent - self._windows_acked < self._credits:
             self._asked = dict(self._wanted)
-            talk.emit(LoadRuns(tuple(self._asked.items()), self._window_target_bytes))
+            talk.emit(LoadRuns(tuple(self._asked.items()), self._target_bytes))
         if not self._wanted and self._asked is None and self._wants_answered < self._wants_received:
             self._wants_answered = self._wants_received
             talk.send(Done(self._wants_answered))
