@@ -16,30 +16,53 @@ from protocol.body import Body, Dot, body_hash, decode_body
 from protocol.clock import HLC_MAX, hlc_of_ms
 from protocol.commit import NO_PREVIOUS, Commit, Dep, Header, decode_header, sign_commit
 from protocol.document import Document
+from protocol.encoding import decode_strings, encode
 from protocol.errors import ProtocolError
 from protocol.evidence import Evidence
 from protocol.exchange import EVERYTHING, Begin, Compare, Effect, Event, IntegrateWindow, PeerMisbehaved
 from protocol.frames import FrameReader, to_frames
 from protocol.handshake import HANDSHAKE_TIMEOUT_MS, Handshake, HandshakeFailed, Local, Peer, Side
-from protocol.ids import NetworkId, author_of
+from protocol.ids import NetworkId, SpaceId, author_of
 from protocol.integrate import Integrated, Refused
 from protocol.keys import KeyPair
+from protocol.limits import RUN_BODIES_MAX
 from protocol.membership import Role
 from protocol.messages import (
+    HEADS_MAX,
+    Ack,
     Admission,
     Declined,
+    Done,
+    Error,
+    Lack,
     Met,
     More,
+    Offer,
+    Open,
+    Ping,
+    Root,
+    Roots,
     Shown,
+    SpaceTips,
+    Tip,
+    Want,
     Who,
     Window,
+    Yours,
     decode_message,
     encode_message,
     message_size_max,
 )
 from protocol.packing import pack_window, unpack_window
 from protocol.roles import Rights
-from protocol.statements import Grant, Invite, ask_admission, decode_genesis, decode_statement, encode_statement
+from protocol.statements import (
+    Grant,
+    Invite,
+    ask_admission,
+    decode_genesis,
+    decode_statement,
+    encode_statement,
+)
 from protocol.tickets import decode_recovery_code, decode_ticket, encode_recovery_code, encode_ticket
 from protocol.window import Run, decode_run
 from protocol.yjs_update import decode_update
@@ -88,13 +111,15 @@ class Decoders:
         commits = [commit for run in runs for commit in run.commits]
         bodies = [body for commit in commits for body in commit.bodies if body is not None]
         statements = [_statement(s) for s in _statements()] + [grounds.genesis]
-        shared = [Body(bytes(16), "ann", MODEL, ID, s.seen, s.operations).encode(author) for s in self.editors.said]
+        shared = [
+            Body(bytes(16), "ann", MODEL, ID, s.seen, s.operations).encode(author) for s in self.editors.said
+        ]
         tickets = [encode_ticket(sample_ticket()), encode_recovery_code(NETWORK_KEYS)]
         evidence = NetworkId(grounds.victim.identity.network_id)
         self.table: list[tuple[str, list[bytes], Callable[[bytes], object]]] = [
             ("message", [frame[4:] for frame in frames], self._message),
             ("window", windows, unpack_window),
-            ("run", [run.encode() for run in runs], decode_run),
+            ("run", [*(run.encode() for run in runs), _long_run(runs[0])], decode_run),
             ("shown", windows, lambda data: Evidence(evidence).take(data)),
             ("header", [commit.header_bytes for commit in commits], decode_header),
             ("statement", statements, decode_statement),
@@ -159,7 +184,9 @@ class Decoders:
         if fault is None:
             changed = document.copy()
             dot = Dot(author, 1_000, 0)
-            changed.apply(dot, 1 << 40, "ann", (), operations, is_ballast=random.random() < 0.2, known_of=known_of)
+            changed.apply(
+                dot, 1 << 40, "ann", (), operations, is_ballast=random.random() < 0.2, known_of=known_of
+            )
             changed.values()
 
 
@@ -207,6 +234,12 @@ def _statement(statement: Any) -> bytes:
     return encode_statement(statement, bytes(16))
 
 
+def _long_run(run: Run) -> bytes:
+    """A run with a body more than any may have."""
+    skeleton, *_ = decode_strings(run.encode(), count_max=1 + RUN_BODIES_MAX)
+    return encode([skeleton, *[b""] * (RUN_BODIES_MAX + 1)])
+
+
 def _window_in(message: bytes) -> bytes | None:
     return getattr(decode_message(message), "data", None) or None
 
@@ -233,19 +266,31 @@ CALLERS = (ALICE, ALICE, ALICE, IMPOSTOR, local(1, NetworkId(b"x" * 32)), local(
 
 def feed_handshake(found: Found, random: Random) -> None:
     """Two machines talk, and in between somebody spoils what he likes. Nobody becomes who he is not."""
-    a_local, b_local = random.choice(CALLERS), random.choice((BOB, BOB, replace(BOB, keys=STRANGER), local(2, versions=(1, 3))))
-    a = Handshake(Side.CALLER, a_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=1, now_ms=0)
-    b = Handshake(Side.ANSWERER, b_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=2, now_ms=0)
-    spoils_at = random.randrange(6)
+    a_local, b_local = (
+        random.choice(CALLERS),
+        random.choice((BOB, BOB, replace(BOB, keys=STRANGER), local(2, versions=(1, 3)))),
+    )
+    a = Handshake(
+        Side.CALLER, a_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=1, now_ms=0
+    )
+    b = Handshake(
+        Side.ANSWERER, b_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=2, now_ms=0
+    )
+    spoils_at, said = random.randrange(6), list[bytes]()
     for step in range(4):
         ours, other = (b, a) if step % 2 == 0 else (a, b)
         data = ours.take_bytes()
+        said.append(data)
         if step == spoils_at and data:
-            data = spoilt_frame(random, data)
+            data = random.choice(
+                (spoilt_frame(random, data), spoilt_frame(random, data), random.choice(said) + data)
+            )
         found.tried += 1
         events = other.receive(data)
         if not data:
-            events += other.receive_eof() if random.random() < 0.5 else other.on_deadline(HANDSHAKE_TIMEOUT_MS)
+            events += (
+                other.receive_eof() if random.random() < 0.5 else other.on_deadline(HANDSHAKE_TIMEOUT_MS)
+            )
         for event in events:
             if isinstance(event, HandshakeFailed):
                 found.note("handshake", event.kind)
@@ -287,9 +332,20 @@ class Grounds:
             talk = Dialogue(self.peer, self.fresh()) if is_caller else Dialogue(self.fresh(), self.peer)
             talk.run()
             self.said[is_caller] = (talk.caller if is_caller else talk.answerer).sent
-        self.others = [*self.said[True], *self.said[False], *_of_joining(self)]
+        self.others = [*self.said[True], *self.said[False], *_of_joining(self), *self._out_of_place()]
         self._lives = count(1)
         self._last: tuple[Record, Forger] | None = None
+
+    def _out_of_place(self) -> list[bytes]:
+        """Good messages that no honest peer says here."""
+        space, author = "app/default", self.victim.author
+        many = tuple(
+            Tip(author_of(KEYS.public, n.to_bytes(8, "big")), 1, bytes(16)) for n in range(HEADS_MAX)
+        )
+        ours = (SpaceTips(space, (Tip(author, 99, bytes(16)),)),)
+        said = [Who(), Ping(), Error(1, "x"), Ack(9, 2), Ack(0, 0), Done(1), Want((Lack(0, 0),)), Root(bytes(32), 1),
+                Yours(ours), Yours(()), Offer(ours), Offer((SpaceTips(space, many),)), Roots(()), Open(bytes(32), 0, 9)]  # fmt: skip
+        return [to_frames(encode_message(message)) for message in said]
 
     def fresh(self) -> Record:
         """The victim as it was."""
@@ -322,14 +378,21 @@ class Grounds:
         side = dialogue.Side(victim, dialogue.session(victim, self.peer, is_caller=is_caller))
         frames = spoilt_talk(random, self.said[not is_caller], self.others)
         if random.random() < 0.7:
-            windows = [to_frames(encode_message(Window(self.forged(victim, random)))) for _ in range(random.randint(1, 3))]
+            windows = [
+                to_frames(encode_message(Window(self.forged(victim, random))))
+                for _ in range(random.randint(1, 3))
+            ]
             at = random.randint(min(2, len(frames)), len(frames))
             frames[at:at] = windows
+        if random.random() < 0.1:
+            frames.insert(random.choice((0, 2)), random.choice(self.others))
         side.take(side.give(Begin()))
         if random.random() < 0.1:
             side.take(side.give(Compare()))
-        for frame in frames:
-            self.found.tried += 1
+        while frames:
+            together = random.choice((1, 1, 1, 1, 2, 9))  # before anything of it is carried out
+            self.found.tried += len(frames[:together])
+            frame, frames = b"".join(frames[:together]), frames[together:]
             cut = random.randrange(len(frame) + 1) if random.random() < 0.1 else 0
             for piece in (frame[:cut], frame[cut:]):
                 self._take(side, side.session.receive(piece, side.now_ms))
@@ -338,7 +401,7 @@ class Grounds:
             assert side.session.held_bytes < 8 << 20
             if side.session.is_closed:
                 break
-        side.take(side.session.receive_eof())
+        self._take(side, side.session.receive_eof())
         assert side.session.is_closed
         self.check(victim)
 
@@ -388,31 +451,38 @@ class Grounds:
         if is_system:
             space = victim.store.system
         deps = list(frontier_deps(victim.store, space, author)) if random.random() < 0.9 else []
+        before = forger.tips.get(space)
         commits: list[Commit] = []
         for _ in range(random.choice((1, 1, 2, 3))):
             bodies = [self._body(forger, random, is_system) for _ in range(random.choice((0, 1, 1, 1, 2)))]
-            commits.append(self._commit(forger, space, bodies, deps, random))
+            commits.append(self._commit(forger, space, bodies, deps, random, is_first=not commits))
             deps = []
+        if (
+            random.random() < 0.3 and before is not None
+        ):  # what is signed next has the same seq as the first of these
+            forger.tips[space] = before
         if random.random() < 0.15:  # some bodies were dropped
             last = commits[-1]
             commits[-1] = replace(last, bodies=tuple(None for _ in last.bodies))
         if random.random() < 0.1:
             random.shuffle(commits)
         runs = [Run(tuple(commits))]
-        if random.random() < 0.15:  # and the same chain on another way
-            runs = [Run((self._commit(forger, space, [], [], random),))] if random.random() < 0.5 else runs * 2
+        if random.random() < 0.15:
+            runs *= 2
         try:
             return pack_window(runs)
         except (ProtocolError, OverflowError, ValueError, TypeError):  # of no form at all
             return self.honest
 
     def _commit(
-        self, forger: Forger, space: bytes, bodies: list[bytes], deps: list[Dep], random: Random
-    ) -> Commit:
-        last = forger.tips.get(space)  # type: ignore[call-overload]
+        self, forger: Forger, space: SpaceId, bodies: list[bytes], deps: list[Dep], random: Random,
+        *, is_first: bool = False,
+    ) -> Commit:  # fmt: skip
+        last = forger.tips.get(space)
         seq, previous, hlc = 1, NO_PREVIOUS, hlc_of_ms(NOW_MS)
         if last is not None:
             seq, previous, hlc = last.header.seq + 1, last.hash, last.header.hlc + 1
+            hlc -= random.choice((1, 2)) if is_first and random.random() < 0.15 else 0
         match random.randrange(16):
             case 0:
                 previous = random.choice((NO_PREVIOUS, random.randbytes(32), previous[:-1]))
@@ -430,10 +500,9 @@ class Grounds:
                 ))  # fmt: skip
             case 5 if deps:
                 deps = random.choice((deps[::-1], deps * 2, deps * LONG))
-        header = Header(space, forger.author, seq, previous, hlc, tuple(deps), tuple(map(body_hash, bodies)))  # type: ignore[arg-type]
+        header = Header(space, forger.author, seq, previous, hlc, tuple(deps), tuple(map(body_hash, bodies)))
         commit = sign_commit(forger.keys, header, bodies)
-        if random.random() < 0.9:  # else what is signed next has the same seq
-            forger.tips[space] = commit  # type: ignore[index]
+        forger.tips[space] = commit
         return commit
 
     def _body(self, forger: Forger, random: Random, is_system: bool) -> bytes:
@@ -444,7 +513,9 @@ class Grounds:
             return spoilt(random, data) if random.random() < 0.7 else data
         model = random.choice((dialogue.TASK.id, dialogue.TASK.id, "$role_x", "nothing"))
         id = f"forged-{random.randrange(9)}"
-        seen = [Dot(random.choice((forger.author, self.peer.author)), random.choice((1, 2, 99)), 0)] * (random.random() < 0.3)
+        seen = [Dot(random.choice((forger.author, self.peer.author)), random.choice((1, 2, 99)), 0)] * (
+            random.random() < 0.3
+        )
         operations = random.choice((
             [[0, {"title": "x"}]], [[0, {"title": "x", "rank": 1 << 62}]], [[1, "tags", ["a"]]], [[3, "n", 1 << 62]],
             [[4]], [[5]], [[99, "new"]], [[8, "notes", 0, b"\x00\x00"]],

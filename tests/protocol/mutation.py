@@ -17,7 +17,21 @@ from protocol.frames import to_frames
 NUMBERS = (0, 1, -1, 23, 24, 255, 256, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 48) - 1,
            1 << 53, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, -(1 << 63), -(1 << 64), 1 << 70)  # fmt: skip
 TEXTS = ("", "\0", "é😀", "x" * 70, "system", "app/", "app/default", "app/new", "..", "$role_x", "$deleted")
-KINDS: tuple[Any, ...] = (None, True, False, 0, 1.0, float("nan"), float("inf"), b"", "", [], {}, {1: 2}, [[]])
+KINDS: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    1.0,
+    float("nan"),
+    float("inf"),
+    b"",
+    "",
+    [],
+    {},
+    {1: 2},
+    [[]],
+)
 LONG = 1_100  # items: more than any list of a message may have
 
 
@@ -71,7 +85,9 @@ def _anything(random: Random, _: Any) -> Any:
 
 
 def _number(random: Random, value: int) -> int:
-    return random.choice((random.choice(NUMBERS), value + 1, value - 1, value ^ 1 << random.randrange(16), -value))
+    return random.choice(
+        (random.choice(NUMBERS), value + 1, value - 1, value ^ 1 << random.randrange(16), -value)
+    )
 
 
 def _text(random: Random, value: str) -> str:
