@@ -38,6 +38,14 @@ class Breaker(Hostile):
         ]  # fmt: skip
         self.random.choice(acts)(node)
 
+    def turn_the_clock_back(self, node: Node) -> None:
+        """In a window of its own: within a run no clock can go back."""
+        good = self._commit(node, self._ordinary())
+        node.take(window_of(good))
+        body = self._forbidden("back in time")
+        node.take(window_of(self.author.commit(node.space, body, after=good, hlc=good.header.hlc - 1)))
+        self._new_life()
+
     def break_the_chain(self, node: Node) -> None:
         """A good commit, then one with the next seq that continues another: nobody takes the second."""
         good = self._commit(node, self._ordinary())
