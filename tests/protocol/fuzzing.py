@@ -29,6 +29,7 @@ from protocol.limits import RUN_BODIES_MAX
 from protocol.membership import Role
 from protocol.messages import (
     HEADS_MAX,
+    WINDOW_MESSAGE_MAX_BYTES,
     Ack,
     Admission,
     Declined,
@@ -63,7 +64,14 @@ from protocol.statements import (
     decode_statement,
     encode_statement,
 )
-from protocol.tickets import decode_recovery_code, decode_ticket, encode_recovery_code, encode_ticket
+from protocol.tickets import (
+    _armour,
+    _unarmour,
+    decode_recovery_code,
+    decode_ticket,
+    encode_recovery_code,
+    encode_ticket,
+)
 from protocol.window import Run, decode_run
 from protocol.yjs_update import decode_update
 from simulations.forger import Forger, frontier_deps, window_of
@@ -77,6 +85,8 @@ from tests.protocol.membership_tables import sample_ticket
 from tests.protocol.mutation import LONG, NUMBERS, spoilt, spoilt_bytes, spoilt_frame, spoilt_talk
 
 NAMES = ("system", "app/default", "app/forged")
+READ_BYTES = 64 << 10
+HELD_MAX_BYTES = WINDOW_MESSAGE_MAX_BYTES + (1 << 20)  # the longest message, and some answers
 STRANGER = KeyPair.from_seed(b"?" * 32)
 NETWORK = NetworkId(b"n" * 32)
 
@@ -115,19 +125,30 @@ class Decoders:
             Body(bytes(16), "ann", MODEL, ID, s.seen, s.operations).encode(author) for s in self.editors.said
         ]
         tickets = [encode_ticket(sample_ticket()), encode_recovery_code(NETWORK_KEYS)]
-        evidence = NetworkId(grounds.victim.identity.network_id)
+        self.network_id = grounds.victim.identity.network_id
         self.table: list[tuple[str, list[bytes], Callable[[bytes], object]]] = [
             ("message", [frame[4:] for frame in frames], self._message),
             ("window", windows, unpack_window),
             ("run", [*(run.encode() for run in runs), _long_run(runs[0])], decode_run),
-            ("shown", windows, lambda data: Evidence(evidence).take(data)),
+            ("shown", [grounds.founding], self._shown),
             ("header", [commit.header_bytes for commit in commits], decode_header),
             ("statement", statements, decode_statement),
             ("genesis", [grounds.genesis], decode_genesis),
             ("body", bodies + shared, lambda data: decode_body(data, author)),
             ("ticket", [text.encode() for text in tickets], self._ticket),
+            ("ticket inside", [_unarmour("civic1", tickets[0], "a ticket")], self._inside_of_a_ticket),
             ("frames", frames, self._frames),
         ]
+
+    def feed_good(self) -> None:
+        """What is spoilt was good."""
+        for where, samples, decode in self.table:
+            for data in samples:
+                try:
+                    decode(data)
+                    self.found.note(where, "good")
+                except ProtocolError as fault:
+                    assert where == "run" and fault.kind == "too_large", where
 
     def feed(self, random: Random) -> None:
         where, samples, decode = random.choice(self.table)
@@ -138,6 +159,11 @@ class Decoders:
             self.found.note(where, "good")
         except ProtocolError as fault:
             self.found.note(where, fault.kind)
+
+    def _shown(self, data: bytes) -> None:
+        evidence = Evidence(self.network_id)
+        evidence.take(data)
+        evidence.fold([])
 
     def _message(self, data: bytes) -> None:
         assert encode_message(decode_message(data)) == data, "a message has one form"
@@ -150,6 +176,9 @@ class Decoders:
             except ProtocolError:
                 if decode is decode_recovery_code:
                     raise
+
+    def _inside_of_a_ticket(self, data: bytes) -> None:
+        decode_ticket(_armour("civic1", data))
 
     def _frames(self, data: bytes) -> None:
         reader = FrameReader(message_size_max)
@@ -247,7 +276,7 @@ def _window_in(message: bytes) -> bytes | None:
 def _of_joining(grounds: "Grounds") -> list[bytes]:
     network = grounds.victim.identity.network_id
     admit = _statement(ask_admission(STRANGER, KEYS, network))
-    said = [Who(), Shown(grounds.honest, True), More(), Admission(admit, "a phone"), Met(), Declined(1)]
+    said = [Who(), Shown(grounds.founding, True), More(), Admission(admit, "a phone"), Met(), Declined(1)]
     return [to_frames(encode_message(message)) for message in said]
 
 
@@ -317,7 +346,10 @@ class Grounds:
         third.put("honest", title="it is still taken in")
         space = self.victim.store.space("default")
         self.honest = window_of(Forger(KEYS, third.author).follow(third.store, space).tips[space])
-        self.genesis = self.victim.identity.genesis
+        self.genesis, system = self.victim.identity.genesis, self.victim.store.system
+        self.founding = window_of(
+            Forger(KEYS, self.victim.author).follow(self.victim.store, system).tips[system]
+        )
         self.victim.put("ours", title="not known to the peer yet")
         self.image = _copy(self.victim.keys)
         self.before = self.victim.documents()
@@ -343,8 +375,10 @@ class Grounds:
             Tip(author_of(KEYS.public, n.to_bytes(8, "big")), 1, bytes(16)) for n in range(HEADS_MAX)
         )
         ours = (SpaceTips(space, (Tip(author, 99, bytes(16)),)),)
-        said = [Who(), Ping(), Error(1, "x"), Ack(9, 2), Ack(0, 0), Done(1), Want((Lack(0, 0),)), Root(bytes(32), 1),
-                Yours(ours), Yours(()), Offer(ours), Offer((SpaceTips(space, many),)), Roots(()), Open(bytes(32), 0, 9)]  # fmt: skip
+        said = [
+            Who(), Ping(), Error(1, "x"), Ack(9, 2), Ack(0, 0), Done(1), Want((Lack(0, 0),)), Root(bytes(32), 1),
+            Yours(ours), Yours(()), Offer(ours), Offer((SpaceTips(space, many),)), Roots(()), Open(bytes(32), 0, 9),
+        ]  # fmt: skip
         return [to_frames(encode_message(message)) for message in said]
 
     def fresh(self) -> Record:
@@ -386,24 +420,31 @@ class Grounds:
             frames[at:at] = windows
         if random.random() < 0.1:
             frames.insert(random.choice((0, 2)), random.choice(self.others))
+        is_hasty = random.random() < 0.15
         side.take(side.give(Begin()))
         if random.random() < 0.1:
             side.take(side.give(Compare()))
         while frames:
-            together = random.choice((1, 1, 1, 1, 2, 9))  # before anything of it is carried out
+            together = random.choice((1, 2, 9)) if is_hasty else 1  # before anything of it is carried out
             self.found.tried += len(frames[:together])
             frame, frames = b"".join(frames[:together]), frames[together:]
             cut = random.randrange(len(frame) + 1) if random.random() < 0.1 else 0
             for piece in (frame[:cut], frame[cut:]):
-                self._take(side, side.session.receive(piece, side.now_ms))
+                self._deliver(side, piece)
             if random.random() < 0.02:
                 side.wait_until(side.now_ms + random.choice((1_000, 10_000, 60_000)))
-            assert side.session.held_bytes < 8 << 20
             if side.session.is_closed:
                 break
         self._take(side, side.session.receive_eof())
         assert side.session.is_closed
         self.check(victim)
+
+    def _deliver(self, side: dialogue.Side, data: bytes) -> None:
+        """As a socket would, so much at a time; what is held stays bounded however much comes."""
+        for start in range(0, max(1, len(data)), READ_BYTES):
+            if not side.session.is_closed:
+                self._take(side, side.session.receive(data[start : start + READ_BYTES], side.now_ms))
+                assert side.session.held_bytes < HELD_MAX_BYTES
 
     def _take(self, side: dialogue.Side, events: list[Event]) -> None:
         known = len(side.events)
@@ -432,7 +473,71 @@ class Grounds:
             assert after[key] == document, key
         new = {id for (_, model, id) in after.keys() - self.before.keys() if not self._is_forged(id)}
         assert "honest" in new and new <= self.honest_ids, new
-        victim.put("still", title="it can write")
+        if len(after) % 4 == 0:
+            victim.put("still", title="it can write")
+
+    # -- directed cases
+
+    def break_every_rule(self) -> None:
+        """One window for each verdict, each rule of integration, and a fork."""
+        victim = self.fresh()
+        space, system = victim.store.space("default"), victim.store.system
+
+        def life(keys: KeyPair = KEYS) -> Forger:
+            return Forger(keys, author_of(keys.public, next(self._lives).to_bytes(8, "big")))
+
+        def take(*commits: Commit) -> None:
+            answer = victim.exchange.perform(IntegrateWindow(window_of(*commits), NAMES, EVERYTHING))
+            assert getattr(answer, "fault", "") is None, answer
+            for fork in getattr(answer, "forks", ()):
+                self.found.note("news", type(fork).__name__)
+
+        def commit(forger: Forger, body: bytes, **options: Any) -> Commit:
+            deps = frontier_deps(victim.store, space, forger.author)
+            return forger.commit(space, body, **{"deps": deps, "at_ms": NOW_MS, **options})
+
+        def body(forger: Forger, **options: Any) -> bytes:
+            return forger.body(dialogue.TASK.id, "forged-0", **({"title": "x"} | options))
+
+        member, stranger = life(), life(STRANGER)
+        first = commit(member, body(member))
+        take(first)
+        take(first)
+        take(commit(stranger, body(stranger)))
+        take(commit(member, b"not a body"))
+        take(commit(member, body(member, operations=[[99, "newer"]])))
+        take(replace(commit(member, body(member)), bodies=(None,)))
+        take(commit(member, body(member), at_ms=NOW_MS + 10**10))
+        take(commit(member, body(member), after=first))
+        late = life()
+        good = commit(late, body(late))
+        take(good)
+        take(commit(late, body(late), hlc=good.header.hlc - 1))
+        liar = life()
+        deps = [
+            dep._replace(hash_prefix=bytes(16)) for dep in frontier_deps(victim.store, space, liar.author)
+        ]
+        take(commit(liar, body(liar), deps=deps))
+        (dep, *_) = frontier_deps(victim.store, system, liar.author)
+        take(liar.commit(system, b"x", deps=[dep._replace(in_system=True)]))
+        waiting = life()
+        missing = Dep(False, life().author, 5, bytes(16))
+        take(commit(waiting, body(waiting), deps=[missing]))
+        self.check(victim)
+
+    def say_what_is_out_of_place(self) -> None:
+        """Every one of these messages at every stage of a conversation, alone and several times at once."""
+        for is_caller in (False, True):
+            frames = self.said[not is_caller]
+            for place in range(len(frames) + 1):
+                for other in self.others:
+                    for times in (1, 3):
+                        victim = self.fresh()
+                        side = dialogue.Side(victim, dialogue.session(victim, self.peer, is_caller=is_caller))
+                        side.take(side.give(Begin()))
+                        for frame in [*frames[:place], other * times]:
+                            self._take(side, side.session.receive(frame, side.now_ms))
+                        assert side.session.is_closed or side.session.deadline_ms is not None
 
     def _is_forged(self, id: str) -> bool:
         return id not in self.honest_ids and all(id != known for _, _, known in self.before)

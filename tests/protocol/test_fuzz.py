@@ -18,7 +18,7 @@ from tests.protocol.fuzzing import Decoders, Found, Grounds, feed_handshake
 
 TRIES = 20_000
 TRIES_SOAK = 1_000_000
-OFTEN = 50  # what is only decoded takes a hundredth of the time of what goes through a record
+OFTEN = 20  # what is only decoded takes a hundredth of the time of what goes through a record
 
 
 def fuzz(tries: int, first_seed: int = 0) -> Found:
@@ -40,8 +40,14 @@ def fuzz(tries: int, first_seed: int = 0) -> Found:
             feed_handshake(found, random)
 
     feeds: list[Callable[[Random], None]] = [
-        decode_some, update_some, meet_some, grounds.attack, grounds.feed_window, grounds.attack
-    ]  # fmt: skip
+        decode_some,
+        update_some,
+        meet_some,
+        grounds.attack,
+        grounds.feed_window,
+        grounds.attack,
+        grounds.feed_window,
+    ]
     seed = first_seed
     while found.tried < tries:
         feed = feeds[seed % len(feeds)]
@@ -55,7 +61,13 @@ def fuzz(tries: int, first_seed: int = 0) -> Found:
 
 @pytest.fixture(scope="module")
 def found() -> Found:
-    return fuzz(TRIES)
+    """What the run has met, and a few directed cases for what chance may miss."""
+    found = fuzz(TRIES)
+    grounds = Grounds(found)
+    Decoders(found, grounds).feed_good()
+    grounds.break_every_rule()
+    grounds.say_what_is_out_of_place()
+    return found
 
 
 def test_nothing_but_the_documented_answers_comes_out(found: Found) -> None:
@@ -116,12 +128,13 @@ def test_every_verdict_and_every_rule_of_integration_has_been_seen(found: Found)
 def test_every_kind_of_fault_of_a_decoder_has_been_seen(found: Found) -> None:
     for where in ("window", "run", "shown"):
         assert found[where] >= {"good", "malformed", "too_large", "bad_signature"}, where
-    for where in ("message", "body", "header", "frames"):
+    for where in ("message", "body", "frames"):
         assert found[where] >= {"good", "malformed", "too_large"}, where
-    assert found["statement"] >= {"good", "malformed", "bad_signature"}
-    assert found["genesis"] >= {"good", "malformed", "bad_signature"}
-    assert found["ticket"] >= {"good", "malformed"}
-    assert found["update"] >= {"good", "rule", "malformed", "too_large"}
+    for where in ("statement", "genesis"):
+        assert found[where] >= {"good", "malformed", "bad_signature"}, where
+    for where in ("header", "ticket", "ticket inside"):
+        assert found[where] >= {"good", "malformed"}, where
+    assert found["update"] == {"good", "rule", "malformed", "too_large"}
 
 
 def test_what_a_session_tells_of_a_hostile_peer_has_been_seen(found: Found) -> None:
