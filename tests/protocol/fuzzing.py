@@ -119,7 +119,8 @@ class Decoders:
         windows = [grounds.honest, *(f for f in (_window_in(frame[4:]) for frame in frames) if f)]
         runs = [run for window in windows for run in unpack_window(window)]
         commits = [commit for run in runs for commit in run.commits]
-        bodies = [body for commit in commits for body in commit.bodies if body is not None]
+        data = [commit for commit in commits if commit.header.space != grounds.victim.store.system]
+        bodies = [body for commit in data for body in commit.bodies if body is not None]
         statements = [_statement(s) for s in _statements()] + [grounds.genesis]
         shared = [
             Body(bytes(16), "ann", MODEL, ID, s.seen, s.operations).encode(author) for s in self.editors.said
@@ -170,12 +171,10 @@ class Decoders:
 
     def _ticket(self, data: bytes) -> None:
         text = data.decode("latin-1")
-        for decode in (decode_ticket, decode_recovery_code):
-            try:
-                decode(text)
-            except ProtocolError:
-                if decode is decode_recovery_code:
-                    raise
+        try:
+            decode_ticket(text)
+        except ProtocolError:
+            decode_recovery_code(text)
 
     def _inside_of_a_ticket(self, data: bytes) -> None:
         decode_ticket(_armour("civic1", data))
