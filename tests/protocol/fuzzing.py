@@ -16,23 +16,40 @@ from protocol.body import Body, Dot, body_hash, decode_body
 from protocol.clock import HLC_MAX, hlc_of_ms
 from protocol.commit import NO_PREVIOUS, Commit, Dep, Header, decode_header, sign_commit
 from protocol.document import Document
+from protocol.encoding import decode_strings, encode
 from protocol.errors import ProtocolError
 from protocol.evidence import Evidence
 from protocol.exchange import EVERYTHING, Begin, Compare, Effect, Event, IntegrateWindow, PeerMisbehaved
 from protocol.frames import FrameReader, to_frames
 from protocol.handshake import HANDSHAKE_TIMEOUT_MS, Handshake, HandshakeFailed, Local, Peer, Side
-from protocol.ids import NetworkId, author_of
+from protocol.ids import NetworkId, SpaceId, author_of
 from protocol.integrate import Integrated, Refused
 from protocol.keys import KeyPair
+from protocol.limits import RUN_BODIES_MAX
 from protocol.membership import Role
 from protocol.messages import (
+    HEADS_MAX,
+    WINDOW_MESSAGE_MAX_BYTES,
+    Ack,
     Admission,
     Declined,
+    Done,
+    Error,
+    Lack,
     Met,
     More,
+    Offer,
+    Open,
+    Ping,
+    Root,
+    Roots,
     Shown,
+    SpaceTips,
+    Tip,
+    Want,
     Who,
     Window,
+    Yours,
     decode_message,
     encode_message,
     message_size_max,
@@ -47,7 +64,14 @@ from protocol.statements import (
     decode_statement,
     encode_statement,
 )
-from protocol.tickets import decode_recovery_code, decode_ticket, encode_recovery_code, encode_ticket
+from protocol.tickets import (
+    _armour,
+    _unarmour,
+    decode_recovery_code,
+    decode_ticket,
+    encode_recovery_code,
+    encode_ticket,
+)
 from protocol.window import Run, decode_run
 from protocol.yjs_update import decode_update
 from simulations.forger import Forger, frontier_deps, window_of
@@ -61,6 +85,8 @@ from tests.protocol.membership_tables import sample_ticket
 from tests.protocol.mutation import LONG, NUMBERS, spoilt, spoilt_bytes, spoilt_frame, spoilt_talk
 
 NAMES = ("system", "app/default", "app/forged")
+READ_BYTES = 64 << 10
+HELD_MAX_BYTES = WINDOW_MESSAGE_MAX_BYTES + (1 << 20)  # the longest message, and some answers
 STRANGER = KeyPair.from_seed(b"?" * 32)
 NETWORK = NetworkId(b"n" * 32)
 
@@ -93,25 +119,37 @@ class Decoders:
         windows = [grounds.honest, *(f for f in (_window_in(frame[4:]) for frame in frames) if f)]
         runs = [run for window in windows for run in unpack_window(window)]
         commits = [commit for run in runs for commit in run.commits]
-        bodies = [body for commit in commits for body in commit.bodies if body is not None]
+        data = [commit for commit in commits if commit.header.space != grounds.victim.store.system]
+        bodies = [body for commit in data for body in commit.bodies if body is not None]
         statements = [_statement(s) for s in _statements()] + [grounds.genesis]
         shared = [
             Body(bytes(16), "ann", MODEL, ID, s.seen, s.operations).encode(author) for s in self.editors.said
         ]
         tickets = [encode_ticket(sample_ticket()), encode_recovery_code(NETWORK_KEYS)]
-        evidence = NetworkId(grounds.victim.identity.network_id)
+        self.network_id = grounds.victim.identity.network_id
         self.table: list[tuple[str, list[bytes], Callable[[bytes], object]]] = [
             ("message", [frame[4:] for frame in frames], self._message),
             ("window", windows, unpack_window),
-            ("run", [run.encode() for run in runs], decode_run),
-            ("shown", windows, lambda data: Evidence(evidence).take(data)),
+            ("run", [*(run.encode() for run in runs), _long_run(runs[0])], decode_run),
+            ("shown", [grounds.founding], self._shown),
             ("header", [commit.header_bytes for commit in commits], decode_header),
             ("statement", statements, decode_statement),
             ("genesis", [grounds.genesis], decode_genesis),
             ("body", bodies + shared, lambda data: decode_body(data, author)),
             ("ticket", [text.encode() for text in tickets], self._ticket),
+            ("ticket inside", [_unarmour("civic1", tickets[0], "a ticket")], self._inside_of_a_ticket),
             ("frames", frames, self._frames),
         ]
+
+    def feed_good(self) -> None:
+        """What is spoilt was good."""
+        for where, samples, decode in self.table:
+            for data in samples:
+                try:
+                    decode(data)
+                    self.found.note(where, "good")
+                except ProtocolError as fault:
+                    assert where == "run" and fault.kind == "too_large", where
 
     def feed(self, random: Random) -> None:
         where, samples, decode = random.choice(self.table)
@@ -123,17 +161,23 @@ class Decoders:
         except ProtocolError as fault:
             self.found.note(where, fault.kind)
 
+    def _shown(self, data: bytes) -> None:
+        evidence = Evidence(self.network_id)
+        evidence.take(data)
+        evidence.fold([])
+
     def _message(self, data: bytes) -> None:
         assert encode_message(decode_message(data)) == data, "a message has one form"
 
     def _ticket(self, data: bytes) -> None:
         text = data.decode("latin-1")
-        for decode in (decode_ticket, decode_recovery_code):
-            try:
-                decode(text)
-            except ProtocolError:
-                if decode is decode_recovery_code:
-                    raise
+        try:
+            decode_ticket(text)
+        except ProtocolError:
+            decode_recovery_code(text)
+
+    def _inside_of_a_ticket(self, data: bytes) -> None:
+        decode_ticket(_armour("civic1", data))
 
     def _frames(self, data: bytes) -> None:
         reader = FrameReader(message_size_max)
@@ -218,6 +262,12 @@ def _statement(statement: Any) -> bytes:
     return encode_statement(statement, bytes(16))
 
 
+def _long_run(run: Run) -> bytes:
+    """A run with a body more than any may have."""
+    skeleton, *_ = decode_strings(run.encode(), count_max=1 + RUN_BODIES_MAX)
+    return encode([skeleton, *[b""] * (RUN_BODIES_MAX + 1)])
+
+
 def _window_in(message: bytes) -> bytes | None:
     return getattr(decode_message(message), "data", None) or None
 
@@ -225,7 +275,7 @@ def _window_in(message: bytes) -> bytes | None:
 def _of_joining(grounds: "Grounds") -> list[bytes]:
     network = grounds.victim.identity.network_id
     admit = _statement(ask_admission(STRANGER, KEYS, network))
-    said = [Who(), Shown(grounds.honest, True), More(), Admission(admit, "a phone"), Met(), Declined(1)]
+    said = [Who(), Shown(grounds.founding, True), More(), Admission(admit, "a phone"), Met(), Declined(1)]
     return [to_frames(encode_message(message)) for message in said]
 
 
@@ -254,12 +304,15 @@ def feed_handshake(found: Found, random: Random) -> None:
     b = Handshake(
         Side.ANSWERER, b_local, nonce=random.randbytes(32), fingerprint=bytes(32), clock_ms=2, now_ms=0
     )
-    spoils_at = random.randrange(6)
+    spoils_at, said = random.randrange(6), list[bytes]()
     for step in range(4):
         ours, other = (b, a) if step % 2 == 0 else (a, b)
         data = ours.take_bytes()
+        said.append(data)
         if step == spoils_at and data:
-            data = spoilt_frame(random, data)
+            data = random.choice(
+                (spoilt_frame(random, data), spoilt_frame(random, data), random.choice(said) + data)
+            )
         found.tried += 1
         events = other.receive(data)
         if not data:
@@ -292,7 +345,10 @@ class Grounds:
         third.put("honest", title="it is still taken in")
         space = self.victim.store.space("default")
         self.honest = window_of(Forger(KEYS, third.author).follow(third.store, space).tips[space])
-        self.genesis = self.victim.identity.genesis
+        self.genesis, system = self.victim.identity.genesis, self.victim.store.system
+        self.founding = window_of(
+            Forger(KEYS, self.victim.author).follow(self.victim.store, system).tips[system]
+        )
         self.victim.put("ours", title="not known to the peer yet")
         self.image = _copy(self.victim.keys)
         self.before = self.victim.documents()
@@ -307,9 +363,22 @@ class Grounds:
             talk = Dialogue(self.peer, self.fresh()) if is_caller else Dialogue(self.fresh(), self.peer)
             talk.run()
             self.said[is_caller] = (talk.caller if is_caller else talk.answerer).sent
-        self.others = [*self.said[True], *self.said[False], *_of_joining(self)]
+        self.others = [*self.said[True], *self.said[False], *_of_joining(self), *self._out_of_place()]
         self._lives = count(1)
         self._last: tuple[Record, Forger] | None = None
+
+    def _out_of_place(self) -> list[bytes]:
+        """Good messages that no honest peer says here."""
+        space, author = "app/default", self.victim.author
+        many = tuple(
+            Tip(author_of(KEYS.public, n.to_bytes(8, "big")), 1, bytes(16)) for n in range(HEADS_MAX)
+        )
+        ours = (SpaceTips(space, (Tip(author, 99, bytes(16)),)),)
+        said = [
+            Who(), Ping(), Error(1, "x"), Ack(9, 2), Ack(0, 0), Done(1), Want((Lack(0, 0),)), Root(bytes(32), 1),
+            Yours(ours), Yours(()), Offer(ours), Offer((SpaceTips(space, many),)), Roots(()), Open(bytes(32), 0, 9),
+        ]  # fmt: skip
+        return [to_frames(encode_message(message)) for message in said]
 
     def fresh(self) -> Record:
         """The victim as it was."""
@@ -348,22 +417,33 @@ class Grounds:
             ]
             at = random.randint(min(2, len(frames)), len(frames))
             frames[at:at] = windows
+        if random.random() < 0.1:
+            frames.insert(random.choice((0, 2)), random.choice(self.others))
+        is_hasty = random.random() < 0.15
         side.take(side.give(Begin()))
         if random.random() < 0.1:
             side.take(side.give(Compare()))
-        for frame in frames:
-            self.found.tried += 1
+        while frames:
+            together = random.choice((1, 2, 9)) if is_hasty else 1  # before anything of it is carried out
+            self.found.tried += len(frames[:together])
+            frame, frames = b"".join(frames[:together]), frames[together:]
             cut = random.randrange(len(frame) + 1) if random.random() < 0.1 else 0
             for piece in (frame[:cut], frame[cut:]):
-                self._take(side, side.session.receive(piece, side.now_ms))
+                self._deliver(side, piece)
             if random.random() < 0.02:
                 side.wait_until(side.now_ms + random.choice((1_000, 10_000, 60_000)))
-            assert side.session.held_bytes < 8 << 20
             if side.session.is_closed:
                 break
-        side.take(side.session.receive_eof())
+        self._take(side, side.session.receive_eof())
         assert side.session.is_closed
         self.check(victim)
+
+    def _deliver(self, side: dialogue.Side, data: bytes) -> None:
+        """As a socket would, so much at a time; what is held stays bounded however much comes."""
+        for start in range(0, max(1, len(data)), READ_BYTES):
+            if not side.session.is_closed:
+                self._take(side, side.session.receive(data[start : start + READ_BYTES], side.now_ms))
+                assert side.session.held_bytes < HELD_MAX_BYTES
 
     def _take(self, side: dialogue.Side, events: list[Event]) -> None:
         known = len(side.events)
@@ -392,7 +472,71 @@ class Grounds:
             assert after[key] == document, key
         new = {id for (_, model, id) in after.keys() - self.before.keys() if not self._is_forged(id)}
         assert "honest" in new and new <= self.honest_ids, new
-        victim.put("still", title="it can write")
+        if len(after) % 4 == 0:
+            victim.put("still", title="it can write")
+
+    # -- directed cases
+
+    def break_every_rule(self) -> None:
+        """One window for each verdict, each rule of integration, and a fork."""
+        victim = self.fresh()
+        space, system = victim.store.space("default"), victim.store.system
+
+        def life(keys: KeyPair = KEYS) -> Forger:
+            return Forger(keys, author_of(keys.public, next(self._lives).to_bytes(8, "big")))
+
+        def take(*commits: Commit) -> None:
+            answer = victim.exchange.perform(IntegrateWindow(window_of(*commits), NAMES, EVERYTHING))
+            assert getattr(answer, "fault", "") is None, answer
+            for fork in getattr(answer, "forks", ()):
+                self.found.note("news", type(fork).__name__)
+
+        def commit(forger: Forger, body: bytes, **options: Any) -> Commit:
+            deps = frontier_deps(victim.store, space, forger.author)
+            return forger.commit(space, body, **{"deps": deps, "at_ms": NOW_MS, **options})
+
+        def body(forger: Forger, **options: Any) -> bytes:
+            return forger.body(dialogue.TASK.id, "forged-0", **({"title": "x"} | options))
+
+        member, stranger = life(), life(STRANGER)
+        first = commit(member, body(member))
+        take(first)
+        take(first)
+        take(commit(stranger, body(stranger)))
+        take(commit(member, b"not a body"))
+        take(commit(member, body(member, operations=[[99, "newer"]])))
+        take(replace(commit(member, body(member)), bodies=(None,)))
+        take(commit(member, body(member), at_ms=NOW_MS + 10**10))
+        take(commit(member, body(member), after=first))
+        late = life()
+        good = commit(late, body(late))
+        take(good)
+        take(commit(late, body(late), hlc=good.header.hlc - 1))
+        liar = life()
+        deps = [
+            dep._replace(hash_prefix=bytes(16)) for dep in frontier_deps(victim.store, space, liar.author)
+        ]
+        take(commit(liar, body(liar), deps=deps))
+        (dep, *_) = frontier_deps(victim.store, system, liar.author)
+        take(liar.commit(system, b"x", deps=[dep._replace(in_system=True)]))
+        waiting = life()
+        missing = Dep(False, life().author, 5, bytes(16))
+        take(commit(waiting, body(waiting), deps=[missing]))
+        self.check(victim)
+
+    def say_what_is_out_of_place(self) -> None:
+        """Every one of these messages at every stage of a conversation, alone and several times at once."""
+        for is_caller in (False, True):
+            frames = self.said[not is_caller]
+            for place in range(len(frames) + 1):
+                for other in self.others:
+                    for times in (1, 3):
+                        victim = self.fresh()
+                        side = dialogue.Side(victim, dialogue.session(victim, self.peer, is_caller=is_caller))
+                        side.take(side.give(Begin()))
+                        for frame in [*frames[:place], other * times]:
+                            self._take(side, side.session.receive(frame, side.now_ms))
+                        assert side.session.is_closed or side.session.deadline_ms is not None
 
     def _is_forged(self, id: str) -> bool:
         return id not in self.honest_ids and all(id != known for _, _, known in self.before)
@@ -411,33 +555,38 @@ class Grounds:
         if is_system:
             space = victim.store.system
         deps = list(frontier_deps(victim.store, space, author)) if random.random() < 0.9 else []
+        before = forger.tips.get(space)
         commits: list[Commit] = []
         for _ in range(random.choice((1, 1, 2, 3))):
             bodies = [self._body(forger, random, is_system) for _ in range(random.choice((0, 1, 1, 1, 2)))]
-            commits.append(self._commit(forger, space, bodies, deps, random))
+            commits.append(self._commit(forger, space, bodies, deps, random, is_first=not commits))
             deps = []
+        if (
+            random.random() < 0.3 and before is not None
+        ):  # what is signed next has the same seq as the first of these
+            forger.tips[space] = before
         if random.random() < 0.15:  # some bodies were dropped
             last = commits[-1]
             commits[-1] = replace(last, bodies=tuple(None for _ in last.bodies))
         if random.random() < 0.1:
             random.shuffle(commits)
         runs = [Run(tuple(commits))]
-        if random.random() < 0.15:  # and the same chain on another way
-            runs = (
-                [Run((self._commit(forger, space, [], [], random),))] if random.random() < 0.5 else runs * 2
-            )
+        if random.random() < 0.15:
+            runs *= 2
         try:
             return pack_window(runs)
         except (ProtocolError, OverflowError, ValueError, TypeError):  # of no form at all
             return self.honest
 
     def _commit(
-        self, forger: Forger, space: bytes, bodies: list[bytes], deps: list[Dep], random: Random
-    ) -> Commit:
-        last = forger.tips.get(space)  # type: ignore[call-overload]
+        self, forger: Forger, space: SpaceId, bodies: list[bytes], deps: list[Dep], random: Random,
+        *, is_first: bool = False,
+    ) -> Commit:  # fmt: skip
+        last = forger.tips.get(space)
         seq, previous, hlc = 1, NO_PREVIOUS, hlc_of_ms(NOW_MS)
         if last is not None:
             seq, previous, hlc = last.header.seq + 1, last.hash, last.header.hlc + 1
+            hlc -= random.choice((1, 2)) if is_first and random.random() < 0.15 else 0
         match random.randrange(16):
             case 0:
                 previous = random.choice((NO_PREVIOUS, random.randbytes(32), previous[:-1]))
@@ -455,10 +604,9 @@ class Grounds:
                 ))  # fmt: skip
             case 5 if deps:
                 deps = random.choice((deps[::-1], deps * 2, deps * LONG))
-        header = Header(space, forger.author, seq, previous, hlc, tuple(deps), tuple(map(body_hash, bodies)))  # type: ignore[arg-type]
+        header = Header(space, forger.author, seq, previous, hlc, tuple(deps), tuple(map(body_hash, bodies)))
         commit = sign_commit(forger.keys, header, bodies)
-        if random.random() < 0.9:  # else what is signed next has the same seq
-            forger.tips[space] = commit  # type: ignore[index]
+        forger.tips[space] = commit
         return commit
 
     def _body(self, forger: Forger, random: Random, is_system: bool) -> bytes:

@@ -120,8 +120,10 @@ def _list(random: Random, value: list[Any]) -> list[Any]:
             return value[::-1]
         case 3:
             return value[:at]
+        case 4 if random.random() < 0.2 and len(cbor2.dumps(value)) < 4_000:
+            return (value or [0]) * (LONG // max(1, len(value)))
         case 4:
-            return (value or [0]) * (LONG // max(1, len(value))) if random.random() < 0.2 else value * 2
+            return value * 2
     return [*value[:at], random.choice(KINDS), *value[at:]]
 
 
