@@ -559,7 +559,7 @@ def feed_entry(
             elif operation[0] in _TOUCHING:
                 changed.setdefault(operation[1])
     return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc,
-                     changed, None, is_old)  # fmt: skip
+                     changed, is_old=is_old)  # fmt: skip
 
 
 def rejudged_entry(
@@ -569,7 +569,7 @@ def rejudged_entry(
     if told.change is Change.NONE:
         return None
     return FeedEntry(arrival, index, application, told.model, told.id, told.change, told.author, "", told.hlc,
-                     dict.fromkeys(told.fields), told.created_by, is_old)  # fmt: skip
+                     dict.fromkeys(told.fields), told.created_by, is_old=is_old)  # fmt: skip
 
 
 def _raise_if_open(space: SpaceId, edit: Edit, current: Document, past_of: PastOf) -> None:

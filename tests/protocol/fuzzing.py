@@ -22,7 +22,7 @@ from protocol.evidence import Evidence
 from protocol.exchange import EVERYTHING, Begin, Compare, Effect, Event, IntegrateWindow, PeerMisbehaved
 from protocol.frames import FrameReader, to_frames
 from protocol.handshake import HANDSHAKE_TIMEOUT_MS, Handshake, HandshakeFailed, Local, Peer, Side
-from protocol.ids import NetworkId, SpaceId, author_of
+from protocol.ids import Author, NetworkId, SpaceId, author_of
 from protocol.integrate import Integrated, Refused
 from protocol.keys import KeyPair
 from protocol.limits import RUN_BODIES_MAX
@@ -36,6 +36,7 @@ from protocol.messages import (
     Done,
     Error,
     Lack,
+    Message,
     Met,
     More,
     Offer,
@@ -207,9 +208,9 @@ class Decoders:
         def known_of(other: bytes) -> int:
             return known.get(other, 0)
 
-        fault = document.fault_of(author, operations, known_of)
-        self.found.note("update", "good" if fault is None else "rule")
-        if fault is None:
+        broken = document.fault_of(author, operations, known_of)
+        self.found.note("update", "good" if broken is None else "rule")
+        if broken is None:
             changed = document.copy()
             dot = Dot(author, 1_000, 0)
             changed.apply(
@@ -275,7 +276,14 @@ def _window_in(message: bytes) -> bytes | None:
 def _of_joining(grounds: "Grounds") -> list[bytes]:
     network = grounds.victim.identity.network_id
     admit = _statement(ask_admission(STRANGER, KEYS, network))
-    said = [Who(), Shown(grounds.founding, True), More(), Admission(admit, "a phone"), Met(), Declined(1)]
+    said: list[Message] = [
+        Who(),
+        Shown(grounds.founding, True),
+        More(),
+        Admission(admit, "a phone"),
+        Met(),
+        Declined(1),
+    ]
     return [to_frames(encode_message(message)) for message in said]
 
 
@@ -374,7 +382,7 @@ class Grounds:
             Tip(author_of(KEYS.public, n.to_bytes(8, "big")), 1, bytes(16)) for n in range(HEADS_MAX)
         )
         ours = (SpaceTips(space, (Tip(author, 99, bytes(16)),)),)
-        said = [
+        said: list[Message] = [
             Who(), Ping(), Error(1, "x"), Ack(9, 2), Ack(0, 0), Done(1), Want((Lack(0, 0),)), Root(bytes(32), 1),
             Yours(ours), Yours(()), Offer(ours), Offer((SpaceTips(space, many),)), Roots(()), Open(bytes(32), 0, 9),
         ]  # fmt: skip
@@ -600,7 +608,7 @@ class Grounds:
                     deps[at]._replace(hash_prefix=random.randbytes(16)),
                     deps[at]._replace(seq=deps[at].seq + random.choice((1, 1_000, 1 << 62))),
                     deps[at]._replace(in_system=not deps[at].in_system),
-                    deps[at]._replace(author=random.choice((forger.author, random.randbytes(40)))),
+                    deps[at]._replace(author=random.choice((forger.author, Author(random.randbytes(40))))),
                 ))  # fmt: skip
             case 5 if deps:
                 deps = random.choice((deps[::-1], deps * 2, deps * LONG))
@@ -612,7 +620,7 @@ class Grounds:
     def _body(self, forger: Forger, random: Random, is_system: bool) -> bytes:
         if is_system:
             rights = Rights(random.choice(list(Role)))
-            said = random.choice((Invite(STRANGER.public, rights, 1 << 40), Grant(STRANGER.public, rights)))  # type: ignore[arg-type]
+            said = random.choice((Invite(STRANGER.public, rights, 1 << 40), Grant(STRANGER.public, rights)))
             data = random.choice((encode_statement(said, forger.salt()), self.genesis))
             return spoilt(random, data) if random.random() < 0.7 else data
         model = random.choice((dialogue.TASK.id, dialogue.TASK.id, "$role_x", "nothing"))
