@@ -14,7 +14,8 @@ import pytest
 from protocol import conversation, encoding, errors, frames, handshake, incoming, messages, outgoing, session
 from protocol.errors import ProtocolError
 from protocol.integrate import RULES, Verdict
-from tests.protocol.fuzzing import Decoders, Found, Grounds, feed_handshake
+from tests.protocol.fuzz_grounds import Found, Grounds
+from tests.protocol.fuzzing import Decoders, feed_handshake
 
 TRIES = 20_000
 TRIES_SOAK = 1_000_000
