@@ -118,8 +118,8 @@ class FeedEntry:
     hlc: int
     changed: dict[str, Any]  # fields that the body touched: what it set registers to, None for others
     created_by: str | None = None  # of what was judged again: who had created the document
-    record: Record | None = None  # the document as the whole group has left it, where it was made on the way
     is_old: bool = False  # of a first sync: subscribers are told `resync` once instead
+    record: Record | None = None  # the document as the whole group has left it, where it was made on the way
 
 
 @dataclass(slots=True)
