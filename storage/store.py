@@ -286,7 +286,7 @@ class Batch(Snapshot):
     def materialise(self, due: Iterable[tuple[Chain, int]], at_ms: int) -> None:
         """Commits that came too early are due: apply their bodies."""
         found: dict[DocumentKey, Author] = {}
-        for chain, seq in due:
+        for chain, seq in sorted(due):  # in one order, whoever asks: the doctor replays it
             self.log.settle_early(chain, seq)
             found.update(dict.fromkeys(documents_of(self, chain, seq), self.names.author(chain)))
         self._rebuild(found, hlc_of_ms(at_ms))
