@@ -22,6 +22,7 @@ _IS_ELSEWHERE = 0x01  # the data is on pages of its own; the node holds their nu
 _IS_TREE = 0x02 | 0x04
 _MAGIC = 0xBEEFC0DE
 _PAGE_SIZES = (4_096, 16_384, 65_536, 8_192, 32_768)  # of the systems there are
+_FILE_SIZE_MAX_BYTES = 1 << 62  # a place beyond it is none, and no system can be asked for it
 _VALUE_MAX_BYTES = 32 << 20  # twice the largest commit
 
 
@@ -78,10 +79,9 @@ def _nodes(file: IO[bytes], page: bytes, page_bytes: int) -> Iterator[tuple[byte
             continue
         key = page[key_at:data_at]
         if node_flags & _IS_ELSEWHERE:
-            if data_at + 8 <= len(page) and data_bytes <= _VALUE_MAX_BYTES:
-                file.seek(
-                    int.from_bytes(page[data_at : data_at + 8], "little") * page_bytes + _PAGE_HEADER_BYTES
-                )
+            place = int.from_bytes(page[data_at : data_at + 8], "little") * page_bytes + _PAGE_HEADER_BYTES
+            if data_at + 8 <= len(page) and data_bytes <= _VALUE_MAX_BYTES and place < _FILE_SIZE_MAX_BYTES:
+                file.seek(place)
                 yield key, file.read(data_bytes)
         elif data_at + data_bytes <= len(page):
             yield key, page[data_at : data_at + data_bytes]

@@ -238,7 +238,8 @@ class Running:
             )
             for talk in {talk for talk in peers.talks.values() if talk.is_open} - asked:
                 asked.add(talk)
-                talk.compare()
+                if talk.began_ms < began_ms:
+                    talk.compare()
             return dialed and all(
                 talk.was_compared_since(began_ms) for talk in peers.talks.values() if talk.is_open
             )

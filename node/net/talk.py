@@ -86,6 +86,7 @@ class SyncTalk(Speaker):
         self.link = link
         self.session = session
         self.peer = peer
+        self.began_ms = steady_ms()
         self.in_sync_ms: int | None = None  # when both were last known to hold the same
         self._desk = desk
         self._listener = listener
@@ -178,9 +179,9 @@ class SyncTalk(Speaker):
         return self.is_open and self.session.is_in_sync and self.lag_arrivals == 0
 
     def was_compared_since(self, since_ms: int) -> bool:
-        """Whether it is in sync, and the peer has been asked since then."""
-        compared_ms = self.session.compared_ms
-        return self.is_in_sync and compared_ms is not None and compared_ms >= since_ms
+        """Whether it is in sync, and the peer has been asked since then, be it by way of beginning."""
+        asked_ms = self.in_sync_ms if self.began_ms >= since_ms else self.session.compared_ms
+        return self.is_in_sync and asked_ms is not None and asked_ms >= since_ms
 
     @property
     def lag_arrivals(self) -> int:

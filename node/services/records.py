@@ -26,7 +26,7 @@ from protocol.text_edit import TextEdit
 from protocol.times import datetime_from_ms
 from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog, is_builtin
-from storage.errors import IndexUnavailable, UnknownModel
+from storage.errors import IndexBehind, IndexUnavailable, UnknownModel
 from storage.index import Index, Page
 from storage.integrator import FeedEntry
 from storage.store import Snapshot, Store
@@ -44,6 +44,9 @@ _EMPTY: dict[FieldType, Any] = {
 }
 
 
+# A model that is met for the first time, or was just changed, takes the index some milliseconds.
+GRACE_TRIES = 20
+GRACE_S = 0.01
 LONG_SHAPES_MAX = 1_000
 LONG_SKIPS = 64
 _Shape = tuple[str, str, str, tuple[tuple[str, str], ...]]
@@ -298,6 +301,15 @@ class Records:
         return table
 
     async def _page(self, model: Model, query: Query) -> Page:
+        """A page of the index. One that is being brought up to date is given a moment, before the app is told."""
+        for _ in range(GRACE_TRIES):
+            try:
+                return await self._page_now(model, query)
+            except (IndexUnavailable, IndexBehind):
+                await asyncio.sleep(GRACE_S)
+        return await self._page_now(model, query)
+
+    async def _page_now(self, model: Model, query: Query) -> Page:
         self.raise_if_stale(model)
         if not self._catalog.knows(model.application):
             return Page([], 0, None)

@@ -125,12 +125,11 @@ class Device:
             assert signed_in.status == 200, await signed_in.text()
             return str((await signed_in.json())["token"])
 
-    def add_peer(self, other: "Device") -> None:
+    async def add_peer(self, other: "Device") -> None:
         """Know where another device is."""
         from node.net.contacts import Source
 
-        running = self.node.network._running
-        assert running is not None
+        running = await until(lambda: self.node.network._running, "the links of a device to be open")
         running.peers.found(other.node.network.listening, Source.CONFIGURED)
 
     def forget_peers(self) -> None:

@@ -180,7 +180,7 @@ async def test_two_that_were_let_in_by_others_introduce_themselves(tmp_path: Pat
             device.forget_peers()  # before the other joins: so bob knows nothing of cat
         assert await role_of(bob, cat) is None and await role_of(cat, bob) == "member"
         assert await put(cat, "one", "of cat") == 201
-        cat.add_peer(bob)  # cat takes bob for a member, bob does not know cat
+        await cat.add_peer(bob)  # cat takes bob for a member, bob does not know cat
         await until(lambda: title(bob, "one"), "cat has shown how it became a member")
         assert await role_of(bob, cat) == "member"
 
@@ -194,7 +194,7 @@ async def test_whoever_calls_asks_whom_it_does_not_know(tmp_path: Path) -> None:
             ann.forget_peers()
             device.forget_peers()
         assert await put(cat, "one", "of cat") == 201
-        bob.add_peer(cat)
+        await bob.add_peer(cat)
         await until(lambda: title(bob, "one"), "bob has asked")
         assert await role_of(bob, cat) == "member"
 
@@ -215,13 +215,13 @@ async def test_a_ticket_used_at_two_nodes_apart_suspends_both_devices_until_one_
         await cat.join(ticket)
         await dan.join(_at(ticket, ann.listening))
         assert await role_of(bob, cat) == "member" and await role_of(ann, dan) == "member"
-        bob.add_peer(ann)
+        await bob.add_peer(ann)
         await until(lambda: _state(ann, cat, "suspended"), "it comes to light")
         assert await _state(ann, dan, "suspended") and await _state(bob, dan, "suspended")
         assert await put(dan, "one", "of dan") in (201, 403, 404)
         granted = await ann.get(f"{PEERS}/{dan.id}", {"role": "member"}, method="PUT")
         assert granted["state"] == "member"
-        dan.add_peer(ann)
+        await dan.add_peer(ann)
         await until(lambda: _state(dan, dan, "member"), "dan hears of it")
         await until(lambda: dan.node.catalog.find("default", "Task"), "and syncs")
         assert await put(dan, "two", "of dan") == 201
