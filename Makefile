@@ -25,8 +25,9 @@ demo: $(VENV)/demo.stamp
 bench: $(VENV)/dev.stamp
 	@exec $(BIN)/civicnode bench --output bench-results/latest.json $(ARGS)
 
+# Two at a time, each file on one worker: what takes long is mostly waiting for processes and disks.
 test: $(VENV)/dev.stamp
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 soak: $(VENV)/dev.stamp
 	@CIVICNODE_TEST_PROFILE=soak exec $(BIN)/python -m pytest -m "soak or not soak" $(ARGS)
