@@ -292,7 +292,9 @@ def test_text_with_half_a_surrogate_pair_is_malformed() -> None:
             body.encode(AUTHOR)
 
 
-@pytest.mark.parametrize("value", [(1, 2), [(1, 2)], {1: 2}, b"", object()], ids=repr)
+@pytest.mark.parametrize(
+    "value", [(1, 2), [(1, 2)], {1: 2}, b"", object()], ids=lambda value: type(value).__name__
+)
 def test_a_value_that_would_come_back_as_another_is_malformed(value: Any) -> None:
     with pytest.raises(Malformed):
         body_of([0, {"title": value}]).encode(AUTHOR)
