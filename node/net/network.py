@@ -222,7 +222,7 @@ class Network:
 
     async def sync(self, timeout_s: float) -> Synced:
         """Dial now, and wait until this node holds the same as every peer it can reach, or the time is over."""
-        if self._running is None and self._opening is not None:
+        if self._opening is not None and not self._opening.done():  # before that, no address is known
             await asyncio.wait([self._opening], timeout=timeout_s)
         if self._running is None:
             return Synced(0, (), self.is_in_sync)
