@@ -143,7 +143,7 @@ def conflicts(document: Document, rules: Rules = Rules(), past_of: PastOf = no_p
     if document.exists:
         return list(judge(document, rules, past_of).conflicts)
     updates = [x for x in document.layers if (x.registers or x.sets) and not x.is_delete]
-    texts = [held for held in document.shared.values() if held.has_visible]
+    texts = [held for _, held in sorted(document.shared.items()) if held.has_visible]
     if not updates and not texts:
         return []
     values = [_live(x, {**x.registers, **x.sets}) for x in updates]

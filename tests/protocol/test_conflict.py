@@ -12,6 +12,7 @@ from protocol.document import Document
 from protocol.errors import LocalMisuse
 from protocol.folding import Fold, is_same
 from protocol.limits import LIVE_JUDGED_MAX
+from protocol.planning import plan_write
 from protocol.schema import Field, FieldType
 from protocol.schema_strategy import FOLDING_STRATEGIES, STRATEGIES
 from tests.protocol.strategies import AUTHORS, Told, histories, reordered
@@ -105,6 +106,31 @@ def test_a_delete_that_met_an_update_is_listed_with_what_it_hides() -> None:
     (conflict,) = conflicts(document)
     assert conflict.field == DELETED
     assert [v.value for v in conflict.values] == [{"t": "a", "tags": ["x"]}, None, None]
+
+
+def test_a_delete_lists_collaborative_fields_the_same_in_whatever_order_they_came() -> None:
+    ann, bob = Document(MODEL, "one"), Document(MODEL, "one")
+    told = [
+        (Dot(author, 1, 0), number, f"user {number}", (), plan.operations)
+        for number, (author, field, kind) in enumerate(
+            [(ANN, "steps", Kind.ARRAY), (BOB, "body", Kind.TEXT)], 1
+        )
+        for plan in [
+            plan_write(
+                Document(MODEL, "one"),
+                {field: ["a"] if kind is Kind.ARRAY else "a"},
+                shared={field: kind},
+                author=author,
+            )
+        ]
+    ]
+    delete = (Dot(CLEO, 1, 0), 3, "user 3", (), [DELETE])
+    for document, order in ((ann, told), (bob, told[::-1])):
+        for body in (*order, delete):
+            document.apply(*body)
+    (conflict,) = conflicts(ann)
+    assert [v.value for v in conflict.values] == [{"body": "a"}, {"steps": ["a"]}, None]
+    assert conflicts(bob) == [conflict]
 
 
 def test_of_a_deleted_document_nothing_else_is_in_conflict() -> None:
