@@ -19,34 +19,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from node.api.app import build_app
 from node.api.authenticator import Authenticator, owner_caller
-from node.api.civicbase.account_admin import routes as account_admin_routes
-from node.api.civicbase.admin import AdminRoutes
-from node.api.civicbase.auth import routes as auth_routes
-from node.api.civicbase.batch import BatchRoutes
-from node.api.civicbase.changes import ChangeRoutes
-from node.api.civicbase.conflicts import ConflictRoutes
-from node.api.civicbase.data import DataRoutes
-from node.api.civicbase.explain import ExplainRoutes
-from node.api.civicbase.models import ModelRoutes
-from node.api.civicbase.network import NetworkRoutes
-from node.api.civicbase.realtime import Realtime
-from node.api.civicbase.realtime import routes as realtime_routes
-from node.api.civicbase.realtime_edits import RealtimeEdits
-from node.api.civicbase.realtime_socket import RealtimeParts
-from node.api.civicbase.receipts import PeerReceipts
-from node.api.civicbase.sync import SyncRoutes
-from node.api.civicbase.users import routes as user_routes
 from node.api.error_table import ERROR_TABLE
 from node.api.middleware import FrameParts
 from node.api.ratelimit import RatePolicy
-from node.api.routes import Caller, Route
+from node.api.routes import Caller
 from node.api.runner import ApiServer, tls_context
 from node.api.system import System
 from node.belonging import Belonging, BelongingParts
+from node.civicbase import CivicBase, CivicBaseParts
 from node.conflict_feed import ConflictFeed
 from node.feed import Feed
 from node.listening import CannotListen
@@ -56,16 +40,12 @@ from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
 from node.services.canary import Canary
-from node.services.conflicts import Conflicts
-from node.services.explaining import Explanations
-from node.services.history import Histories
-from node.services.identity import Identity, build_identity
+from node.services.identity import build_identity
 from node.services.local import LocalStore
 from node.services.models import Models
 from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
 from node.services.owner import OwnerTokenDamaged, ensure_owner_token
-from node.services.permissions import Ruled
 from node.services.records import Records
 from node.services.screening import Screen, quarantined_of
 from node.settings import Settings
@@ -73,15 +53,12 @@ from node.sharing import Sharing, SharingParts
 from node.writer import Writer, count_writes
 from protocol.clock import HybridClock
 from storage.backup import backup_store
-from storage.catalog import Catalog, is_builtin
+from storage.catalog import Catalog
 from storage.errors import IndexDamaged, StorageError
 from storage.gate import INDEX_FILE
 from storage.index import Index
 from storage.integrator import FeedEntry, Integrator, Written
 from storage.opening import OpenRecord, open_record
-
-if TYPE_CHECKING:
-    pass
 
 RUN_FILE = "run.json"
 # One busy Python thread makes every request wait for its turn: at the default of 5 ms a read took 5.2 ms
@@ -121,14 +98,6 @@ class World:
     @property
     def random_bits(self) -> Callable[[int], int]:
         return self.random.bits
-
-
-@dataclass(frozen=True, slots=True)
-class AccountRoutesNeed:
-    """What the routes about accounts need of the node."""
-
-    identity: Identity
-    find_model: Callable[[str, str], Ruled | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +147,7 @@ class Node:
             self.network.bind()
             self.writer.start()
             self.sharing.start()
-            self.realtime.start()
-            self.changes.start()
+            self.civicbase.start()
             listening = await self.server.start()
             self.network.start()
             self.belonging.start()
@@ -236,7 +204,6 @@ class Node:
             is_index_stale=self.integrator.indexer.is_stale_for,
         )
         self.models = Models(self.records, self.catalog)
-        self.conflicts = Conflicts(store, self.catalog, self.index, self.records)
         self.local = LocalStore(store, self.writer)
         node_id = store.identity.author[:32]
         self.identity = build_identity(
@@ -301,22 +268,32 @@ class Node:
                 log=self.log,
             )
         )
-        self.realtime = Realtime(
-            RealtimeParts(
-                feed=self.conflict_feed,
-                documents=self.records,
-                permissions=self.identity.permissions,
+        self.civicbase = CivicBase(
+            CivicBaseParts(
+                store=store,
+                catalog=self.catalog,
+                index=self.index,
+                records=self.records,
+                models=self.models,
+                local=self.local,
+                identity=self.identity,
                 authenticator=self.authenticator,
-                node_id=node_id,
-                steady_ms=lambda: int(world.seconds() * 1_000),
-                log=self.log,
-                edit=RealtimeEdits(self.records, self.identity.permissions, ERROR_TABLE).make,
-                owner_token=token,
+                origins=self.origins,
+                conflict_feed=self.conflict_feed,
+                network=self.network,
+                belonging=self.belonging,
+                sharing=self.sharing,
+                settings=settings,
                 owner=owner,
-                conflict=self.conflicts.view,
+                owner_token=token,
+                status=self.status,
+                backup=self._backup,
+                now_ms=world.now_ms,
+                steady_ms=lambda: int(world.seconds() * 1_000),
+                random_bytes=world.random_bytes,
+                log=self.log,
             )
         )
-        self.changes = ChangeRoutes(self.realtime, self._conflicts_among)
         parts = FrameParts(
             clock_ms=world.now_ms,
             seconds=world.seconds,
@@ -341,7 +318,7 @@ class Node:
             models_of=lambda application: list(self.catalog.models_of(application)),
             health_of=self._health,
         )
-        frame = build_app(self._routes(), parts, system)
+        frame = build_app(self.civicbase.routes(), parts, system)
         self.server = ApiServer(
             frame,
             settings.api,
@@ -372,64 +349,10 @@ class Node:
     def _random_text(self, size_bytes: int) -> str:
         return base64.urlsafe_b64encode(self.world.random_bytes(size_bytes)).rstrip(b"=").decode("ascii")
 
-    def _routes(self) -> list[Route]:
-        belonging = self.belonging
-        assert self.record is not None
-        accounts = AccountRoutesNeed(self.identity, self._find_model)
-        receipts = PeerReceipts(self.sharing.receipts)
-        return [
-            *auth_routes(accounts),
-            *user_routes(accounts),
-            *account_admin_routes(accounts),
-            *ModelRoutes(self.models, self.records).routes(),
-            *DataRoutes(self.records, self.identity.permissions, receipts).routes(),
-            *ConflictRoutes(
-                self.conflicts,
-                Histories(self.record.store, self.records),
-                self.models,
-                self.records,
-                self.identity.permissions,
-            ).routes(),
-            *BatchRoutes(self.records, self.identity.permissions, ERROR_TABLE, receipts).routes(),
-            *realtime_routes(self.realtime),
-            *SyncRoutes(self.network.status, self.network.root, self._sync).routes(),
-            *self.changes.routes(),
-            *ExplainRoutes(
-                Explanations(
-                    self.record.store,
-                    self.records,
-                    lambda: self.sharing.receipts.holdings,
-                    lambda node: belonging.devices.name_of(node),
-                ),
-                self.records,
-                self.identity.permissions,
-            ).routes(),
-            *NetworkRoutes(
-                belonging.membership, belonging.joining, belonging.bringing, self.network.network_id.hex()
-            ).routes(),
-            *AdminRoutes(self.records, self.origins, self.status, self._backup).routes(),
-        ]
-
-    def _find_model(self, application: str, name: str) -> Ruled | None:
-        model = self.catalog.find(application, name)
-        return None if model is None or is_builtin(model) else model
-
     def _on_rolled_back(self, event: object) -> None:
         """A peer holds commits of ours that we lack: not one more may be signed as the author that we were."""
         self.writer.freeze("this node goes on as a new author: try again")
         self._start_again("a peer holds commits of this node that are not in its record any more")
-
-    async def _sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
-        synced = await self.network.sync(timeout_s)
-        return {"syncedCount": synced.count, "conflicts": await self._conflicts_among(caller, synced.touched)}
-
-    async def _conflicts_among(
-        self, caller: Caller, touched: Sequence[tuple[str, str, str]]
-    ) -> list[dict[str, Any]]:
-        """The open conflicts of some documents that the caller may see."""
-        found = await self.conflicts.among(caller.application, touched)
-        may = self.identity.permissions.check
-        return [content for subject, content in found if may(caller, subject.model, "read", subject)]
 
     def _on_written(self, entries: Sequence[FeedEntry]) -> None:
         self.records.forget(entries)
@@ -449,7 +372,7 @@ class Node:
     def _on_members_changed(self) -> None:
         """Other statements count than before: every token is judged again. Links see to themselves."""
         self.authenticator.forget_all()
-        self.realtime.check_all()
+        self.civicbase.on_members_changed()
         self.sharing.on_members_changed()
 
     def _health(self, caller: Caller) -> Mapping[str, object]:
@@ -493,9 +416,8 @@ class Node:
             (self.settings.data_dir / RUN_FILE).unlink()
         self._housekeeping.cancel()
         self.sharing.stop()
-        self.changes.stop()
         await self.belonging.stop()
-        await self.realtime.stop()
+        await self.civicbase.stop()
         await asyncio.gather(self.server.stop(), self.network.stop())
         await self._stop_parts()
 

@@ -495,11 +495,11 @@ async def test_conflicts_survive_the_index(node: Running, task: Model) -> None:
 
 async def test_a_sync_names_the_conflicts_that_it_brought(node: Running, task: Model) -> None:
     await node.apart(task, "one", {"title": "a"}, {"title": "b"})
-    found = await node.node.conflicts.among(
+    found = await node.node.civicbase.conflicts.among(
         APPLICATION, [(APPLICATION, task.id, "one"), ("other", task.id, "one")]
     )
     assert [content for _, content in found] == await listed(node)
-    assert await node.node.conflicts.among(APPLICATION, [(APPLICATION, "$account", "x")]) == []
+    assert await node.node.civicbase.conflicts.among(APPLICATION, [(APPLICATION, "$account", "x")]) == []
 
 
 async def test_what_is_answered_is_what_the_api_says_of_itself(node: Running) -> None:

@@ -1,0 +1,170 @@
+"""The surface CivicBase (S1), put together: its services, its two ways of following changes, its routes.
+
+Room: composition. The daemon hands in what all surfaces share; what serves S1 alone is made here, started after
+the writer and stopped before it.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from node.api.authenticator import Authenticator
+from node.api.civicbase.account_admin import routes as account_admin_routes
+from node.api.civicbase.admin import AdminRoutes
+from node.api.civicbase.auth import routes as auth_routes
+from node.api.civicbase.batch import BatchRoutes
+from node.api.civicbase.changes import ChangeRoutes
+from node.api.civicbase.conflicts import ConflictRoutes
+from node.api.civicbase.data import DataRoutes
+from node.api.civicbase.explain import ExplainRoutes
+from node.api.civicbase.models import ModelRoutes
+from node.api.civicbase.network import NetworkRoutes
+from node.api.civicbase.realtime import Realtime
+from node.api.civicbase.realtime import routes as realtime_routes
+from node.api.civicbase.realtime_edits import RealtimeEdits
+from node.api.civicbase.realtime_socket import RealtimeParts
+from node.api.civicbase.receipts import PeerReceipts
+from node.api.civicbase.sync import SyncRoutes
+from node.api.civicbase.users import routes as user_routes
+from node.api.error_table import ERROR_TABLE
+from node.api.routes import Caller, Route
+from node.belonging import Belonging
+from node.conflict_feed import ConflictFeed
+from node.net.network import Network
+from node.services.conflicts import Conflicts
+from node.services.explaining import Explanations
+from node.services.history import Histories
+from node.services.identity import Identity
+from node.services.local import LocalStore
+from node.services.models import Models
+from node.services.origins import AllowedOrigins
+from node.services.permissions import Ruled
+from node.services.records import Records
+from node.settings import Settings
+from node.sharing import Sharing
+from storage.catalog import Catalog, is_builtin
+from storage.index import Index
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class CivicBaseParts:
+    """What is handed in. `steady_ms` never goes back."""
+
+    store: Store
+    catalog: Catalog
+    index: Index
+    records: Records
+    models: Models
+    local: LocalStore
+    identity: Identity
+    authenticator: Authenticator
+    origins: AllowedOrigins
+    conflict_feed: ConflictFeed
+    network: Network
+    belonging: Belonging
+    sharing: Sharing
+    settings: Settings
+    owner: Caller
+    owner_token: str
+    status: Callable[[], dict[str, Any]]
+    backup: Callable[[Path], int]
+    now_ms: Callable[[], int]
+    steady_ms: Callable[[], int]
+    random_bytes: Callable[[int], bytes]
+    log: logging.Logger
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRoutesNeed:
+    """What the routes about accounts need of the node."""
+
+    identity: Identity
+    find_model: Callable[[str, str], Ruled | None]
+
+
+class CivicBase:
+    """`start` it once the writer runs, `stop` it before the writer does."""
+
+    def __init__(self, parts: CivicBaseParts) -> None:
+        self._parts = parts
+        identity, store = parts.identity, parts.store
+        assert store.identity is not None
+        self.conflicts = Conflicts(store, parts.catalog, parts.index, parts.records)
+        self.realtime = Realtime(
+            RealtimeParts(
+                feed=parts.conflict_feed,
+                documents=parts.records,
+                permissions=identity.permissions,
+                authenticator=parts.authenticator,
+                node_id=store.identity.author[:32],
+                steady_ms=parts.steady_ms,
+                log=parts.log,
+                edit=RealtimeEdits(parts.records, identity.permissions, ERROR_TABLE).make,
+                owner_token=parts.owner_token,
+                owner=parts.owner,
+                conflict=self.conflicts.view,
+            )
+        )
+        self.changes = ChangeRoutes(self.realtime, self.conflicts_among)
+
+    def start(self) -> None:
+        self.realtime.start()
+        self.changes.start()
+
+    async def stop(self) -> None:
+        self.changes.stop()
+        await self.realtime.stop()
+
+    def on_members_changed(self) -> None:
+        """Other statements count than before."""
+        self.realtime.check_all()
+
+    def routes(self) -> list[Route]:
+        parts = self._parts
+        store, records, belonging = parts.store, parts.records, parts.belonging
+        permissions = parts.identity.permissions
+        accounts = AccountRoutesNeed(parts.identity, self._find_model)
+        receipts = PeerReceipts(parts.sharing.receipts)
+        histories = Histories(store, records)
+        explanations = Explanations(
+            store,
+            records,
+            lambda: parts.sharing.receipts.holdings,
+            lambda node: belonging.devices.name_of(node),
+        )
+        return [
+            *auth_routes(accounts),
+            *user_routes(accounts),
+            *account_admin_routes(accounts),
+            *ModelRoutes(parts.models, records).routes(),
+            *DataRoutes(records, permissions, receipts).routes(),
+            *ConflictRoutes(self.conflicts, histories, parts.models, records, permissions).routes(),
+            *BatchRoutes(records, permissions, ERROR_TABLE, receipts).routes(),
+            *realtime_routes(self.realtime),
+            *SyncRoutes(parts.network.status, parts.network.root, self._sync).routes(),
+            *self.changes.routes(),
+            *ExplainRoutes(explanations, records, permissions).routes(),
+            *NetworkRoutes(
+                belonging.membership, belonging.joining, belonging.bringing, parts.network.network_id.hex()
+            ).routes(),
+            *AdminRoutes(records, parts.origins, parts.status, parts.backup).routes(),
+        ]
+
+    async def conflicts_among(
+        self, caller: Caller, touched: Sequence[tuple[str, str, str]]
+    ) -> list[dict[str, Any]]:
+        """The open conflicts of some documents that the caller may see."""
+        found = await self.conflicts.among(caller.application, touched)
+        may = self._parts.identity.permissions.check
+        return [content for subject, content in found if may(caller, subject.model, "read", subject)]
+
+    def _find_model(self, application: str, name: str) -> Ruled | None:
+        model = self._parts.catalog.find(application, name)
+        return None if model is None or is_builtin(model) else model
+
+    async def _sync(self, timeout_s: float, caller: Caller) -> dict[str, Any]:
+        synced = await self._parts.network.sync(timeout_s)
+        return {"syncedCount": synced.count, "conflicts": await self.conflicts_among(caller, synced.touched)}
