@@ -305,6 +305,12 @@ def test_runs_with_every_fault_converge(first_seed: int) -> None:
         Run(seed).go()
 
 
+@pytest.mark.parametrize("seed", [66, 201])
+def test_what_was_acknowledged_may_be_cut_off_and_held_by_others_alone(seed: int) -> None:
+    """A node whose key is revoked was restored: what a revocation cut off of its chain is on other nodes only."""
+    Run(seed).go()
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("first_seed", range(50, 500, 50))
 def test_many_more_runs_with_every_fault_converge(first_seed: int) -> None:
