@@ -19,6 +19,7 @@ from node.api.civicbase.changes import ChangeRoutes
 from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.explain import ExplainRoutes
+from node.api.civicbase.mfa import routes as mfa_routes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.network import NetworkRoutes
 from node.api.civicbase.realtime import Realtime
@@ -137,6 +138,7 @@ class CivicBase:
         )
         return [
             *auth_routes(accounts),
+            *mfa_routes(accounts),
             *user_routes(accounts),
             *account_admin_routes(accounts),
             *ModelRoutes(parts.models, records).routes(),

@@ -18,7 +18,7 @@ PER_PAGE = 100
 
 @click.group(epilog=options.examples("civicnode user list", "civicnode user role ada@example.org editor"))
 def user() -> None:
-    """List accounts, set roles, reset passwords."""
+    """List accounts, set roles, reset passwords and MFA."""
 
 
 @user.command("list", epilog=options.examples("civicnode user list", "civicnode user list --json"))
@@ -120,6 +120,28 @@ def reset_password(
         click.echo(password)
     else:
         click.echo(f"{email} has a new password; its sessions have ended")
+
+
+@user.command(
+    "reset-mfa",
+    short_help="Take an account's second factor away.",
+    epilog=options.examples("civicnode user reset-mfa ada@example.org"),
+)
+@click.argument("email")
+@options.application
+@options.data_dir
+@options.as_json
+def reset_mfa(email: str, application: str | None, data_dir: Path | None, as_json: bool) -> None:
+    """Let the account EMAIL sign in by its password alone, if its owner has lost app and recovery codes."""
+    from cli.client import segment
+    from cli.output import print_json
+
+    with _account(email, application, data_dir) as (node, user_id):
+        node.delete(f"/v1/admin/users/{segment(user_id)}/mfa")
+    if as_json:
+        print_json({"user_id": user_id, "email": email, "mfa_enabled": False})
+    else:
+        click.echo(f"{email} signs in by password alone until it enables MFA again")
 
 
 @user.command(

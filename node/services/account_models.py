@@ -7,6 +7,8 @@ application and are invisible to the data routes (`$` names).
   a verifier never shows up in a list of conflicts.
 - `$role`: what someone may do; its id is the user id too. It is a document apart because only
   admin nodes may write it, while any member node may write accounts.
+- `$mfa`: the second factor of an account; its id is the user id. It is a document apart so that whoever
+  reads accounts does not come by secrets.
 - `$signout`: one ended session; its id is the session id.
 - `$userdata`: one value that an application keeps about one user; its id follows from both names,
   so that two devices that set the same key apart write the same document.
@@ -19,6 +21,7 @@ from protocol.schema import Field, FieldType, Model
 
 ACCOUNT = "$account"
 ROLE = "$role"
+MFA = "$mfa"
 SIGNOUT = "$signout"
 USERDATA = "$userdata"
 
@@ -44,6 +47,13 @@ def account_models(application: str) -> tuple[Model, ...]:
             Field(name="profile", type=FieldType.JSON),
         ),
         _model(application, ROLE, Field(name="roles", type=FieldType.SET)),
+        _model(
+            application,
+            MFA,
+            Field(name="secret", type=FieldType.STRING),  # none: not enabled
+            Field(name="set", type=FieldType.STRING),  # which recovery codes count
+            Field(name="codes", type=FieldType.SET),  # `<set>:<hash>`
+        ),
         _model(
             application,
             SIGNOUT,

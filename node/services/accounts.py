@@ -15,9 +15,19 @@ from node.services import account_rules as rules
 from node.services.account_models import ACCOUNT, ADMIN_ROLE, ROLE, account_models
 from node.services.edits import Edits
 from node.services.lockout import Lockout, Source
+from node.services.mfa import Mfa, MfaStatus
 from node.services.passwords import Passwords, password_fault
 from node.services.ports import Record, Records, Values
-from node.services.refusals import EmailTaken, InvalidFields, UnknownAccount, WrongCredentials, WrongPassword
+from node.services.refusals import (
+    EmailTaken,
+    InvalidFields,
+    MfaNotEnabled,
+    MfaRequired,
+    UnknownAccount,
+    WrongCredentials,
+    WrongMfaCode,
+    WrongPassword,
+)
 from protocol.query import parse_query
 from protocol.schema import Model
 
@@ -43,6 +53,7 @@ class Account:
     version: str
     generation: str
     kept_session: str | None
+    mfa: MfaStatus | None
     verifier: str | None = field(repr=False)
 
     @property
@@ -62,6 +73,7 @@ class Accounts:
         records: Records,
         passwords: Passwords,
         lockout: Lockout,
+        mfa: Mfa,
         edits: Edits,
         *,
         new_id: Callable[[], str],
@@ -73,6 +85,7 @@ class Accounts:
         self._records = records
         self._passwords = passwords
         self._lockout = lockout
+        self._mfa = mfa
         self._new_id = new_id
         self._random_text = random_text
         self._now_ms = now_ms
@@ -193,11 +206,14 @@ class Accounts:
 
     # -- signing in, and what guards it -------------------------------------------------------
 
-    async def prove(self, application: str, email: str, password: str, source: Source) -> Account:
-        """The account that e-mail and password belong to.
+    async def prove(
+        self, application: str, email: str, password: str, source: Source, *, mfa_code: object = None
+    ) -> Account:
+        """The account that e-mail and password belong to, and the second factor if it has one.
 
         Raises TooManyAttempts, TooBusy, and WrongCredentials alike for an unknown e-mail, a wrong
-        password, an account without one and a disabled one, after the same work.
+        password, an account without one and a disabled one, after the same work. With the right
+        password, MfaRequired and WrongMfaCode.
         """
         address, fault = rules.check_email(email)
         if fault:
@@ -206,6 +222,12 @@ class Accounts:
             account = await self._match(application, address, password)
             if account is None:
                 raise WrongCredentials
+            if account.mfa is not None:
+                if mfa_code is None:
+                    await attempt.withdrawn()  # not `passed`: codes could be guessed in between for ever
+                    raise MfaRequired
+                if not await self._mfa.accepts(application, account.id, mfa_code):
+                    raise WrongMfaCode
             await attempt.passed()
         if (
             account.verifier is not None
@@ -244,6 +266,17 @@ class Accounts:
         async with self._lockout.attempt(account.application, account.email, source) as attempt:
             if not await self._passwords.matches(account.verifier, password):
                 raise WrongPassword
+            await attempt.passed()
+
+    async def confirm_all(self, account: Account, password: str, mfa_code: str, source: Source) -> None:
+        """Prove both factors again. Raises MfaNotEnabled, InvalidFields, TooManyAttempts."""
+        if account.mfa is None:
+            raise MfaNotEnabled
+        async with self._lockout.attempt(account.application, account.email, source) as attempt:
+            if not await self._passwords.matches(account.verifier, password):
+                raise InvalidFields({"password": "The current password is wrong"})
+            if not await self._mfa.accepts(account.application, account.id, mfa_code):
+                raise InvalidFields({"code": "This code is wrong, or was used"})
             await attempt.passed()
 
     async def set_password(self, application: str, account: str, new: object, *, user: str) -> None:
@@ -324,6 +357,7 @@ class Accounts:
             version=record.version,
             generation=values.get("generation") or "",
             kept_session=values.get("kept_session"),
+            mfa=self._mfa.status(application, record.id),
             verifier=values.get("verifier"),
         )
 

@@ -4,9 +4,10 @@ Room: which documents, in which order, and what is left behind and why. They go 
 checked against the model in force here, signed by this node, under their own ids and as their own users. Begun
 after the first sync, so that what the network has already is seen; carried on after a restart from where it was.
 
-Models come first, then accounts, what applications keep of them, and everything else. What the network has under
-the same id stays as it is there. An account whose e-mail address exists there is listed, not merged. Roles are not
-brought: rights in a network are given by its own administrators. Deleted documents are not brought either.
+Models come first, then accounts (their second factors before them), what applications keep of them, and everything
+else. What the network has under the same id stays as it is there. An account whose e-mail address exists there is
+listed, not merged. Roles are not brought: rights in a network are given by its own administrators. Deleted documents
+are not brought either.
 
     local "bring" "job"      {aside, state, place, models, accounts, documents, left}
     local "bring" "left NNNNNN"  {application, model, id, reason}, of the first `LISTED_MAX`
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from node.services.account_models import ACCOUNT, USERDATA
+from node.services.account_models import ACCOUNT, MFA, USERDATA
 from node.services.builtin import builtin_models
 from node.services.local import LocalStore
 from node.services.records import Records
@@ -231,7 +232,7 @@ def documents_of(store: Store, after_place: str) -> Iterator[Found]:
     with store.read() as snapshot:
         catalog.load(snapshot)
         applications = sorted(snapshot.applications())
-        for rank, kind in enumerate((MODEL, ACCOUNT, USERDATA, "")):
+        for rank, kind in enumerate((MODEL, MFA, ACCOUNT, USERDATA, "")):
             for application in applications:
                 space = store.space(application)
                 if kind:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from node.services.accounts import Accounts
 from node.services.edits import Edits
 from node.services.lockout import Lockout
+from node.services.mfa import Mfa
 from node.services.passwords import Passwords
 from node.services.permissions import Permissions
 from node.services.ports import LocalStore, Records
@@ -43,6 +44,7 @@ class Identity:
     """The services of accounts. `close()` it at the end."""
 
     accounts: Accounts
+    mfa: Mfa
     profiles: Profiles
     sessions: Sessions
     tokens: Tokens
@@ -60,6 +62,7 @@ class Identity:
         """Drop node-local records that say nothing any more. For a timer, about once an hour."""
         await self.sessions.sweep(applications)
         await self.lockout.sweep()
+        await self.mfa.sweep()
 
     def close(self) -> None:
         self.passwords.close()
@@ -102,10 +105,20 @@ def build_identity(
         now_ms=now_ms,
         shared_secret=shared_secret,
     )
+    mfa = Mfa(
+        records,
+        local,
+        edits,
+        lockout,
+        random_bytes=random_bytes,
+        now_ms=now_ms,
+        may_author=may_author,
+    )
     accounts = Accounts(
         records,
         passwords,
         lockout,
+        mfa,
         edits,
         new_id=new_id,
         random_text=random_text,
@@ -129,6 +142,7 @@ def build_identity(
     changes.listen(recommendations.on_change)
     return Identity(
         accounts=accounts,
+        mfa=mfa,
         profiles=Profiles(records, accounts, edits),
         sessions=sessions,
         tokens=tokens,

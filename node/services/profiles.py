@@ -29,6 +29,8 @@ READ_ONLY = frozenset(
         "created_by",
         "version",
         "disabled",
+        "mfa_enabled",
+        "mfa_recovery_codes_left",
     ]
 )
 _NEVER = frozenset(["password", "verifier", "generation", "kept_session", "credentials_at"])

@@ -40,6 +40,34 @@ class WrongPassword(Refusal):
         super().__init__("The current password is wrong")
 
 
+class MfaRequired(Refusal):
+    """The password is right, and the account asks for a second factor."""
+
+    def __init__(self) -> None:
+        super().__init__("This account asks for a second factor: send mfa_code, a TOTP or a recovery code")
+
+
+class WrongMfaCode(Refusal):
+    """The second factor is wrong, or was used before."""
+
+    def __init__(self) -> None:
+        super().__init__("Invalid MFA code")
+
+
+class MfaEnabled(Refusal):
+    """The account has a second factor already."""
+
+    def __init__(self) -> None:
+        super().__init__("MFA is enabled already: disable it first")
+
+
+class MfaNotEnabled(Refusal):
+    """The account has no second factor."""
+
+    def __init__(self, message: str = "MFA is not enabled") -> None:
+        super().__init__(message)
+
+
 class TooManyAttempts(Refusal):
     """Sign-ins failed too often; further ones are not looked at for a while."""
 

@@ -84,6 +84,12 @@ def routes(deps: AccountDeps) -> list[Route]:
         await accounts.set_password(caller.application, user, body.get("password"), user=acting_user(caller))
         return json_response({"message": "Password set successfully"})
 
+    async def reset_mfa(request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        account = accounts.require(caller.application, account_meant(request, caller))
+        await deps.identity.mfa.disable(caller.application, account.id, by=acting_user(caller))
+        return json_response({"message": "MFA reset successfully"})
+
     return [
         Route(
             "POST",
@@ -130,6 +136,15 @@ def routes(deps: AccountDeps) -> list[Route]:
             "Set a user's password; all of the user's sessions end",
             auth=Auth.ADMIN,
             request=schema("password", password=PASSWORD | {"description": "the new password"}),
+            responses={200: MESSAGE},
+            tags=TAGS,
+        ),
+        Route(
+            "DELETE",
+            "/v1/admin/users/{id}/mfa",
+            reset_mfa,
+            "Take a user's second factor away, for one who has lost it",
+            auth=Auth.ADMIN,
             responses={200: MESSAGE},
             tags=TAGS,
         ),

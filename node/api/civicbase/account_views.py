@@ -86,6 +86,8 @@ def profile_view(account: Account) -> Json:
         "interests": list(account.interests),
         "roles": sorted(account.roles),
         "is_admin": account.is_admin,
+        "mfa_enabled": account.mfa is not None,
+        "mfa_recovery_codes_left": 0 if account.mfa is None else account.mfa.recovery_codes_left,
         "created_at": datetime_from_ms(account.created_at_ms),
         "updated_at": datetime_from_ms(account.updated_at_ms),
     }
@@ -111,6 +113,7 @@ def admin_view(account: Account) -> Json:
         "is_admin": account.is_admin,
         "disabled": account.is_disabled,
         "has_password": account.verifier is not None,
+        "mfa_enabled": account.mfa is not None,
         "updated_at": datetime_from_ms(account.updated_at_ms),
     }
 
@@ -126,6 +129,8 @@ def owner_view(caller: Caller) -> Json:
         "interests": [],
         "roles": [ADMIN_ROLE],
         "is_admin": True,
+        "mfa_enabled": False,
+        "mfa_recovery_codes_left": 0,
     }
 
 
@@ -176,7 +181,7 @@ PAGE: Json = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 1
 MESSAGE = schema("message", message=TEXT)
 MADE = schema("message user_id", message=TEXT, user_id=TEXT)
 PROFILE = schema(
-    "id user_id application_id email username interests roles is_admin",
+    "id user_id application_id email username interests roles is_admin mfa_enabled mfa_recovery_codes_left",
     id=TEXT,
     user_id=TEXT,
     application_id=TEXT,
@@ -185,12 +190,14 @@ PROFILE = schema(
     interests=TEXTS,
     roles=TEXTS,
     is_admin=FLAG,
+    mfa_enabled=FLAG,
+    mfa_recovery_codes_left=COUNT,
     created_at=TIME,
     updated_at=TIME,
 )
 PUBLIC = schema("id user_id username created_at", id=TEXT, user_id=TEXT, username=TEXT, created_at=TIME)
 ADMIN = schema(
-    "id user_id username email roles is_admin disabled has_password",
+    "id user_id username email roles is_admin disabled has_password mfa_enabled",
     id=TEXT,
     user_id=TEXT,
     application_id=TEXT,
@@ -200,6 +207,7 @@ ADMIN = schema(
     is_admin=FLAG,
     disabled=FLAG,
     has_password=FLAG,
+    mfa_enabled=FLAG,
     created_at=TIME,
     updated_at=TIME,
 )

@@ -34,7 +34,7 @@ BODY_MAX_BYTES = 16 * 1024
 # For routes that need no body: what aiohttp's client says of a POST without one.
 ACCEPTS_NO_BODY = (*JSON_ONLY, "application/octet-stream")
 
-_SECRET = kind("application/json", cache="no-store")
+SECRET = kind("application/json", cache="no-store")
 
 GRANT = schema("token expires_in", token=TEXT, expires_in={"type": "integer"}, refresh_token=TEXT)
 
@@ -58,11 +58,16 @@ def routes(deps: AccountDeps) -> list[Route]:
     async def login(request: web.Request) -> web.StreamResponse:
         body = await read_json(request)
         email, password = body.get("email"), body.get("password")
-        faults = _text_faults(email=email, password=password)
+        faults = text_faults(email=email, password=password)
+        mfa_code = body.get("mfa_code")
+        if not isinstance(mfa_code, str | None):
+            faults["mfa_code"] = "Must be a string"
         application = application_of(body, faults)
         if faults:
             raise ValidationFailed(faults)
-        account = await identity.accounts.prove(application, str(email), str(password), source_of(request))
+        account = await identity.accounts.prove(
+            application, str(email), str(password), source_of(request), mfa_code=mfa_code or None
+        )
         return _granted(await identity.sessions.start(account))
 
     async def refresh(request: web.Request) -> web.StreamResponse:
@@ -70,7 +75,7 @@ def routes(deps: AccountDeps) -> list[Route]:
         body = parse_json(raw) if raw else {}
         refresh_token = body.get("refresh_token")
         if refresh_token is not None:
-            faults = _text_faults(refresh_token=refresh_token)
+            faults = text_faults(refresh_token=refresh_token)
             if faults:
                 raise ValidationFailed(faults)
             return _granted(await identity.sessions.refresh(str(refresh_token)))
@@ -125,11 +130,20 @@ def routes(deps: AccountDeps) -> list[Route]:
             login,
             "Sign in",
             auth=Auth.NONE,
-            request=schema("email password", email=TEXT, password=TEXT, application_id=APPLICATION),
+            request=schema(
+                "email password",
+                email=TEXT,
+                password=TEXT,
+                application_id=APPLICATION,
+                mfa_code={"type": ["string", "null"], "description": "a TOTP or a recovery code"},
+            ),
             responses={200: GRANT},
             tags=TAGS,
             body_max_bytes=BODY_MAX_BYTES,
-            description="Repeated failures are slowed down, per account and per source: 429 says how long.",
+            description=(
+                "Repeated failures are slowed down, per account and per source: 429 says how long. For an "
+                "account with MFA, 401 `AUTH_MFA_REQUIRED` asks for `mfa_code`; a code counts once."
+            ),
         ),
         Route(
             "POST",
@@ -175,10 +189,11 @@ def _granted(grant: Grant) -> web.StreamResponse:
     body: Json = {"token": grant.token, "expires_in": grant.expires_in_s}
     if grant.refresh_token is not None:
         body["refresh_token"] = grant.refresh_token
-    return Reply(msgspec.json.encode(body), kind=_SECRET)
+    return Reply(msgspec.json.encode(body), kind=SECRET)
 
 
-def _text_faults(**values: object) -> dict[str, str]:
+def text_faults(**values: object) -> dict[str, str]:
+    """What is wrong with members of a body that must be texts and not empty."""
     return {
         name: "Must be a string" if value else REQUIRED
         for name, value in values.items()

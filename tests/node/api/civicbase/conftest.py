@@ -12,7 +12,7 @@ import pytest
 
 from node.api.app import build_app
 from node.api.authenticator import Authenticator, owner_caller
-from node.api.civicbase import account_admin, auth, users
+from node.api.civicbase import account_admin, auth, mfa, users
 from node.api.middleware import FrameParts
 from node.api.refusals import REFUSALS
 from node.api.runner import ApiServer
@@ -112,7 +112,9 @@ async def running() -> AsyncIterator[Api]:
         owner=owner_caller("test"),
         error_table=REFUSALS,
     )
-    frame = build_app([*auth.routes(deps), *users.routes(deps), *account_admin.routes(deps)], parts)
+    frame = build_app(
+        [*auth.routes(deps), *mfa.routes(deps), *users.routes(deps), *account_admin.routes(deps)], parts
+    )
     server = ApiServer(frame, Address("127.0.0.1", 0), logger)
     listening = await server.start()
     try:
