@@ -16,8 +16,8 @@ from protocol.body import decode_body
 from protocol.errors import ProtocolError
 from protocol.ids import SpaceId
 from protocol.integrate import Change, Entry, Verdict
+from storage.feed_entry import FeedEntry, feed_entry, rejudged_entry
 from storage.first_sync import FirstSync, first_sync
-from storage.integrator import FeedEntry, feed_entry, rejudged_entry
 from storage.log import Arrival, Rejudgement
 from storage.store import Snapshot, Store
 

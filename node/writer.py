@@ -23,8 +23,9 @@ from typing import Any
 from node.metrics import Metrics
 from protocol.changes import DocumentChange
 from storage.errors import StorageError
+from storage.feed_entry import FeedEntry
 from storage.indexer import Indexer
-from storage.integrator import AnyChange, FeedEntry, Integrator, Received, Written
+from storage.integrator import AnyChange, Integrator, Received, Written
 from storage.store import Store
 
 GROUP_EDITS_MAX = 256  # so that an import lets interactive writes in between

@@ -60,8 +60,9 @@ from simulations.invariants import check
 from simulations.links import Endpoint, Link
 from storage.catalog import Catalog
 from storage.exchange import Exchange
+from storage.feed_entry import FeedEntry
 from storage.index import Index
-from storage.integrator import AnyChange, FeedEntry, Integrator, Said
+from storage.integrator import AnyChange, Integrator, Said
 from storage.kv import KeyValueStore, Table
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import found_store, join_store, renew_identity

@@ -12,15 +12,15 @@ from heapq import heappush
 from typing import Any
 
 from protocol.ancestor import PastOf
-from protocol.body import SALT_BYTES, Kind, body_hash
+from protocol.body import SALT_BYTES, body_hash
 from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.conflict import conflicts
 from protocol.document import Document
 from protocol.errors import TooLarge
-from protocol.ids import Author, SpaceId, builtin_model_id, node_of
-from protocol.integrate import Change, CommitBuilder, Entry, Integrated, Outcome
+from protocol.ids import SpaceId, builtin_model_id, node_of
+from protocol.integrate import Change, CommitBuilder, Integrated, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
@@ -38,13 +38,14 @@ from storage.errors import (
     UnknownModel,
     VersionMismatch,
 )
+from storage.feed_entry import FeedEntry, feed_entry, rejudged_entry
 from storage.first_sync import FirstSyncs
 from storage.index import Index
 from storage.index_conflicts import ConflictNews
 from storage.indexer import Indexer, Records
 from storage.kinds import KindsOfModels
 from storage.local import LocalWriter
-from storage.log import Arrival, Rejudged, Rejudgement
+from storage.log import Arrival, Rejudgement
 from storage.names import Chain
 from storage.quarantine import Quarantined
 from storage.store import Batch, Store
@@ -100,26 +101,6 @@ AnyChange = DocumentChange | Received | Forked | Shared | Said | LocalChange
 
 TIME_KEPT_EVERY_MS = 10_000  # of arrivals: what is asked for by time may come with so much more
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
-_TOUCHING = frozenset({Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.TEXT, Kind.ARRAY})
-
-
-@dataclass(slots=True)  # not frozen: that would double the time it takes to make one
-class FeedEntry:
-    """One body's effect, at its place in the one feed: what subscribers of every surface follow."""
-
-    arrival: int
-    index: int
-    application: str
-    model: str
-    id: str
-    change: Change
-    author: Author
-    user: str
-    hlc: int
-    changed: dict[str, Any]  # fields that the body touched: what it set registers to, None for others
-    created_by: str | None = None  # of what was judged again: who had created the document
-    is_old: bool = False  # of a first sync: subscribers are told `resync` once instead
-    record: Record | None = None  # the document as the whole group has left it, where it was made on the way
 
 
 @dataclass(slots=True)
@@ -543,33 +524,6 @@ class Integrator:
         numbers = [arrival.number for _, arrival in done] + [each.number for each in rejudgements]
         if numbers:
             self.indexer.follow(done, records, others, min(numbers), max(numbers))
-
-
-def feed_entry(
-    entry: Entry, arrival: int, application: str, author: Author, hlc: int, *, is_old: bool = False
-) -> FeedEntry:
-    """The feed's view of one integrated body."""
-    changed: dict[str, Any] = {}
-    user = ""
-    if entry.body is not None:
-        user = entry.body.user
-        for operation in entry.body.operations:
-            if operation[0] == Kind.SET:
-                changed |= operation[1]
-            elif operation[0] in _TOUCHING:
-                changed.setdefault(operation[1])
-    return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc,
-                     changed, is_old=is_old)  # fmt: skip
-
-
-def rejudged_entry(
-    told: Rejudged, arrival: int, index: int, application: str, *, is_old: bool = False
-) -> FeedEntry | None:
-    """The feed's view of a document that is another one without having been written to."""
-    if told.change is Change.NONE:
-        return None
-    return FeedEntry(arrival, index, application, told.model, told.id, told.change, told.author, "", told.hlc,
-                     dict.fromkeys(told.fields), told.created_by, is_old=is_old)  # fmt: skip
 
 
 def _raise_if_open(space: SpaceId, edit: Edit, current: Document, past_of: PastOf) -> None:

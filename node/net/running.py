@@ -30,7 +30,8 @@ from protocol.exchange import EVERYTHING, Answer, Arrived, Fresh, LoadState, Sta
 from protocol.handshake import Local, Peer
 from storage.errors import StorageError
 from storage.exchange import cursor_change
-from storage.integrator import AnyChange, FeedEntry, Written
+from storage.feed_entry import FeedEntry
+from storage.integrator import AnyChange, Written
 
 TOLD_REVOKED = (
     "another device of this network says that the key of this one was revoked: "

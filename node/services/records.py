@@ -27,8 +27,8 @@ from protocol.times import datetime_from_ms
 from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexBehind, IndexUnavailable, UnknownModel
+from storage.feed_entry import FeedEntry
 from storage.index import Index, Page
-from storage.integrator import FeedEntry
 from storage.store import Snapshot, Store
 
 CACHE_DOCUMENTS_MAX = 50_000

@@ -8,7 +8,8 @@ from protocol.ids import node_of
 from protocol.integrate import Change
 from protocol.schema import Model
 from protocol.statements import Revoke, encode_statement
-from storage.integrator import TIME_KEPT_EVERY_MS, FeedEntry, Received, Said, Shared
+from storage.feed_entry import FeedEntry
+from storage.integrator import TIME_KEPT_EVERY_MS, Received, Said, Shared
 from storage.kv import Table
 from storage.log import TIMES_KEPT_MS
 from tests.storage.kit import APPLICATION, TASK, Site

@@ -18,9 +18,10 @@ from protocol.ids import INCARNATION_BYTES, author_of
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.schema import Model, parse_definition
 from storage.catalog import MODEL, Catalog, definition_to_parts
+from storage.feed_entry import FeedEntry
 from storage.gate import INDEX_FILE, AnchorFile
 from storage.index import Index
-from storage.integrator import AnyChange, FeedEntry, Integrator, Written
+from storage.integrator import AnyChange, Integrator, Written
 from storage.kv import KeyValueStore, Table
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.log import Arrival

@@ -22,8 +22,8 @@ from protocol.statements import Revoke
 from simulations.forger import Forger, dep_on, frontier_deps, window_of
 from simulations.harness import APPLICATION, Node, World, standing_cuts
 from storage.ancestry import past_in
+from storage.feed_entry import FeedEntry
 from storage.indexer import row_of
-from storage.integrator import FeedEntry
 from storage.judging import Rebuilder
 from storage.kv import KeyValueStore
 from storage.lmdb_kv import LmdbKeyValueStore

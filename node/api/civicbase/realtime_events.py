@@ -27,7 +27,7 @@ from protocol.ids import node_of
 from protocol.integrate import Change
 from protocol.schema import Model
 from storage.errors import StoreDamaged, UnknownModel
-from storage.integrator import FeedEntry
+from storage.feed_entry import FeedEntry
 
 Watcher = TypeVar("Watcher")
 

@@ -23,7 +23,7 @@ from protocol.ids import Author
 from protocol.integrate import Change
 from protocol.schema import Field, FieldType, Model, model_id
 from storage.errors import UnknownModel
-from storage.integrator import FeedEntry
+from storage.feed_entry import FeedEntry
 
 HERE = bytes(31) + b"\x01"
 ELSEWHERE = bytes(31) + b"\x02"

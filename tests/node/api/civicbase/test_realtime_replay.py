@@ -12,7 +12,7 @@ from node.api.civicbase.realtime_outbox import Limits
 from node.conflict_feed import AnyEntry
 from node.feed import Part, Position
 from protocol.integrate import Change
-from storage.integrator import FeedEntry
+from storage.feed_entry import FeedEntry
 from tests.node.api.civicbase.realtime_fakes import ADMIN, ANN, BEN, Client, World
 
 
