@@ -22,6 +22,7 @@ from node.api.civicbase.explain import ExplainRoutes
 from node.api.civicbase.mfa import routes as mfa_routes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.network import NetworkRoutes
+from node.api.civicbase.plugins import PluginRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
 from node.api.civicbase.realtime_edits import RealtimeEdits
@@ -42,6 +43,7 @@ from node.services.local import LocalStore
 from node.services.models import Models
 from node.services.origins import AllowedOrigins
 from node.services.permissions import Ruled
+from node.services.plugins import Plugins
 from node.services.records import Records
 from node.settings import Settings
 from node.sharing import Sharing
@@ -67,6 +69,7 @@ class CivicBaseParts:
     network: Network
     belonging: Belonging
     sharing: Sharing
+    plugins: Plugins
     settings: Settings
     owner: Caller
     owner_token: str
@@ -144,6 +147,7 @@ class CivicBase:
             *ModelRoutes(parts.models, records).routes(),
             *DataRoutes(records, permissions, receipts).routes(),
             *ConflictRoutes(self.conflicts, histories, parts.models, records, permissions).routes(),
+            *PluginRoutes(parts.plugins, records, permissions).routes(),
             *BatchRoutes(records, permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
             *SyncRoutes(parts.network.status, parts.network.root, self._sync).routes(),

@@ -39,6 +39,7 @@ from node.metrics import Metrics
 from node.net.network import Network, NetworkParts
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
+from node.services.business_logic import BusinessLogic
 from node.services.canary import Canary
 from node.services.identity import build_identity
 from node.services.local import LocalStore
@@ -46,7 +47,10 @@ from node.services.models import Models
 from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
 from node.services.owner import OwnerTokenDamaged, ensure_owner_token
-from node.services.records import Records
+from node.services.plugin_answers import answers_for
+from node.services.plugin_strategies import PluginStrategies
+from node.services.plugins import Plugins, PluginsFault
+from node.services.records import Records, record_to_json
 from node.services.screening import Screen, quarantined_of
 from node.settings import Settings
 from node.sharing import Sharing, SharingParts
@@ -127,6 +131,7 @@ class Node:
             clock_ms=self.world.now_ms,
         )
         self.metrics = Metrics()
+        self.plugins = Plugins(settings.plugins_dir, self.log)
         self.record: OpenRecord | None = None
         self.url = ""
         self._started_ms = self.world.now_ms()
@@ -144,6 +149,7 @@ class Node:
         )
         self.renewal = asyncio.get_running_loop().create_future()
         try:
+            await self.plugins.start()
             self._build(self.record, directory)
             self.network.bind()
             self.writer.start()
@@ -163,7 +169,8 @@ class Node:
     def _build(self, record: OpenRecord, directory: Path) -> None:
         store, world, settings = record.store, self.world, self.settings
         assert store.identity is not None
-        self.catalog = Catalog(store)
+        strategies = PluginStrategies(self.plugins, self.log, world.seconds)
+        self.catalog = Catalog(store, strategies.resolver_of)
         for model in builtin_models():
             self.catalog.add_builtin(model)
         with store.read() as snapshot:
@@ -204,7 +211,7 @@ class Node:
             random_bits=world.random_bits,
             is_index_stale=self.integrator.indexer.is_stale_for,
         )
-        self.models = Models(self.records, self.catalog)
+        self.models = Models(self.records, self.catalog, self.plugins.strategy_named)
         self.local = LocalStore(store, self.writer)
         node_id = store.identity.author[:32]
         self.identity = build_identity(
@@ -222,6 +229,13 @@ class Node:
         )
         self.authenticator = Authenticator(self.identity.tokens, self.identity.sessions, now_ms=world.now_ms)
         self.identity.changes.listen(self.authenticator.on_change)
+        self.records.logic = BusinessLogic(
+            self.plugins,
+            self.records.get,
+            record_to_json,
+            answers_for(self.records, self.identity.permissions),
+            self.log,
+        )
         self.origins = AllowedOrigins(
             self.local, settings.origins, lambda all: self.server.allow_origins(all)
         )
@@ -284,6 +298,7 @@ class Node:
                 network=self.network,
                 belonging=self.belonging,
                 sharing=self.sharing,
+                plugins=self.plugins,
                 settings=settings,
                 owner=owner,
                 owner_token=token,
@@ -399,6 +414,7 @@ class Node:
             **store.counts(),
             "index": {"behind": int(self.integrator.indexer.is_stale)},
             "quarantined": quarantined_of(store),
+            "plugins": self.plugins.status(),
             **self._peers_status(),
             "disk_bytes": sum(file.stat().st_blocks * 512 for file in directory.iterdir() if file.is_file()),
         }
@@ -423,6 +439,9 @@ class Node:
         await self._stop_parts()
 
     async def _stop_parts(self) -> None:
+        if hasattr(self, "records") and self.records.logic is not None:
+            await self.records.logic.close()
+        await self.plugins.stop()
         if hasattr(self, "network"):
             await self.network.stop()
             await self.canary.stop()
@@ -480,7 +499,7 @@ def run(settings: Settings) -> int:
     os.umask(0o077)  # whatever a library makes beside our files is for the owner's eyes too
     try:
         return asyncio.run(_serve(settings))
-    except (StorageError, CannotListen, OwnerTokenDamaged) as error:
+    except (StorageError, CannotListen, OwnerTokenDamaged, PluginsFault) as error:
         raise StartFailed(str(error)) from error
     except OSError as error:
         raise StartFailed(f"{error.filename or settings.data_dir}: {error.strerror or error}") from error

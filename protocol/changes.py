@@ -59,7 +59,7 @@ class Record:
     @property
     def is_strategy_missing(self) -> bool:
         """Whether a value is shown for want of the plugin that should have chosen it."""
-        return bool(self.conflicts) and self.model.rules.is_missing
+        return bool(self.conflicts) and self.model.rules.is_plugins
 
 
 class EditKind(StrEnum):

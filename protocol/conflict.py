@@ -11,10 +11,11 @@ the search for a common ancestor `ancestor`'s, ending a conflict `resolution`'s.
     three_way       drops values that are the common ancestor's: if one is left, it is shown;
                     else as merge, among those that were changed
     manual          as crdt; only a resolution ends the conflict
-    name@hash       a plugin's. Without it, the same is shown as under lww, and marked
+    name@hash       a plugin's, asked for the records that the live values make. Without it, the same is shown as
+                    under lww, and marked
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -29,6 +30,10 @@ from protocol.folding import CannotFold, Fold, value_key
 from protocol.limits import ANCESTOR_DEPTH_MAX, LIVE_JUDGED_MAX
 from protocol.schema_strategy import CRDT, LWW, MANUAL, MERGE, THREE_WAY, VERSION_VECTOR, is_plugin
 
+# Takes records that did not see each other, in ascending order of (hlc, author), and returns what they become; None
+# where the plugin cannot be asked, or fails. Must be a pure function of them. See `civicnode.Hooks.sync_strategies`.
+Resolver = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any] | None]
+
 DELETED = "$deleted"  # the field under which a delete that met an update is listed
 
 
@@ -38,6 +43,7 @@ class Rules:
 
     strategy: str = CRDT
     folds: Mapping[str, Fold] = field(default_factory=dict)  # by field, those that the strategy heeds
+    resolver: "Resolver | None" = field(default=None, compare=False)  # a plugin's, where this node has it
 
     @cached_property
     def is_plain(self) -> bool:
@@ -50,8 +56,8 @@ class Rules:
         return self.strategy == MANUAL
 
     @cached_property
-    def is_missing(self) -> bool:
-        """Whether this node has not the plugin that the strategy names."""
+    def is_plugins(self) -> bool:
+        """Whether a plugin's function chooses; conflicts stay open only where this node cannot ask it."""
         return is_plugin(self.strategy)
 
 
@@ -123,7 +129,12 @@ def judge_contested(document: Document, values: dict[str, Any], rules: Rules, pa
     layers = document.layers
     judging = _Judging(document, rules, past_of)
     open_conflicts: list[Conflict] = []
-    for name, live in sorted(_contested(document).items()):
+    contested = _contested(document)
+    if rules.resolver is not None and contested:
+        resolved = rules.resolver(_versions(values, contested))
+        if resolved is not None:
+            return Judged({**values, **{name: resolved[name] for name in contested if name in resolved}}, ())
+    for name, live in sorted(contested.items()):
         verdict = judging.verdict(name, [Origin(x.dot, x.hlc, x.registers[name]) for x in live])
         if verdict.is_open:
             open_conflicts.append(_conflict(document, name, live, verdict))
@@ -162,6 +173,15 @@ def _contested(document: Document) -> dict[str, list[Layer]]:
         for name in layer.registers:
             held.setdefault(name, []).append(layer)
     return {name: layers for name, layers in held.items() if len(layers) > 1}
+
+
+def _versions(values: Mapping[str, Any], contested: Mapping[str, Sequence[Layer]]) -> list[dict[str, Any]]:
+    """A record for each writer of contested values: theirs where they wrote one, what is shown elsewhere."""
+    writers = {layer.dot: layer for live in contested.values() for layer in live}
+    return [
+        {**values, **{name: layer.registers[name] for name in contested if name in layer.registers}}
+        for layer in sorted(writers.values(), key=lambda layer: (layer.hlc, layer.dot))[-LIVE_JUDGED_MAX:]
+    ]
 
 
 def _conflict(document: Document, name: str, live: Sequence[Layer], verdict: "_Verdict") -> Conflict:
@@ -211,7 +231,7 @@ class _Judging:
             case strategy if strategy == THREE_WAY:
                 return self._three_way(name, live, fold, depth)
             case strategy:
-                assert strategy in (CRDT, LWW, MANUAL) or rules.is_missing
+                assert strategy in (CRDT, LWW, MANUAL) or rules.is_plugins
                 return _Verdict(live[-1].value, not _are_same(live), live)
 
     def _folded(self, name: str, live: Sequence[Origin], fold: Fold | None, depth: int) -> _Verdict:

@@ -11,12 +11,12 @@ its operators in `query` and its column in `storage.index_layout`.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
 
-from protocol.conflict import Rules
+from protocol.conflict import Resolver, Rules
 from protocol.errors import EditFault, ModelFault
 from protocol.folding import Fold
 from protocol.schema_check import Checks, compile_checks
@@ -60,6 +60,9 @@ class Model:
     created_at_ms: int = 0
     updated_at_ms: int = 0
     version: str = ""
+    resolver: Resolver | None = field(
+        default=None, compare=False
+    )  # of a plugin's strategy, where this node has it
 
     @cached_property
     def _checks(self) -> Checks:
@@ -69,7 +72,19 @@ class Model:
     def rules(self) -> Rules:
         """How values of one field that did not see each other come together."""
         folds = {f.name: Fold(f) for f in self.fields.values() if f.merge is not None}
-        return Rules(self.conflict_strategy, folds if self.conflict_strategy in FOLDING_STRATEGIES else {})
+        heeded = folds if self.conflict_strategy in FOLDING_STRATEGIES else {}
+        return Rules(self.conflict_strategy, heeded, None if self.resolver is None else self._resolved)
+
+    def _resolved(self, versions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """What a plugin's function makes of records, if that is allowed here."""
+        assert self.resolver is not None
+        resolved = self.resolver(versions)
+        if resolved is None:
+            return None
+        values, faults = self._checks.update(
+            {name: resolved[name] for name in self.fields if name in resolved}
+        )
+        return None if faults else values
 
     def check_create(self, data: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:
         """Values in stored form with defaults, in the model's order, and every fault by field.

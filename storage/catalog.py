@@ -5,11 +5,12 @@ is a register of its own, so that fields which two nodes added apart both stay.
 Reads come from any thread, changes from the writer's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from protocol.clock import ms_of_hlc
+from protocol.conflict import Resolver
 from protocol.document import Document
 from protocol.errors import ModelFault
 from protocol.ids import builtin_model_id
@@ -47,8 +48,12 @@ def parts_to_definition(parts: dict[str, Any]) -> dict[str, Any]:
 class Catalog:
     """Which models there are, by application and by id or name."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, resolver_of: Callable[[str], Resolver | None] = lambda strategy: None
+    ) -> None:
+        """`resolver_of` has the functions of plugins' strategies, by `name@hash`."""
         self._store = store
+        self._resolver_of = resolver_of
         self._builtin: list[Model] = []
         self._by_space: dict[bytes, dict[str, Model]] = {}
         self._by_name: dict[tuple[str, str], Model] = {}
@@ -122,7 +127,13 @@ class Catalog:
             })  # fmt: skip
         except (ModelFault, ValueError, OverflowError):
             return None  # of a newer release, or of a careless peer: its documents are kept and not shown
-        return model if model.id == document.id and not is_builtin(model) else None
+        if model.id != document.id or is_builtin(model):
+            return None
+        return (
+            replace(model, resolver=self._resolver_of(model.conflict_strategy))
+            if model.rules.is_plugins
+            else model
+        )
 
     def find(self, application: str, name_or_id: str) -> Model | None:
         """A model by its id or its name; built-in ones too.

@@ -19,7 +19,7 @@ text for `json`, `array` and `set`. A set has each item on a line of its own, so
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -76,6 +76,7 @@ class Layout:
     name: str
     columns: tuple[tuple[str, FieldType], ...]
     keys: tuple[Key, ...]
+    resolver: str = ""  # the plugin's strategy whose function has made the values, if one has
     where_cache: dict[str, tuple[str, list[Value]]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -85,7 +86,8 @@ class Layout:
         keys += [((f.name, 1),) for f in model.fields.values() if f.indexed or f.unique]
         keys += [_forward(spec.fields) for spec in model.indexes]
         columns = tuple((f.name, f.type) for f in model.fields.values())
-        return cls(model.id, model.application, model.name, columns, tuple(dict.fromkeys(keys)))
+        resolver = model.conflict_strategy if model.resolver is not None else ""
+        return cls(model.id, model.application, model.name, columns, tuple(dict.fromkeys(keys)), resolver)
 
     @classmethod
     def from_stored(cls, model_id: str, application: str, name: str, layout: str) -> "Layout":
@@ -93,18 +95,19 @@ class Layout:
         stored = json.loads(layout)
         columns = tuple((str(column), FieldType(kind)) for column, kind in stored["columns"])
         keys = tuple(tuple((str(column), int(way)) for column, way in key) for key in stored["keys"])
-        return cls(model_id, application, name, columns, keys)
+        return cls(model_id, application, name, columns, keys, str(stored.get("resolver", "")))
 
     def to_stored(self) -> str:
-        return json.dumps({"columns": [(name, kind.value) for name, kind in self.columns], "keys": self.keys})
+        stored = {"columns": [(name, kind.value) for name, kind in self.columns], "keys": self.keys}
+        return json.dumps({**stored, "resolver": self.resolver} if self.resolver else stored)
 
     def grown_from(self, old: "Layout") -> "Layout | None":
         """This layout with the columns of `old` first, or None if `old`'s table cannot grow into it."""
         now = dict(self.columns)
-        if any(now.get(name) != kind for name, kind in old.columns):
+        if self.resolver != old.resolver or any(now.get(name) != kind for name, kind in old.columns):
             return None
         added = tuple(column for column in self.columns if column not in old.columns)
-        return Layout(self.model_id, self.application, self.name, old.columns + added, self.keys)
+        return replace(self, columns=old.columns + added, where_cache={})
 
     # --- names ---
 

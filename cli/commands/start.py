@@ -41,6 +41,12 @@ from cli.errors import CliError
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", help="Read settings from this TOML file."
 )
+@click.option(
+    "--plugins-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Load the plugins in this directory.",
+)
 @click.option("--api-tls", nargs=2, metavar="CERT KEY", help="Serve the API over TLS with these PEM files.")
 @click.option("--insecure-http", is_flag=True, help="Allow an API address other than loopback without TLS.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: info]")
@@ -53,6 +59,7 @@ def start(
     peers: tuple[str, ...],
     no_mdns: bool,
     config: Path | None,
+    plugins_dir: Path | None,
     api_tls: tuple[str, str] | None,
     insecure_http: bool,
     log_level: str | None,
@@ -74,6 +81,7 @@ def start(
             "peers": peers or None,
             "mdns": False if no_mdns else None,
             "config": config,
+            "plugins_dir": plugins_dir,
             "api_tls_cert": api_tls[0] if api_tls else None,
             "api_tls_key": api_tls[1] if api_tls else None,
             "insecure_http": True if insecure_http else None,

@@ -37,5 +37,8 @@ REFUSALS: ErrorTable = {
     refusals.WrongNetwork: lambda refusal: errors.Conflict(str(refusal)),
     refusals.JoinRefused: lambda refusal: errors.Conflict(str(refusal)),
     refusals.HoldsData: lambda refusal: errors.Conflict(str(refusal)),
+    refusals.PluginRefused: lambda refusal: errors.BadRequest(str(refusal), refusal.faults),
+    refusals.PluginFailed: lambda refusal: ApiError(500, "PLUGIN_FAILED", str(refusal)),
+    refusals.PluginUnavailable: lambda refusal: errors.Unavailable(str(refusal)),
     refusals.ChangedMeanwhile: lambda refusal: errors.Conflict(str(refusal)),
 }

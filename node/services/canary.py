@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,9 @@ from protocol.encoding import encode
 START_TIMEOUT_S = 30.0  # a loaded machine may take seconds to load the library
 TRIAL_TIMEOUT_S = 10.0  # a thousand times what a large text takes
 IDLE_S = 60.0  # then the worker goes, with its 40 MB
+_KEPT = frozenset(
+    {"PATH", "HOME", "LANG", "LC_ALL"}
+)  # of the environment, which may hold the settings' secrets
 _TRIES = 2  # a machine that was short of time or memory is no fault of the update
 
 
@@ -98,7 +101,7 @@ class Canary:
             return self._worker
         self.starts += 1
         worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", self._module, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=_environment()
+            sys.executable, "-P", "-m", self._module, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=child_environment()
         )  # fmt: skip
         self._worker = worker
         assert worker.stdin is not None and worker.stdout is not None
@@ -132,9 +135,9 @@ class Canary:
         await worker.wait()
 
 
-def _environment() -> dict[str, str]:
-    """Ours, able to import what this process imported; without what the settings may hold."""
+def child_environment(is_kept: Callable[[str], bool] = _KEPT.__contains__) -> dict[str, str]:
+    """The variables that are kept, and what it takes to import what this process imported."""
     root = str(Path(__file__).parents[2])
     inherited = os.environ.get("PYTHONPATH")
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "LC_ALL")}
+    kept = {name: value for name, value in os.environ.items() if is_kept(name)}
     return {**kept, "PYTHONPATH": os.pathsep.join([root, inherited]) if inherited else root}

@@ -237,7 +237,7 @@ def _content(
         "strategy": model.conflict_strategy,
         "resolved": resolved,
     }
-    if model.rules.is_missing:
+    if model.rules.is_plugins:
         content["strategy_missing"] = True
     return content
 

@@ -4,6 +4,8 @@ Room: define, evolve, delete, list. A definition is a document of the built-in
 model `$model`, so it replicates and conflicts as any document does.
 """
 
+from collections.abc import Callable
+
 from node.services.records import Records
 from node.services.refusals import NotPermitted
 from protocol.errors import ModelFault
@@ -15,7 +17,14 @@ from storage.errors import DocumentExists
 class Models:
     """The models of every application on this node."""
 
-    def __init__(self, records: Records, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        records: Records,
+        catalog: Catalog,
+        strategy_named: Callable[[str], str | None] = lambda name: None,
+    ) -> None:
+        """`strategy_named` gives the full name of a plugin's strategy; None for any other."""
+        self._strategy_named = strategy_named
         self._records = records
         self._catalog = catalog
 
@@ -28,7 +37,7 @@ class Models:
         A deleted model's documents show again under the new definition and its permissions, so with documents
         of others among them that is for administrators.
         """
-        model = parse_definition(body, application=application)
+        model = parse_definition(self._named(body), application=application)
         may_take_over = is_admin or self._catalog.find(application, model.id) is not None
         if not may_take_over and await self._records.holds_others(application, model.id, user):
             raise NotPermitted(f"Only administrators may define '{model.name}' again: it holds others' data")
@@ -41,7 +50,7 @@ class Models:
 
     async def change(self, model: Model, body: object, *, user: str) -> Model:
         """Evolve a model: fields and indexes may be added and loosened. Raises `ModelFault`."""
-        changed = parse_definition(body, application=model.application)
+        changed = parse_definition(self._named(body), application=model.application)
         if changed.id != model.id:
             raise ModelFault({"name": "A model keeps its name"})
         faults = evolve(model, changed)
@@ -60,6 +69,12 @@ class Models:
     async def delete(self, model: Model, *, user: str) -> None:
         """Delete a definition. Its documents stay in the record, and show again if it is defined again."""
         await self._records.delete(self._definitions(model.application), model.id, user=user)
+
+    def _named(self, body: object) -> object:
+        """The definition with a plugin's strategy by its full name, which says which code is meant."""
+        if isinstance(body, dict) and isinstance(strategy := body.get("conflict_strategy"), str):
+            return {**body, "conflict_strategy": self._strategy_named(strategy) or strategy}
+        return body
 
     def _definitions(self, application: str) -> Model:
         return self._records.builtin(application, MODEL)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from node.services.business_logic import BusinessLogic
 from node.services.text_bases import TextBases
 from node.writer import Writer
 from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
@@ -154,6 +155,7 @@ class Records:
             _Shape, int
         ] = {}  # queries like these were long: how often not to try them briefly
         self._is_index_stale = is_index_stale
+        self.logic: BusinessLogic | None = None  # what plugins have to say about changes
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -386,22 +388,32 @@ class Records:
         self, model: Model, id: str, *, user: str, if_match: str | None = None, guard: Guard | None = None
     ) -> None:
         """Delete the document. Durable when it returns. Raises `UnknownDocument`, `VersionMismatch`, …"""
-        await self._writer.submit(
-            DocumentChange(model.application, user, [Edit(EditKind.DELETE, model, id, {}, if_match, guard)])
-        )
+        edit = Edit(EditKind.DELETE, model, id, {}, if_match, guard)
+        await self._write(DocumentChange(model.application, user, [edit]))
 
     async def _one(self, model: Model, edit: Edit, user: str) -> Record:
-        records = await self._writer.submit(DocumentChange(model.application, user, [edit]))
-        record: Record = records[0]
+        record = (await self._write(DocumentChange(model.application, user, [edit])))[0]
+        assert record is not None
         return record
+
+    async def _write(self, change: DocumentChange) -> list[Record | None]:
+        """All of the edits, or none, once plugins had their say."""
+        logic, previous = self.logic, None
+        if logic is not None and logic.concerns(change.edits):
+            previous, refused = await logic.before(change.application, change.user, change.edits)
+            if refused:
+                raise next(iter(refused.values()))
+        done: list[Record | None] = await self._writer.submit(change)
+        if logic is not None and previous is not None:
+            logic.after(change.application, change.user, change.edits, done, previous)
+        return done
 
     async def apply(self, application: str, user: str, edits: list[Edit]) -> list[Record | None]:
         """Several edits in one signed commit: all of them, or none. Durable when it returns."""
         for edit in edits:
             if _has_edits(edit):
                 await self._anchor(edit)
-        result: list[Record | None] = await self._writer.submit(DocumentChange(application, user, edits))
-        return result
+        return await self._write(DocumentChange(application, user, edits))
 
     def submit_each(
         self, application: str, user: str, edits: list[Edit]
@@ -411,11 +423,11 @@ class Records:
         Not awaited here, so that a caller can hand in the next ones meanwhile.
         """
         change = DocumentChange(application, user, edits, is_atomic=False)
-        if any(map(_has_edits, edits)):
-            return asyncio.ensure_future(self._submit_anchored(change))
+        if any(map(_has_edits, edits)) or (self.logic is not None and self.logic.concerns(edits)):
+            return asyncio.ensure_future(self._submit_prepared(change))
         return self._writer.submit(change)
 
-    async def _submit_anchored(self, change: DocumentChange) -> list[Record | Exception | None]:
+    async def _submit_prepared(self, change: DocumentChange) -> list[Record | Exception | None]:
         failed: dict[int, Exception] = {}
         for place, edit in enumerate(change.edits):
             if _has_edits(edit):
@@ -423,9 +435,17 @@ class Records:
                     await self._anchor(edit)
                 except Exception as error:  # it belongs to this edit alone
                     failed[place] = error
-        change.edits = [edit for place, edit in enumerate(change.edits) if place not in failed]
-        written = iter(await self._writer.submit(change))
-        count = len(change.edits) + len(failed)
+        logic, previous, count = self.logic, None, len(change.edits)
+        if logic is not None and logic.concerns(change.edits):
+            previous, refused = await logic.before(change.application, change.user, change.edits)
+            failed = refused | failed
+        left = [place for place in range(count) if place not in failed]
+        change.edits = [change.edits[place] for place in left]
+        done: list[Record | Exception | None] = await self._writer.submit(change)
+        if logic is not None and previous is not None:
+            before = [previous[place] for place in left]
+            logic.after(change.application, change.user, change.edits, done, before)
+        written = iter(done)
         return [failed[place] if place in failed else next(written) for place in range(count)]
 
     async def _anchor(self, edit: Edit) -> None:

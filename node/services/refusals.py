@@ -140,3 +140,19 @@ class ChangedMeanwhile(Refusal):
 
 class BaseUnknown(Refusal):
     """An edit was made on a state of the document that is not to be had any more."""
+
+
+class PluginRefused(Refusal):
+    """Validators or triggers of plugins refuse a change: what each says, by its name."""
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        super().__init__("; ".join(dict.fromkeys(faults.values())))
+        self.faults = dict(faults)
+
+
+class PluginFailed(Refusal):
+    """A function of a plugin ended with an error, which is its author's."""
+
+
+class PluginUnavailable(Refusal):
+    """The process of the plugins is not there, or took too long. Nothing was done."""

@@ -141,9 +141,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(directory: Path) -> AsyncIterator[Running]:
+async def running(directory: Path, plugins_dir: Path | None = None) -> AsyncIterator[Running]:
     settings = Settings(
         data_dir=directory,
+        plugins_dir=plugins_dir,
         api=Address("127.0.0.1", 0),
         listen=Address("127.0.0.1", 0),
         mdns=False,

@@ -166,7 +166,7 @@ def test_a_plugins_strategy_that_is_not_here_shows_the_last_write_and_lists_the_
     document = apart((ANN, [set_to(t="a")]), (BOB, [set_to(t="b")]))
     values, found = judge(document, Rules(PLUGIN), past_of([]))
     assert (values, len(found)) == ({"t": "b"}, 1)
-    assert Rules(PLUGIN).is_missing and not any(Rules(name).is_missing for name in STRATEGIES)
+    assert Rules(PLUGIN).is_plugins and not any(Rules(name).is_plugins for name in STRATEGIES)
 
 
 # -- merge ---------------------------------------------------------------------------------------------------
