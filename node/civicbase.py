@@ -13,6 +13,7 @@ from typing import Any
 from node.api.authenticator import Authenticator
 from node.api.civicbase.account_admin import routes as account_admin_routes
 from node.api.civicbase.admin import AdminRoutes
+from node.api.civicbase.api_keys import routes as api_key_routes
 from node.api.civicbase.auth import routes as auth_routes
 from node.api.civicbase.batch import BatchRoutes
 from node.api.civicbase.changes import ChangeRoutes
@@ -142,6 +143,7 @@ class CivicBase:
         return [
             *auth_routes(accounts),
             *mfa_routes(accounts),
+            *api_key_routes(accounts),
             *user_routes(accounts),
             *account_admin_routes(accounts),
             *ModelRoutes(parts.models, records).routes(),

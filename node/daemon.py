@@ -227,7 +227,9 @@ class Node:
             lifetime_s=settings.jwt_expires_s,
             shared_secret=settings.jwt_secret,
         )
-        self.authenticator = Authenticator(self.identity.tokens, self.identity.sessions, now_ms=world.now_ms)
+        self.authenticator = Authenticator(
+            self.identity.tokens, self.identity.sessions, self.identity.api_keys, now_ms=world.now_ms
+        )
         self.identity.changes.listen(self.authenticator.on_change)
         self.records.logic = BusinessLogic(
             self.plugins,
@@ -436,6 +438,8 @@ class Node:
         await self.belonging.stop()
         await self.civicbase.stop()
         await asyncio.gather(self.server.stop(), self.network.stop())
+        with contextlib.suppress(StorageError):
+            await self.identity.api_keys.keep_uses()
         await self._stop_parts()
 
     async def _stop_parts(self) -> None:

@@ -32,20 +32,24 @@ from node.api.routes import (
     BODY_MAX_BYTES,
     CALLER,
     OWNER,
+    TOKEN,
     Auth,
     Authenticator,
     Caller,
     Handler,
+    KeyAccess,
     Route,
     RouteTable,
     percent_decoded,
 )
 from node.metrics import Buckets, Metrics
+from node.services.scopes import Scopes
 
 SEC_FETCH_SITE = istr("Sec-Fetch-Site")
+API_KEY = istr("X-API-Key")
 APPLICATION_ID = istr("X-Application-Id")  # which application the owner token acts in
 
-ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID"
+ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID, X-API-Key"
 EXPOSED_HEADERS = (
     "ETag, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, Preference-Applied, "
     "X-Held-By-Peers"
@@ -94,6 +98,7 @@ class Mounted:
         "auth",
         "body_max_bytes",
         "handler",
+        "key_access",
         "limiter",
         "method",
         "path",
@@ -107,6 +112,7 @@ class Mounted:
         self.path = route.path
         self.handler: Handler = route.handler
         self.auth = route.auth
+        self.key_access = route.key_access
         self.accepts = route.accepts
         self.body_max_bytes = route.body_max_bytes
         self.token_in_query = route.token_in_query
@@ -137,7 +143,9 @@ class Frame:
         self._table: RouteTable[Mounted] = RouteTable()
         for route in routes:
             self._table.add(route.method, route.path, self._mount(route))
-        self._unknown = self._mount(Route("-", "-", _unknown, "", auth=Auth.OPTIONAL))
+        self._unknown = self._mount(
+            Route("-", "-", _unknown, "", auth=Auth.OPTIONAL, key_access=KeyAccess.DATA)
+        )
         self._served: Served | None = None
         self._hosts: frozenset[str] = frozenset()
         self._second = -1
@@ -219,6 +227,8 @@ class Frame:
                 authorization = headers.get(hdrs.AUTHORIZATION)
                 if authorization is not None:
                     token = _bearer(authorization)
+                elif API_KEY in headers:
+                    token = headers[API_KEY]
                 elif mounted.token_in_query:
                     token = _query_token(target)
                 if token is not None:
@@ -231,7 +241,11 @@ class Frame:
                 caller = self._anonymous(request, origin, source, token)
             elif auth is Auth.ADMIN and not caller.is_admin:
                 fault = errors.Forbidden("Only administrators may do this")
+            elif caller.scopes is not None:
+                fault = _beyond_scopes(caller.scopes, mounted)
             request[CALLER] = caller
+            if token is not None:
+                request[TOKEN] = token
 
             # 5. Not too often. A refusal counts too, and learns its count.
             limiter = mounted.limiter
@@ -425,6 +439,16 @@ class Frame:
 
 def _is_endless(response: web.StreamResponse) -> bool:
     return response.status == 101 or response.content_type == "text/event-stream"
+
+
+def _beyond_scopes(scopes: Scopes, mounted: Mounted) -> ApiError | None:
+    """What an API key is told that does not open this route."""
+    if mounted.key_access is KeyAccess.NONE:
+        return errors.Forbidden("This needs a person who is signed in, not an API key")
+    if mounted.key_access is KeyAccess.METHOD and not scopes.allow_method(mounted.method):
+        needed = "read" if mounted.method == "GET" else "write"
+        return errors.Forbidden(f"This needs an API key with the scope {needed}")
+    return None
 
 
 async def _unknown(request: web.Request) -> web.StreamResponse:

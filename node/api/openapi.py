@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from node.api.routes import Auth, Route, Schema
+from node.api.routes import Auth, KeyAccess, Route, Schema
 
 SURFACES = {
     "": "Node",
@@ -127,7 +127,10 @@ def describe(
         "tags": [{"name": tag, "description": text} if text else {"name": tag} for tag, text in tags.items()],
         "paths": paths,
         "components": {
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
             "schemas": schemas,
             "responses": {
                 name: {"description": text, "content": {"application/json": {"schema": _ref("Error")}}}
@@ -171,7 +174,7 @@ def _operation(route: Route, refs: Mapping[type, Json]) -> Json:
         "summary": route.summary,
         "tags": list(_tags(route)),
         "responses": _responses(route, refs),
-        "security": _security(route.auth),
+        "security": _security(route.auth, route.key_access),
     }
     if route.description:
         operation["description"] = route.description
@@ -231,13 +234,14 @@ def _responses(route: Route, refs: Mapping[type, Json]) -> Json:
     return responses
 
 
-def _security(auth: Auth) -> list[Json]:
+def _security(auth: Auth, access: KeyAccess) -> list[Json]:
+    either: list[Json] = [{"bearer": []}] if access is KeyAccess.NONE else [{"bearer": []}, {"api_key": []}]
     match auth:
         case Auth.NONE:
             return []
         case Auth.OPTIONAL | Auth.LOCAL:
-            return [{}, {"bearer": []}]
-    return [{"bearer": []}]
+            return [{}, *either]
+    return either
 
 
 def _slug(text: str) -> str:

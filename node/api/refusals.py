@@ -31,6 +31,7 @@ REFUSALS: ErrorTable = {
     refusals.SignInNeeded: lambda refusal: errors.Unauthorized(),
     refusals.NotPermitted: lambda refusal: errors.Forbidden(str(refusal)),
     refusals.UnknownAccount: lambda refusal: errors.NotFound(str(refusal)),
+    refusals.UnknownApiKey: lambda refusal: errors.NotFound(str(refusal)),
     refusals.UnknownData: lambda refusal: errors.NotFound(str(refusal)),
     refusals.BaseUnknown: lambda refusal: errors.Conflict(str(refusal)),
     refusals.UnknownNode: lambda refusal: errors.NotFound(str(refusal)),

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from node.api.errors import BadRequest
+from node.services.scopes import Scopes
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Schema = type[msgspec.Struct] | dict[str, Any]
@@ -35,9 +36,17 @@ class Auth(Enum):
     ADMIN = "admin"
 
 
+class KeyAccess(Enum):
+    """What a route asks of the scopes of an API key (`services.scopes`). Routes for administrators ask for `admin`."""
+
+    METHOD = "method"  # `read` for GET and HEAD, `write` for the others
+    DATA = "data"  # nothing: its handler asks `permissions`, which knows the scopes, about each model
+    NONE = "none"  # no key opens it: it is for people who are signed in
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request. `key` is what its requests are counted under."""
+    """Who sent a request. `key` is what its requests are counted under. `scopes` limit an API key."""
 
     user_id: str | None
     application: str
@@ -46,6 +55,13 @@ class Caller:
     session_id: str | None = None
     roles: frozenset[str] = frozenset()
     key: str = ""
+    api_key_id: str | None = None
+    scopes: Scopes | None = None
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """The ids of the documents that decide whether the caller stands: user, and session or API key."""
+        return tuple(id for id in (self.user_id, self.session_id, self.api_key_id) if id is not None)
 
 
 DEFAULT_APPLICATION = "default"
@@ -54,6 +70,8 @@ OWNER = Caller(user_id="owner", application=DEFAULT_APPLICATION, is_admin=True, 
 
 # Where `middleware` leaves the caller for the handler.
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+# The token or API key that the caller was recognised by, if it was by one.
+TOKEN: web.RequestKey[str] = web.RequestKey("token", str)
 
 
 class Authenticator(Protocol):
@@ -82,6 +100,7 @@ class Route:
     summary: str
     surface: str = "S1"
     auth: Auth = Auth.USER
+    key_access: KeyAccess = KeyAccess.METHOD
     request: Schema | None = None
     query: Mapping[str, dict[str, Any]] | None = None
     responses: Mapping[int, Schema | None] = field(default_factory=dict)

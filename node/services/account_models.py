@@ -9,6 +9,8 @@ application and are invisible to the data routes (`$` names).
   admin nodes may write it, while any member node may write accounts.
 - `$mfa`: the second factor of an account; its id is the user id. It is a document apart so that whoever
   reads accounts does not come by secrets.
+- `$apikey`: one API key; its id is part of the key's text. `$role_key`: the same with the scope `admin`; its
+  name makes it a model that counts from admin nodes only, as `$role` is (SPEC, "Verdicts").
 - `$signout`: one ended session; its id is the session id.
 - `$userdata`: one value that an application keeps about one user; its id follows from both names,
   so that two devices that set the same key apart write the same document.
@@ -22,6 +24,8 @@ from protocol.schema import Field, FieldType, Model
 ACCOUNT = "$account"
 ROLE = "$role"
 MFA = "$mfa"
+APIKEY = "$apikey"
+ADMIN_KEY = "$role_key"
 SIGNOUT = "$signout"
 USERDATA = "$userdata"
 
@@ -42,6 +46,7 @@ def account_models(application: str) -> tuple[Model, ...]:
             Field(name="generation", type=FieldType.STRING),  # new with each password: ends older sessions
             Field(name="kept_session", type=FieldType.STRING),  # but for the one that made the change
             Field(name="credentials_at", type=FieldType.INTEGER),
+            Field(name="keys_generation", type=FieldType.STRING),  # new: ends the API keys made before
             Field(name="disabled", type=FieldType.BOOLEAN, default=False),
             Field(name="interests", type=FieldType.SET),
             Field(name="profile", type=FieldType.JSON),
@@ -54,6 +59,8 @@ def account_models(application: str) -> tuple[Model, ...]:
             Field(name="set", type=FieldType.STRING),  # which recovery codes count
             Field(name="codes", type=FieldType.SET),  # `<set>:<hash>`
         ),
+        _model(application, APIKEY, *_key_fields()),
+        _model(application, ADMIN_KEY, *_key_fields()),
         _model(
             application,
             SIGNOUT,
@@ -68,6 +75,17 @@ def account_models(application: str) -> tuple[Model, ...]:
             Field(name="key", type=FieldType.STRING, required=True),
             Field(name="value", type=FieldType.JSON),
         ),
+    )
+
+
+def _key_fields() -> tuple[Field, ...]:
+    return (
+        Field(name="user", type=FieldType.STRING, required=True, indexed=True),
+        Field(name="name", type=FieldType.STRING),
+        Field(name="scopes", type=FieldType.JSON, required=True),
+        Field(name="hash", type=FieldType.STRING, required=True),
+        Field(name="expires_ms", type=FieldType.INTEGER),  # none: never
+        Field(name="generation", type=FieldType.STRING),  # the account's `keys_generation` when it was made
     )
 
 

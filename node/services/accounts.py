@@ -54,6 +54,7 @@ class Account:
     generation: str
     kept_session: str | None
     mfa: MfaStatus | None
+    keys_generation: str
     verifier: str | None = field(repr=False)
 
     @property
@@ -280,20 +281,30 @@ class Accounts:
             await attempt.passed()
 
     async def set_password(self, application: str, account: str, new: object, *, user: str) -> None:
-        """An administrator sets a password; every session of the account ends and its count is cleared."""
+        """An administrator sets a password; sessions and API keys of the account end, its count is cleared."""
         if (fault := password_fault(new)) or not isinstance(new, str):
             raise InvalidFields({"password": fault or rules.REQUIRED})
         known = self.require(application, account)
         values = await self._new_credentials(new, kept_session=None)
+        values["keys_generation"] = values["generation"]
         await self._edit(application, account, lambda _old: values, user=user)
         await self._lockout.clear(application, known.email)
 
     async def set_disabled(self, application: str, account: str, is_disabled: bool, *, user: str) -> None:
-        """A disabled account cannot sign in, and its sessions end for good."""
+        """A disabled account cannot sign in, and its sessions and API keys end for good."""
         values: Values = {"disabled": is_disabled}
         if is_disabled:
-            values |= {"generation": self._random_text(GENERATION_SIZE_BYTES), "kept_session": None}
+            values |= self._ending_all()
         await self._edit(application, account, lambda _old: values, user=user)
+
+    async def end_all(self, account: Account) -> None:
+        """Sign out everywhere: every session and API key of the account ends, on every node."""
+        values = self._ending_all()
+        await self._edit(account.application, account.id, lambda _old: values, user=account.id)
+
+    def _ending_all(self) -> Values:
+        generation = self._random_text(GENERATION_SIZE_BYTES)
+        return {"generation": generation, "kept_session": None, "keys_generation": generation}
 
     async def _new_credentials(self, password: str, *, kept_session: str | None) -> Values:
         return {
@@ -358,6 +369,7 @@ class Accounts:
             generation=values.get("generation") or "",
             kept_session=values.get("kept_session"),
             mfa=self._mfa.status(application, record.id),
+            keys_generation=values.get("keys_generation") or "",
             verifier=values.get("verifier"),
         )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from node.services.accounts import Accounts
+from node.services.api_keys import ApiKeys
 from node.services.edits import Edits
 from node.services.lockout import Lockout
 from node.services.mfa import Mfa
@@ -47,6 +48,7 @@ class Identity:
     mfa: Mfa
     profiles: Profiles
     sessions: Sessions
+    api_keys: ApiKeys
     tokens: Tokens
     permissions: Permissions
     recommendations: Recommendations
@@ -63,6 +65,7 @@ class Identity:
         await self.sessions.sweep(applications)
         await self.lockout.sweep()
         await self.mfa.sweep()
+        await self.api_keys.keep_uses()
 
     def close(self) -> None:
         self.passwords.close()
@@ -138,6 +141,16 @@ def build_identity(
         changed=changes,
         lifetime_s=lifetime_s or LIFETIME_S,
     )
+    api_keys = ApiKeys(
+        records,
+        local,
+        accounts,
+        edits,
+        new_id=new_id,
+        random_text=random_text,
+        now_ms=now_ms,
+        changed=changes,
+    )
     recommendations = Recommendations(accounts)
     changes.listen(recommendations.on_change)
     return Identity(
@@ -145,6 +158,7 @@ def build_identity(
         mfa=mfa,
         profiles=Profiles(records, accounts, edits),
         sessions=sessions,
+        api_keys=api_keys,
         tokens=tokens,
         permissions=Permissions(),
         recommendations=recommendations,

@@ -1,7 +1,7 @@
 """Who may do what to the documents of a model.
 
-Room: a verdict from a caller, a model's rules and, for one document, who created it. It reads
-nothing and stores nothing but rules it has already taken apart. Rules are those of CONTRACT "Model
+Room: a verdict from a caller (with the scopes of its API key), a model's rules and, for one document, who
+created it. It reads nothing and stores nothing but rules it has already taken apart. Rules are those of CONTRACT "Model
 permissions": `public`, `authenticated`, `owner`, `role:NAME`, or a list of them, any of which
 suffices. Administrators may do everything within their application. A rule this version does not
 know permits nobody else: a model may come from a newer peer.
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from node.services.account_rules import ROLE
 from node.services.refusals import NotPermitted, SignInNeeded
+from node.services.scopes import Scopes
 
 ACTIONS = ("read", "create", "update", "delete")
 DEFAULTS: Mapping[str, str] = {
@@ -39,6 +40,9 @@ class Actor(Protocol):
     def is_admin(self) -> bool: ...
     @property
     def roles(self) -> frozenset[str]: ...
+    @property
+    def scopes(self) -> Scopes | None:
+        """What an API key is limited to; None for whoever is signed in."""
 
 
 class Ruled(Protocol):
@@ -46,6 +50,8 @@ class Ruled(Protocol):
 
     @property
     def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
     @property
     def application(self) -> str: ...
     @property
@@ -86,6 +92,8 @@ class Permissions:
         """
         if actor.application != model.application:
             return False
+        if actor.scopes is not None and not actor.scopes.allow(model.name, action):
+            return False
         if actor.is_admin:
             return True
         user = actor.user_id
@@ -114,6 +122,8 @@ class Permissions:
             return True
         if actor.user_id is None or actor.application != model.application:
             return False
+        if actor.scopes is not None and not actor.scopes.allow(model.name, action):
+            return False
         rule = self._rule(model, action)
         return rule is not None and rule.owner
 
@@ -123,6 +133,8 @@ class Permissions:
             return
         if actor.user_id is None:
             raise SignInNeeded("This needs a signed-in user")
+        if actor.scopes is not None and not actor.scopes.allow(model.name, action):
+            raise NotPermitted(f"The scopes of this API key do not allow to {action} {model.name}")
         raise NotPermitted(f"You may not {action} {'this' if record is not None else 'here'}")
 
     def _rule(self, model: Ruled, action: str) -> _Rule | None:

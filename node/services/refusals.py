@@ -102,6 +102,13 @@ class UnknownAccount(Refusal):
         super().__init__("There is no such user")
 
 
+class UnknownApiKey(Refusal):
+    """There is no such API key in this application."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such API key")
+
+
 class UnknownNode(Refusal):
     """No node of the network, or more than one, is meant."""
 

@@ -48,6 +48,26 @@ def test_a_second_factor_holds_on_every_node(tmp_path: Path) -> None:
             until(lambda: ann.ask("GET", me, token=token).json["mfa_recovery_codes_left"] == 9, "it is known")
             assert "AUTH_INVALID_MFA_CODE" in str(sign_in(ann, mfa_code=spent).body)
 
+            key_is_good_everywhere(ann, bob, token)
+
             ok("user", "reset-mfa", LOGIN["email"], "--data-dir", str(ann.data_dir))
             until(lambda: not seen_by(bob)["mfa_enabled"], "the other node knows")
             assert sign_in(bob).status == 200
+
+
+def key_is_good_everywhere(ann: NodeProcess, bob: NodeProcess, token: str) -> None:
+    """An API key made on one node works on the other, within its scopes; revoked there it ends here."""
+    me, task = "/v1/users/me", {"name": "Task", "fields": [{"name": "title", "type": "string"}]}
+    assert ann.ask("POST", "/v1/data-models", task).status == 201
+    body = {"name": "reports", "scopes": ["data:Task:read"]}
+    made = ann.ask("POST", "/v1/api-keys", body, token=token).json
+    key = made["api_key"]
+    until(lambda: bob.ask("GET", "/v1/data/Task", token=key).status == 200, "the key and the model cross")
+    assert bob.ask("GET", "/v1/data/Task", token=None, headers={"X-API-Key": key}).status == 200
+    refused = bob.ask("POST", "/v1/data/Task", {"title": "x"}, token=key)
+    assert refused.status == 403 and b"scopes" in refused.body
+    assert bob.ask("GET", me, token=key).status == 403
+    assert ann.ask("GET", "/v1/data/Task", token=key).status == 200
+    assert bob.ask("DELETE", f"/v1/api-keys/{made['id']}", token=token).status == 204
+    assert bob.ask("GET", "/v1/data/Task", token=key).status == 401
+    until(lambda: ann.ask("GET", "/v1/data/Task", token=key).status == 401, "the news of its end crosses")

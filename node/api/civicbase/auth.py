@@ -9,6 +9,7 @@ from aiohttp import web
 from node.api.civicbase.account_views import (
     APPLICATION,
     EMAIL,
+    FLAG,
     MADE,
     MESSAGE,
     PASSWORD,
@@ -24,7 +25,7 @@ from node.api.civicbase.account_views import (
 from node.api.errors import Forbidden, Unauthorized, ValidationFailed
 from node.api.replies import Reply, json_response, kind
 from node.api.requests import parse_json, read_body, read_json
-from node.api.routes import CALLER, JSON_ONLY, Auth, Route
+from node.api.routes import CALLER, JSON_ONLY, Auth, KeyAccess, Route
 from node.services.account_rules import REQUIRED
 from node.services.accounts import registration_faults
 from node.services.sessions import Grant
@@ -88,6 +89,13 @@ def routes(deps: AccountDeps) -> list[Route]:
 
     async def logout(request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
+        raw = await read_body(request)
+        everywhere = parse_json(raw).get("everywhere", False) if raw else False
+        if not isinstance(everywhere, bool):
+            raise ValidationFailed({"everywhere": "Must be true or false"})
+        if everywhere:
+            await identity.accounts.end_all(own_account(identity, caller))
+            return json_response({"message": "Signed out successfully, everywhere"})
         if caller.session_id is None or caller.user_id is None:
             raise Forbidden("This token belongs to no session that could be ended")
         await identity.sessions.end(caller.session_id, user=caller.user_id, application=caller.application)
@@ -167,6 +175,9 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/auth/logout",
             logout,
             "Sign out: end the session, on every node",
+            key_access=KeyAccess.NONE,
+            request=schema(everywhere=FLAG),
+            description="With `everywhere`, every session and API key of the user ends.",
             responses={200: MESSAGE},
             tags=TAGS,
             accepts=ACCEPTS_NO_BODY,
@@ -177,6 +188,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/auth/password",
             password,
             "Change the own password; other sessions end",
+            key_access=KeyAccess.NONE,
             request=schema("current_password new_password", current_password=TEXT, new_password=PASSWORD),
             responses={200: MESSAGE},
             tags=TAGS,

@@ -27,7 +27,7 @@ from node.api.errors import (
 )
 from node.api.replies import Reply
 from node.api.requests import parse_json, read_body
-from node.api.routes import CALLER, Caller, Route
+from node.api.routes import CALLER, Caller, KeyAccess, Route
 from node.services.permissions import Permissions
 from node.services.records import Records
 from protocol.changes import Edit, EditKind, Record
@@ -107,6 +107,7 @@ class BatchRoutes:
                 "/v1/batch",
                 self.batch,
                 "Do many operations in one call",
+                key_access=KeyAccess.DATA,
                 tags=("Data",),
                 request=BATCH,
                 responses={200: RESULTS},

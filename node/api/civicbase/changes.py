@@ -15,11 +15,11 @@ import msgspec
 from aiohttp import hdrs, web
 
 from node.api.civicbase.following import Follower, Seen
-from node.api.civicbase.realtime import Realtime, token_of
+from node.api.civicbase.realtime import Realtime
 from node.api.errors import ApiError, NotFound, Unavailable, ValidationFailed, s1_form
 from node.api.replies import Reply, kind
 from node.api.requests import read_header, read_query
-from node.api.routes import CALLER, Auth, Caller, Route
+from node.api.routes import CALLER, TOKEN, Auth, Caller, KeyAccess, Route
 from node.conflict_feed import AnyEntry
 from node.feed import CursorTooOld, Position
 from node.services.refusals import NotPermitted, SignInNeeded
@@ -108,6 +108,7 @@ class ChangeRoutes:
                 self.changes,
                 "What has changed since: a page, or a stream of server-sent events",
                 auth=Auth.OPTIONAL,  # a model may be public
+                key_access=KeyAccess.DATA,
                 token_in_query=True,
                 tags=_TAGS,
                 query=QUERY,
@@ -128,7 +129,7 @@ class ChangeRoutes:
             return Reply(b"", kind=EVENT_STREAM)
         if self._is_stopping or len(self._streams) >= STREAMS_MAX:
             raise Unavailable("The node is stopping" if self._is_stopping else "Too many streams are open")
-        token = None if caller.user_id is None or caller.is_owner else token_of(request)
+        token = None if caller.user_id is None or caller.is_owner else request.get(TOKEN)
         return await self._stream(request, _Stream(follower, token), is_too_old=is_too_old)
 
     # -- what is asked

@@ -14,7 +14,7 @@ from node.api.civicbase.data import LIST_QUERY, write_guard
 from node.api.errors import ApiError, NotFound, ValidationFailed
 from node.api.replies import json_response
 from node.api.requests import read_json, read_query
-from node.api.routes import CALLER, Auth, Caller, Route
+from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
 from node.services.conflicts import ConflictMoved, Conflicts, ConflictSubject
 from node.services.history import Histories
 from node.services.models import Models
@@ -163,6 +163,7 @@ class ConflictRoutes:
                 "/v1/conflicts",
                 self.list,
                 "List conflicts: values of one field that did not see each other",
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 query=CONFLICTS_QUERY,
                 responses={200: CONFLICTS},
@@ -172,6 +173,7 @@ class ConflictRoutes:
                 "/v1/conflicts/{id}",
                 self.read,
                 "Read a conflict, or what it has become",
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 responses={200: CONFLICT},
             ),
@@ -180,6 +182,7 @@ class ConflictRoutes:
                 "/v1/conflicts/{id}/resolve",
                 self.resolve,
                 "End a conflict with one value",
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 request=RESOLUTION,
                 responses={200: RESOLVED},
@@ -190,6 +193,7 @@ class ConflictRoutes:
                 "/v1/data/{model}/{id}/history",
                 self.history,
                 "List every write to an instance, the newest first",
+                key_access=KeyAccess.DATA,
                 auth=Auth.OPTIONAL,
                 tags=("Data",),
                 query=_PAGING,

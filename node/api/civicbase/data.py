@@ -15,7 +15,7 @@ from node.api.civicbase.receipts import PREFER_NOTE, PeerReceipts
 from node.api.errors import BadRequest, NotFound, ValidationFailed
 from node.api.replies import Reply, json_response, no_content
 from node.api.requests import read_header, read_json, read_query
-from node.api.routes import CALLER, Auth, Caller, Route
+from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
 from node.services.permissions import Permissions
 from node.services.records import Records, Rendered
 from protocol.changes import Guard, Record
@@ -185,6 +185,7 @@ class DataRoutes:
                 self.list,
                 "List instances, filtered, sorted, in pages",
                 auth=open_to_all,
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 query=LIST_QUERY,
                 responses={200: PAGE},
@@ -195,6 +196,7 @@ class DataRoutes:
                 self.create,
                 "Create an instance",
                 auth=open_to_all,
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 description=PREFER_NOTE,
                 request={"type": "object"},
@@ -206,6 +208,7 @@ class DataRoutes:
                 self.read,
                 "Read an instance",
                 auth=open_to_all,
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 query=fields,
                 responses={200: INSTANCE},
@@ -216,6 +219,7 @@ class DataRoutes:
                 self.update,
                 "Update the given fields of an instance",
                 auth=open_to_all,
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 description=f"{_EDIT_NOTE}\n\n{PREFER_NOTE}",
                 request={"type": "object"},
@@ -227,6 +231,7 @@ class DataRoutes:
                 self.delete,
                 "Delete an instance",
                 auth=open_to_all,
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 description=PREFER_NOTE,
                 responses={204: None},
@@ -237,6 +242,7 @@ class DataRoutes:
                 self.aggregate,
                 "Group and aggregate instances",
                 auth=open_to_all,
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 request=AGGREGATION,
                 responses={200: {"type": "array", "items": {"type": "object"}}},

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from node.api.errors import NotFound
 from node.api.replies import json_response
-from node.api.routes import CALLER, Route
+from node.api.routes import CALLER, KeyAccess, Route
 from node.services.explaining import Explanations
 from node.services.permissions import Permissions
 from node.services.records import Records
@@ -147,6 +147,7 @@ class ExplainRoutes:
                 "/v1/sync/explain/{model}/{id}",
                 self.explain,
                 "Why a document stands as it does: who has which version, what waits, what was refused",
+                key_access=KeyAccess.DATA,
                 tags=("Sync",),
                 responses={200: EXPLANATION},
             )

@@ -23,7 +23,7 @@ from node.api.civicbase.auth import ACCEPTS_NO_BODY, BODY_MAX_BYTES, SECRET, tex
 from node.api.errors import ValidationFailed
 from node.api.replies import Reply, json_response
 from node.api.requests import read_json
-from node.api.routes import CALLER, Route
+from node.api.routes import CALLER, KeyAccess, Route
 from node.services.accounts import Account
 
 TAGS = ("Authentication",)
@@ -80,6 +80,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/auth/mfa/enable",
             enable,
             "Begin with MFA: a secret for an authenticator app",
+            key_access=KeyAccess.NONE,
             responses={
                 200: schema("secret qr_code recovery_codes", secret=TEXT, qr_code=TEXT, recovery_codes=TEXTS)
             },
@@ -96,6 +97,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/auth/mfa/verify",
             verify,
             "Put MFA in force by a first code; later, check a code",
+            key_access=KeyAccess.NONE,
             request=schema("code", code=TEXT),
             responses={200: MESSAGE},
             tags=TAGS,
@@ -106,6 +108,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/auth/mfa/disable",
             disable,
             "End MFA, by password and code",
+            key_access=KeyAccess.NONE,
             request=_BOTH,
             responses={200: MESSAGE},
             tags=TAGS,
@@ -116,6 +119,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/auth/mfa/recovery-codes",
             renew_codes,
             "New recovery codes; those before count no more",
+            key_access=KeyAccess.NONE,
             request=_BOTH,
             responses={200: schema("recovery_codes", recovery_codes=TEXTS)},
             tags=TAGS,

@@ -12,7 +12,7 @@ from aiohttp import web
 from node.api.errors import NotFound
 from node.api.replies import json_response
 from node.api.requests import read_query
-from node.api.routes import CALLER, Auth, Caller, Route
+from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
 from node.services.permissions import Permissions
 from node.services.plugin_answers import PluginAnswers
 from node.services.plugins import Plugins
@@ -37,6 +37,7 @@ class PluginRoutes:
                 self.query,
                 "Run a query method of a plugin",
                 auth=Auth.OPTIONAL,
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 description=_ARGUMENTS_NOTE,
                 responses={200: {}},
@@ -47,6 +48,7 @@ class PluginRoutes:
                 self.method,
                 "Run a model method of a plugin on an instance",
                 auth=Auth.OPTIONAL,
+                key_access=KeyAccess.DATA,
                 tags=TAG,
                 description=_ARGUMENTS_NOTE,
                 responses={200: {}},

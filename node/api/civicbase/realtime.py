@@ -19,8 +19,7 @@ from node.api.civicbase.realtime_events import Event, Sources, Watchers
 from node.api.civicbase.realtime_session import Session
 from node.api.civicbase.realtime_socket import Connection, RealtimeParts
 from node.api.errors import ApiError, InvalidToken, Unavailable
-from node.api.requests import read_query
-from node.api.routes import CALLER, Auth, Caller, Route
+from node.api.routes import CALLER, TOKEN, Auth, Caller, KeyAccess, Route
 from node.conflict_feed import AnyEntry
 from node.feed import Position
 
@@ -30,7 +29,7 @@ TURN_EVENTS_MAX = 128  # events handed to sessions in one turn of the loop: one 
 
 # Built-in models whose documents decide what a socket may hear; their ids begin so.
 _MODELS = "$model_"
-_ACCOUNTS = ("$account_", "$role_", "$signout_")
+_ACCOUNTS = ("$account_", "$role_", "$signout_", "$apikey_")
 _DECISIVE = (_MODELS, *_ACCOUNTS)
 
 TAGS = ("Realtime",)
@@ -90,7 +89,7 @@ class Realtime:
         if self._is_stopping:
             raise Unavailable("The node is stopping")
         caller = request[CALLER]
-        token = None if caller.user_id is None or caller.is_owner else token_of(request)
+        token = None if caller.user_id is None or caller.is_owner else request.get(TOKEN)
         timing = self.parts.timing
         socket = web.WebSocketResponse(
             heartbeat=timing.heartbeat_s,
@@ -112,7 +111,7 @@ class Realtime:
     def recognise(self, connection: Connection, caller: Caller) -> None:
         """From now on news about this user and session concern the connection, and no others'."""
         self._forget(connection)
-        connection.known_as = [(caller.application, name) for name in _names(caller)]
+        connection.known_as = [(caller.application, name) for name in caller.known_as]
         for key in connection.known_as:
             self._people.setdefault(key, {})[connection] = None
 
@@ -227,6 +226,7 @@ def routes(realtime: Realtime) -> list[Route]:
             realtime.handle,
             "Follow changes of documents over a WebSocket",
             auth=Auth.OPTIONAL,  # a message may authenticate instead
+            key_access=KeyAccess.DATA,
             token_in_query=True,
             rate="",  # sockets have limits of their own, and a client that comes back must get in
             responses={101: None},  # any other is an error
@@ -250,14 +250,3 @@ Edit a `text` or an `array` by `{"action":"edit","model":"Page","instance_id":â€
 Every event carries `cursor` and `previous`; `subscribe` takes a cursor back and replays what came after it.
 `resync` says that a cursor is too old: read the documents again. Close codes: 4401 not signed in (any more),
 1013 too slow, 1008 too many messages, 1001 the node is stopping."""
-
-
-def _names(caller: Caller) -> list[str]:
-    """What news about the caller are filed under: the documents of accounts and sessions have these ids."""
-    return [name for name in (caller.user_id, caller.session_id) if name is not None]
-
-
-def token_of(request: web.Request) -> str | None:
-    """The token that the frame has recognised the caller by."""
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else read_query(request).get("token")

@@ -20,7 +20,11 @@ class Gate:
         self.node = FakeNode(**options)
         self.identity = self.node.identity
         self.authenticator = Authenticator(
-            self.identity.tokens, self.identity.sessions, now_ms=self.node.clock, remembered_max=50
+            self.identity.tokens,
+            self.identity.sessions,
+            self.identity.api_keys,
+            now_ms=self.node.clock,
+            remembered_max=50,
         )
         self.identity.changes.listen(self.authenticator.on_change)
 
@@ -216,6 +220,81 @@ async def test_the_quick_way_is_quick(gate: Gate) -> None:
     cached = gate.authenticator.cached
     took_s = min(timeit.repeat(lambda: cached(grant.token), number=2000, repeat=5)) / 2000
     assert took_s < 5e-6  # 0.2 µs on an idle machine
+
+
+async def keyed(gate: Gate, *scopes: str, **more: Any) -> Any:
+    """-> account, key, its text."""
+    account, _ = await gate.sign_in()
+    key, text = await gate.identity.api_keys.create(
+        account, name="a program", scopes=list(scopes), is_admin=account.is_admin, **more
+    )
+    return account, key, text
+
+
+async def test_an_api_key_stands_for_its_user_within_its_scopes(gate: Gate) -> None:
+    account, key, text = await keyed(gate, "read", "data:Task:write")
+    _, grant = await gate.sign_in()
+    caller, person = await gate.caller(text), await gate.caller(grant.token)
+    assert (caller.user_id, caller.application, caller.session_id) == (account.id, "default", None)
+    assert caller.api_key_id == key.id and caller.scopes.words == ("data:Task:write", "read")
+    assert caller.key == person.key and person.scopes is None
+    assert gate.authenticator.cached(text) is caller
+
+
+async def test_a_key_is_never_more_than_its_user_is_now(gate: Gate) -> None:
+    account, _ = await gate.sign_in()
+    accounts = gate.identity.accounts
+    await accounts.grant_role("default", account.id, "admin", user="owner")
+    await accounts.grant_role("default", account.id, "editor", user="owner")
+    _, _, admin = await keyed(gate, "admin")
+    _, _, plain = await keyed(gate, "read", "write")
+    assert (await gate.caller(admin)).is_admin and not (await gate.caller(plain)).is_admin
+    assert (await gate.caller(plain)).roles == {"editor"}
+    await accounts.withdraw_role("default", account.id, "admin", user="owner")
+    assert not (await gate.caller(admin)).is_admin and (await gate.caller(admin)).roles == {"editor"}
+    await accounts.withdraw_role("default", account.id, "editor", user="owner")
+    assert (await gate.caller(plain)).roles == frozenset()
+
+
+async def test_what_ends_a_key_ends_it_on_the_very_next_request(gate: Gate) -> None:
+    account, key, text = await keyed(gate, "read")
+    await gate.caller(text)
+    await gate.identity.api_keys.revoke(key, user=account.id)
+    assert await gate.refuses(text)
+    _, _, text = await keyed(gate, "read")
+    await gate.caller(text)
+    await gate.identity.accounts.end_all(account)
+    assert await gate.refuses(text)
+    _, _, text = await keyed(gate, "read")
+    await gate.caller(text)
+    await gate.identity.accounts.set_disabled("default", account.id, True, user="owner")
+    assert await gate.refuses(text)
+    await gate.identity.accounts.set_disabled("default", account.id, False, user="owner")
+    assert await gate.refuses(text)
+
+
+async def test_a_remembered_key_expires_to_the_second_and_tells_its_last_use(gate: Gate) -> None:
+    _, key, text = await keyed(gate, "read", expires_in=60)
+    keys = gate.identity.api_keys
+    assert keys.last_used_ms(key) is None
+    await gate.caller(text)
+    gate.node.clock.pass_s(59.9)
+    assert gate.authenticator.cached(text) is not None
+    used_ms = gate.node.clock()
+    assert keys.last_used_ms(key) == used_ms
+    gate.node.clock.pass_s(0.1)
+    assert await gate.refuses(text)
+    await keys.keep_uses()
+    gate.node.restart()
+    assert gate.node.identity.api_keys.last_used_ms(key) == used_ms
+
+
+async def test_a_remembered_key_is_as_quick_as_a_token(gate: Gate) -> None:
+    _, _, text = await keyed(gate, "read")
+    await gate.caller(text)
+    cached = gate.authenticator.cached
+    took_s = min(timeit.repeat(lambda: cached(text), number=2000, repeat=5)) / 2000
+    assert took_s < 20e-6
 
 
 def test_the_owner_acts_under_the_nodes_name() -> None:

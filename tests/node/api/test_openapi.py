@@ -165,9 +165,9 @@ def test_parameters_security_and_tags() -> None:
         ("page", "query", False),
         ("q", "query", True),
     }
-    assert listing["security"] == [{"bearer": []}]
+    assert listing["security"] == [{"bearer": []}, {"api_key": []}]
     assert paths["/v1/auth/login"]["post"]["security"] == []
-    assert paths["/v1/live"]["get"]["security"] == [{}, {"bearer": []}]
+    assert paths["/v1/live"]["get"]["security"] == [{}, {"bearer": []}, {"api_key": []}]
     assert [one["name"] for one in paths["/v1/live"]["get"]["parameters"]] == ["token"]
     assert listing["tags"] == ["CivicBase"]
     assert paths["/files/{bucket}/{path}"]["get"]["tags"] == ["Auth & files"]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from node.services.permissions import ACTIONS, Permissions, permission_faults
 from node.services.refusals import NotPermitted, SignInNeeded
+from node.services.scopes import Scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +17,14 @@ class Who:
     application: str = "default"
     is_admin: bool = False
     roles: frozenset[str] = frozenset()
+    scopes: Scopes | None = None
 
 
 @dataclass(frozen=True)
 class Thing:
     permissions: dict[str, Any] = field(default_factory=dict)
     id: str = "thing_1"
+    name: str = "Thing"
     application: str = "default"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from node.api.app import build_app
 from node.api.authenticator import Authenticator, owner_caller
-from node.api.civicbase import account_admin, auth, mfa, users
+from node.api.civicbase import account_admin, api_keys, auth, mfa, users
 from node.api.middleware import FrameParts
 from node.api.refusals import REFUSALS
 from node.api.runner import ApiServer
@@ -96,7 +96,7 @@ async def running() -> AsyncIterator[Api]:
     node = FakeNode()
     models: dict[tuple[str, str], Model] = {}
     identity = node.identity
-    authenticator = Authenticator(identity.tokens, identity.sessions, now_ms=node.clock)
+    authenticator = Authenticator(identity.tokens, identity.sessions, identity.api_keys, now_ms=node.clock)
     identity.changes.listen(authenticator.on_change)
     deps = Deps(identity, lambda application, name: models.get((application, name)))
     log = io.StringIO()
@@ -112,9 +112,8 @@ async def running() -> AsyncIterator[Api]:
         owner=owner_caller("test"),
         error_table=REFUSALS,
     )
-    frame = build_app(
-        [*auth.routes(deps), *mfa.routes(deps), *users.routes(deps), *account_admin.routes(deps)], parts
-    )
+    parted = (auth, mfa, api_keys, users, account_admin)
+    frame = build_app([route for part in parted for route in part.routes(deps)], parts)
     server = ApiServer(frame, Address("127.0.0.1", 0), logger)
     listening = await server.start()
     try:

@@ -16,7 +16,7 @@ from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime_socket import RealtimeParts, Timing
 from node.api.error_table import ERROR_TABLE
 from node.api.errors import from_exception, s1_form
-from node.api.routes import ANONYMOUS, CALLER, Caller
+from node.api.routes import ANONYMOUS, CALLER, TOKEN, Caller
 from node.feed import BODY_MAX, Position
 from protocol.clock import hlc_of_ms
 from protocol.integrate import Change
@@ -60,6 +60,8 @@ class Served:
         transport_socket = request.transport.get_extra_info("socket")
         transport_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         try:
+            if token:
+                request[TOKEN] = token
             request[CALLER] = await self.authenticator.authenticate(token, None) if token else ANONYMOUS
             return await self.changes.changes(request)
         except Exception as error:

@@ -19,7 +19,8 @@ from node.api.civicbase.realtime import PENDING_MAX, Realtime, routes
 from node.api.civicbase.realtime_outbox import Limits
 from node.api.civicbase.realtime_socket import RealtimeParts, Timing
 from node.api.errors import ApiError, s1_form
-from node.api.routes import ANONYMOUS, CALLER, Auth
+from node.api.routes import ANONYMOUS, CALLER, TOKEN, Auth
+from node.services.scopes import Scopes
 from protocol.ids import builtin_model_id
 from protocol.integrate import Change
 from tests.node.api.civicbase.realtime_fakes import ANN, APPLICATION, BEN, HERE, FakeAuthenticator, World
@@ -61,6 +62,8 @@ class Node:
         try:
             caller = await self.authenticator.authenticate(token, None) if token else ANONYMOUS
             request[CALLER] = caller
+            if token:
+                request[TOKEN] = token
             return await self.realtime.handle(request)
         except ApiError as error:
             return web.json_response(s1_form(error), status=error.status, headers=error.headers)
@@ -360,6 +363,20 @@ async def test_signing_out_closes_the_socket_at_once(model: str, id: str) -> Non
         assert (await end_of(ws))[1] == 4401
         node.world.create("Task", "t1")
         assert (await hear(other))["event"] == "create"
+
+
+async def test_a_revoked_api_key_closes_the_socket_at_once() -> None:
+    async with serving(recheck_s=60) as node:
+        key = replace(ANN, session_id=None, api_key_id="key-1", scopes=Scopes(["data:Task:read"]))
+        node.authenticator.callers["cbk_1"] = key
+        async with node.connected("cbk_1") as ws:
+            node.world.define("Plan")
+            refused = await say(ws, action="subscribe", model="Plan")
+            assert refused["event"] == "error"
+            await say(ws, action="subscribe", model="Task")
+            node.authenticator.end("cbk_1")
+            node.world.create(builtin_model_id(APPLICATION, "$apikey"), "key-1")
+            assert (await end_of(ws))[1] == 4401
 
 
 async def test_a_doubtful_token_that_still_counts_costs_no_event() -> None:
