@@ -20,6 +20,7 @@ from node.api.civicbase.changes import ChangeRoutes
 from node.api.civicbase.conflicts import ConflictRoutes
 from node.api.civicbase.data import DataRoutes
 from node.api.civicbase.explain import ExplainRoutes
+from node.api.civicbase.graphql.routes import GraphQLParts, GraphQLRoutes
 from node.api.civicbase.mfa import routes as mfa_routes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.network import NetworkRoutes
@@ -114,6 +115,21 @@ class CivicBase:
             )
         )
         self.changes = ChangeRoutes(self.realtime, self.conflicts_among)
+        self.receipts = PeerReceipts(parts.sharing.receipts)
+        self.graphql = GraphQLRoutes(
+            GraphQLParts(
+                models=parts.catalog,
+                records=parts.records,
+                permissions=identity.permissions,
+                receipts=self.receipts,
+                realtime=self.realtime,
+                error_table=ERROR_TABLE,
+                introspection=parts.settings.graphql_introspection,
+                is_local=parts.settings.api.is_loopback,
+                new_request_id=lambda: parts.random_bytes(8).hex(),
+                log=parts.log,
+            )
+        )
 
     def start(self) -> None:
         self.realtime.start()
@@ -132,7 +148,7 @@ class CivicBase:
         store, records, belonging = parts.store, parts.records, parts.belonging
         permissions = parts.identity.permissions
         accounts = AccountRoutesNeed(parts.identity, self._find_model)
-        receipts = PeerReceipts(parts.sharing.receipts)
+        receipts = self.receipts
         histories = Histories(store, records)
         explanations = Explanations(
             store,
@@ -152,6 +168,7 @@ class CivicBase:
             *PluginRoutes(parts.plugins, records, permissions).routes(),
             *BatchRoutes(records, permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
+            *self.graphql.routes(),
             *SyncRoutes(parts.network.status, parts.network.root, self._sync).routes(),
             *self.changes.routes(),
             *ExplainRoutes(explanations, records, permissions).routes(),

@@ -137,6 +137,7 @@ _LOG_LEVELS = ("debug", "info", "warning", "error")
 _API = Address("127.0.0.1", 8080)
 _LISTEN = Address("0.0.0.0", 4490)
 _RATE = _number(1, 1_000_000_000)
+_INTROSPECTION = _choice("nobody", "signed-in", "everybody")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +161,10 @@ class Settings:
     insecure_http: Annotated[bool, _Setting("Serve other machines without TLS", _flag)] = False
     s1_rate_limit_authenticated: Annotated[int, _Setting("Requests an hour, signed in", _RATE)] = 1000
     s1_rate_limit_anonymous: Annotated[int, _Setting("Requests an hour, otherwise", _RATE)] = 60
+    graphql_introspection: Annotated[
+        str,
+        _Setting("Who is shown the GraphQL schema; locally everybody counts as signed in", _INTROSPECTION),
+    ] = "signed-in"
     jwt_secret: Annotated[str | None, _Setting("Accept HS256 tokens made with it", _secret, True)] = None
     jwt_algorithm: Annotated[str, _Setting("Of tokens made with jwt_secret", _choice("HS256"))] = "HS256"
     jwt_expires_s: Annotated[int, _Setting("Seconds an access token lasts", _number(60, 31_536_000))] = 3600

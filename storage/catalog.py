@@ -58,6 +58,7 @@ class Catalog:
         self._by_space: dict[bytes, dict[str, Model]] = {}
         self._by_name: dict[tuple[str, str], Model] = {}
         self._by_id: dict[tuple[str, str], Model] = {}
+        self._versions: dict[str, int] = {}
 
     def add_builtin(self, model: Model) -> None:
         """A model that the program itself defines, for every application; its name starts with `$`."""
@@ -112,7 +113,12 @@ class Catalog:
             models.pop(before.id, None)
             self._by_id.pop((application, before.id), None)
             self._by_name.pop((application, before.name), None)
+        self._versions[application] = self.version(application) + 1  # last: what is made of them is not older
         return before, model
+
+    def version(self, application: str) -> int:
+        """Another one whenever the application's own models are others: for what is made of all of them."""
+        return self._versions.get(application, 0)
 
     def _read(self, application: str, document: Document) -> Model | None:
         """The model that a `$model` document defines; None if it is deleted, or not one that we understand."""

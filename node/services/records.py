@@ -236,15 +236,18 @@ class Records:
             return None
         return rendered, vector_to_json(document.vector)
 
+    def rendered_by_id(self, model: Model, ids: Sequence[str]) -> dict[str, Rendered]:
+        """Those of the records that are there, all of one state."""
+        cached = self._cache.get
+        found = {id: cached((model.application, model.id, id)) for id in ids}
+        if None in found.values():
+            with self._store.read() as snapshot:
+                found = {id: hit or self._render(snapshot, model, id) for id, hit in found.items()}
+        return {id: document for id, document in found.items() if document is not None}
+
     def _rendered_all(self, model: Model, ids: Sequence[str]) -> list[Rendered]:
         """The records that are there, in the order of the ids; all that is read is of one state."""
-        cached = self._cache.get
-        found = [cached((model.application, model.id, id)) for id in ids]
-        if None in found:
-            with self._store.read() as snapshot:
-                pairs = zip(found, ids, strict=True)
-                found = [hit or self._render(snapshot, model, id) for hit, id in pairs]
-        return [document for document in found if document is not None]
+        return list(self.rendered_by_id(model, ids).values())
 
     def _render(self, snapshot: Snapshot, model: Model, id: str) -> Rendered | None:
         return self._keep(model, self._read(snapshot, model, id))

@@ -141,15 +141,16 @@ class Running:
 
 
 @asynccontextmanager
-async def running(directory: Path, plugins_dir: Path | None = None) -> AsyncIterator[Running]:
+async def running(directory: Path, **more: Any) -> AsyncIterator[Running]:
+    """`more` are settings beside those that tests need."""
     settings = Settings(
         data_dir=directory,
-        plugins_dir=plugins_dir,
         api=Address("127.0.0.1", 0),
         listen=Address("127.0.0.1", 0),
         mdns=False,
         name="here",
         log_level="error",
+        **more,
     )
     node = Node(settings)
     await node.start()

@@ -21,7 +21,7 @@ from node.services.records import Records, Rendered
 from protocol.changes import Guard, Record
 from protocol.errors import InvalidId
 from protocol.ids import check_instance_id
-from protocol.query import META_KINDS, Condition, Filter, Op, parse_aggregation, parse_query
+from protocol.query import META_KINDS, Condition, Filter, Op, Query, parse_aggregation, parse_query
 from protocol.schema import META_FIELDS, Model
 from storage.errors import DocumentExists
 
@@ -161,6 +161,24 @@ def _asked_fields(request: web.Request, model: Model) -> list[str]:
     return names
 
 
+def only_of(permissions: Permissions, caller: Caller, model: Model) -> str | None:
+    """The user whose documents alone the caller may read; None if there is no such limit.
+
+    Raises as `Permissions.raise_unless` for a caller who may read none.
+    """
+    if permissions.check(caller, model, "read"):
+        return None
+    if not permissions.may_ever(caller, model, "read"):
+        permissions.raise_unless(caller, model, "read")
+    return caller.user_id
+
+
+def readable(permissions: Permissions, caller: Caller, model: Model, query: Query) -> Query:
+    """The query, as far as the caller may read what it finds. Raises as `only_of`."""
+    owner = only_of(permissions, caller, model)
+    return query if owner is None else replace(query, filter=_owned(query.filter, owner))
+
+
 def _owned(asked: Filter | None, user: str) -> Filter:
     """What `asked` lets through of the documents that `user` created."""
     own = Condition("created_by", META_KINDS["created_by"], Op.EQ, (user,))
@@ -276,10 +294,7 @@ class DataRoutes:
     async def list(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
-        query = parse_query(read_query(request), model)
-        owner = self._only_of(caller, model)
-        if owner is not None:
-            query = replace(query, filter=_owned(query.filter, owner))
+        query = readable(self.permissions, caller, model, parse_query(read_query(request), model))
         found = await self.records.find(model, query)
         if query.fields and VECTOR in query.fields:
             items = [self._with_vector(model, document, query.fields) for document in found.documents]
@@ -296,14 +311,6 @@ class DataRoutes:
             cursor,
         )
         return Reply(body)
-
-    def _only_of(self, caller: Caller, model: Model) -> str | None:
-        """The user whose documents alone the caller may read; None if there is no such limit."""
-        if self.permissions.check(caller, model, "read"):
-            return None
-        if not self.permissions.may_ever(caller, model, "read"):
-            self.permissions.raise_unless(caller, model, "read")
-        return caller.user_id
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -356,7 +363,7 @@ class DataRoutes:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
         aggregation = parse_aggregation(await read_json(request), model)
-        owner = self._only_of(caller, model)
+        owner = only_of(self.permissions, caller, model)
         if owner is not None:
             aggregation = replace(aggregation, filter=_owned(aggregation.filter, owner))
         return json_response(await self.records.aggregate(model, aggregation))

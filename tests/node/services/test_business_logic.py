@@ -18,7 +18,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Running]:
     plugins = tmp_path / "plugins"
     plugins.mkdir(mode=0o700)
     shutil.copy(Path(__file__).parent / "bank_plugin.py", plugins)
-    async with running(tmp_path / "node", plugins) as node:
+    async with running(tmp_path / "node", plugins_dir=plugins) as node:
         for definition in (
             {
                 "name": "UserAccount",

@@ -1,0 +1,231 @@
+"""`/v1/graphql`: queries and mutations over HTTP, and the schema as text.
+
+Room: routes, and loading the rest of this package with the first request: graphql-core takes a third of a second,
+which neither the start of a node nor one without GraphQL pays.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from node.api.civicbase.graphql.requests import (
+    JSON,
+    RESPONSE,
+    Parameters,
+    read_address,
+    read_parameters,
+    refusal,
+    refused,
+    reply,
+    wants_response_type,
+)
+from node.api.civicbase.realtime import Realtime
+from node.api.civicbase.receipts import PREFER_NOTE, PeerReceipts
+from node.api.errors import ApiError, BadRequest, ErrorTable, Forbidden, MethodNotAllowed
+from node.api.replies import Reply, kind
+from node.api.requests import read_json, read_query
+from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
+from node.services.permissions import Permissions
+from node.services.records import Records
+
+if TYPE_CHECKING:
+    from node.api.civicbase.graphql.engine import Engine, Models
+
+PATH = "/v1/graphql"
+BODY_MAX_BYTES = 4 << 20
+NOBODY, SIGNED_IN, EVERYBODY = INTROSPECTION = ("nobody", "signed-in", "everybody")
+_SDL = kind("text/plain; charset=utf-8")
+_TAGS = ("GraphQL",)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLParts:
+    """What GraphQL works with. `introspection` is one of `INTROSPECTION`; `is_local` says that the API is bound to
+    loopback, where who asks without a token counts as signed in for that."""
+
+    models: "Models"
+    records: Records
+    permissions: Permissions
+    receipts: PeerReceipts
+    realtime: Realtime
+    error_table: ErrorTable
+    introspection: str
+    is_local: bool
+    new_request_id: Callable[[], str]
+    log: logging.Logger
+
+
+class GraphQLRoutes:
+    """For one event loop; `stop` it once, before the feed."""
+
+    def __init__(self, parts: GraphQLParts) -> None:
+        self._parts = parts
+        self._engine: Engine | None = None
+        self._loading = asyncio.Lock()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "POST",
+                PATH,
+                self.post,
+                "Run a GraphQL query or mutation",
+                auth=Auth.OPTIONAL,  # a model may be public: its permissions decide
+                key_access=KeyAccess.DATA,
+                tags=_TAGS,
+                request=_REQUEST,
+                responses={200: _RESPONSE},
+                body_max_bytes=BODY_MAX_BYTES,
+                description=f"{_DESCRIPTION}\n\n{PREFER_NOTE}",
+            ),
+            Route(
+                "GET",
+                PATH,
+                self.get,
+                "Run a GraphQL query",
+                auth=Auth.OPTIONAL,
+                key_access=KeyAccess.DATA,
+                tags=_TAGS,
+                query=_QUERY,
+                responses={200: _RESPONSE},
+            ),
+            Route(
+                "GET",
+                f"{PATH}/schema",
+                self.schema,
+                "The GraphQL schema of this application, as text",
+                auth=Auth.OPTIONAL,
+                key_access=KeyAccess.DATA,
+                tags=_TAGS,
+                responses={200: {"type": "string", "contentMediaType": "text/plain"}},
+            ),
+        ]
+
+    async def engine(self) -> "Engine":
+        """What runs documents, loaded and made with the first request."""
+        if self._engine is None:
+            async with self._loading:
+                if self._engine is None:
+                    module = await asyncio.to_thread(import_module, "node.api.civicbase.graphql.engine")
+                    words = import_module("node.api.civicbase.graphql.errors").Words
+                    parts = self._parts
+                    self._engine = module.Engine(
+                        parts.models,
+                        parts.records,
+                        parts.permissions,
+                        words(parts.error_table, parts.new_request_id, parts.log),
+                        parts.realtime.parts.feed.cursor,
+                    )
+        assert self._engine is not None
+        return self._engine
+
+    def may_introspect(self, caller: Caller) -> bool:
+        match self._parts.introspection:
+            case "everybody":
+                return True
+            case "signed-in":
+                return caller.user_id is not None or self._parts.is_local
+        return False
+
+    # -- HTTP
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        try:
+            parameters = read_parameters(await read_json(request))
+        except ApiError as error:
+            return _refused(request, error)
+        return await self._answer(request, parameters, is_safe=False)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        try:
+            parameters = read_address(read_query(request))
+        except ApiError as error:
+            return _refused(request, error)
+        return await self._answer(request, parameters, is_safe=True)
+
+    async def schema(self, request: web.Request) -> web.StreamResponse:
+        caller = request[CALLER]
+        if not self.may_introspect(caller):
+            raise Forbidden("The schema is not shown to you: sign in first")
+        engine = await self.engine()
+        return Reply((await engine.sdl(caller.application)).encode(), kind=_SDL)
+
+    async def _answer(self, request: web.Request, asked: Parameters, *, is_safe: bool) -> web.StreamResponse:
+        from node.api.civicbase.graphql.engine import Kind, Request
+        from node.api.civicbase.graphql.errors import DocumentFault
+
+        engine, caller = await self.engine(), request[CALLER]
+        try:
+            chosen = await engine.choose(
+                Request(
+                    asked.query, caller, asked.operation_name, asked.variables, self.may_introspect(caller)
+                )
+            )
+            if chosen.kind is Kind.SUBSCRIPTION:
+                raise BadRequest("Subscriptions go over a WebSocket: graphql-transport-ws")
+            if is_safe and chosen.kind is Kind.MUTATION:
+                raise MethodNotAllowed("GET", ["POST"])
+            body = await engine.run(chosen)
+        except DocumentFault as fault:
+            status = 400 if fault.refusal is None else fault.refusal.status
+            return refusal(request, engine.words.of(fault), status if wants_response_type(request) else 200)
+        except ApiError as error:
+            return _refused(request, error)
+        headers = None
+        if chosen.kind is Kind.MUTATION:
+            headers = await self._parts.receipts.headers(request, caller.application)
+        return reply(request, body, headers=headers)
+
+
+def _refused(request: web.Request, error: ApiError) -> Reply:
+    return refusal(request, [refused(error)], error.status, error.headers)
+
+
+_REQUEST: dict[str, Any] = {
+    "type": "object",
+    "required": ["query"],
+    "properties": {
+        "query": {"type": "string"},
+        "operationName": {"type": ["string", "null"]},
+        "variables": {"type": ["object", "null"]},
+        "extensions": {"type": ["object", "null"]},
+    },
+}
+_RESPONSE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "data": {"type": ["object", "null"]},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["message", "extensions"],
+                "properties": {
+                    "message": {"type": "string"},
+                    "path": {"type": "array"},
+                    "locations": {"type": "array"},
+                    "extensions": {"type": "object", "required": ["error_code"]},
+                },
+            },
+        },
+    },
+}
+_QUERY: dict[str, dict[str, Any]] = {
+    "query": {"type": "string", "description": "The document; a query, since GET changes nothing"},
+    "operationName": {"type": "string"},
+    "variables": {"type": "string", "description": "A JSON object"},
+    "extensions": {"type": "string", "description": "A JSON object"},
+}
+_DESCRIPTION = f"""The schema is made of the data models, and made anew when they change: `GET {PATH}/schema` shows it.
+For a model `Task` there are `tasks(filter, sort, page, per_page, cursor)`, `tasksPage` with `total` and `next_cursor`,
+`task(id)`, `createTask(input)`, `updateTask(id, input, version)` and `deleteTask(id, version)`.
+
+    {{ tasks(filter: {{ status: TODO }}, sort: {{ field: due_date, order: ASC }}) {{ id title status due_date }} }}
+
+Every error names its `error_code` in `extensions`, and `details` where several things are wrong. With
+`Accept: {RESPONSE}` a document that cannot be run answers 400, with `{JSON}` 200, as GraphQL over HTTP has it."""
