@@ -42,6 +42,7 @@ from node.api.routes import (
     RouteTable,
     percent_decoded,
 )
+from node.api.versions import VERSION, unknown_path
 from node.metrics import Buckets, Metrics
 from node.services.scopes import Scopes
 
@@ -52,7 +53,7 @@ APPLICATION_ID = istr("X-Application-Id")  # which application the owner token a
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID, X-API-Key"
 EXPOSED_HEADERS = (
     "ETag, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, Preference-Applied, "
-    "X-Held-By-Peers"
+    "X-Held-By-Peers, Deprecation, Sunset, Link"
 )
 ALLOWED_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 PREFLIGHT_MAX_AGE_S = 600
@@ -98,6 +99,7 @@ class Mounted:
         "auth",
         "body_max_bytes",
         "handler",
+        "head",
         "key_access",
         "limiter",
         "method",
@@ -113,6 +115,7 @@ class Mounted:
         self.handler: Handler = route.handler
         self.auth = route.auth
         self.key_access = route.key_access
+        self.head = b"" if route.deprecation is None else route.deprecation.header_lines
         self.accepts = route.accepts
         self.body_max_bytes = route.body_max_bytes
         self.token_in_query = route.token_in_query
@@ -209,14 +212,16 @@ class Frame:
             refusal: ApiError | None = None
             if isinstance(found, tuple):
                 mounted, request.match_info = found
+                if mounted.head:
+                    request.head += mounted.head
                 if method not in _NO_BODY:
-                    self._check_body(request, mounted)
+                    refusal = self._body_refusal(request, mounted)
             elif method == "OPTIONS":
                 return self._options(request, found)
             else:
-                refusal = errors.MethodNotAllowed(method, found) if found else errors.NotFound()
+                refusal = errors.MethodNotAllowed(method, found) if found else self._not_found(target)
             if hdrs.CONTENT_ENCODING in headers:
-                raise errors.ContentEncodingRefused
+                refusal = refusal or errors.ContentEncodingRefused()
 
             # 4. Who asks, and may they?
             caller: Caller | None = None
@@ -328,7 +333,13 @@ class Frame:
             headers["Access-Control-Allow-Private-Network"] = "true"
         return Reply(status=204, headers=headers)
 
-    def _check_body(self, request: ApiRequest, mounted: Mounted) -> None:
+    def _not_found(self, target: str) -> ApiError:
+        path = target.partition("?")[0]
+        help = unknown_path(path, bool(self._table.find("", f"/{VERSION}{path}")))
+        return errors.NotFound() if help is None else errors.NotFound(help)
+
+    def _body_refusal(self, request: ApiRequest, mounted: Mounted) -> ApiError | None:
+        """What is wrong with a body by its headers alone."""
         headers = request.headers
         content_type = headers.get(hdrs.CONTENT_TYPE)
         if (
@@ -336,13 +347,14 @@ class Frame:
             and request.body_exists
             and (content_type is None or not _accepts(mounted.accepts, content_type))
         ):
-            raise errors.UnsupportedMediaType(mounted.accepts)
+            return errors.UnsupportedMediaType(mounted.accepts)
         size_max_bytes = mounted.body_max_bytes
         if size_max_bytes != BODY_MAX_BYTES:
             request.body_max_bytes = size_max_bytes
         length = headers.get(hdrs.CONTENT_LENGTH)
         if length is not None and (len(length) > 18 or int(length) > size_max_bytes):
-            raise errors.PayloadTooLarge(size_max_bytes=size_max_bytes)
+            return errors.PayloadTooLarge(size_max_bytes=size_max_bytes)
+        return None
 
     def _known(self, request: ApiRequest, token: str) -> Caller | None:
         """The caller of a token that needs no more looking into."""

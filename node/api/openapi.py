@@ -176,8 +176,12 @@ def _operation(route: Route, refs: Mapping[type, Json]) -> Json:
         "responses": _responses(route, refs),
         "security": _security(route.auth, route.key_access),
     }
-    if route.description:
-        operation["description"] = route.description
+    notes = [route.description] if route.description else []
+    if route.deprecation is not None:
+        operation["deprecated"] = True
+        notes.append(route.deprecation.note)
+    if notes:
+        operation["description"] = "\n\n".join(notes)
     if parameters := _parameters(route):
         operation["parameters"] = parameters
     if route.request is not None:

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from node.api.errors import BadRequest
+from node.api.versions import Deprecation
 from node.services.scopes import Scopes
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -111,6 +112,7 @@ class Route:
     body_optional: bool = False
     token_in_query: bool = False
     description: str = ""
+    deprecation: Deprecation | None = None
 
 
 Target = TypeVar("Target")

@@ -235,7 +235,7 @@ function view(operation) {
     {},
     make("span", { class: `method ${method}`, text: method.toUpperCase() }),
     make("span", { class: "path", text: path }),
-    make("span", { class: "about", text: spec.summary }),
+    make("span", { class: spec.deprecated ? "about deprecated" : "about", text: spec.summary }),
     make("span", { class: "lock", text: locked(spec) }),
   );
   const box = make("details", { class: "operation", id: slug }, summary, body);

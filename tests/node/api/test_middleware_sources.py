@@ -218,7 +218,10 @@ async def test_a_reply_to_another_origin_lets_its_page_read_what_the_contract_na
         assert reply.headers["access-control-allow-origin"] == EVIL
         exposed = reply.headers["access-control-expose-headers"].split(", ")
         assert {
+            "Deprecation",
             "ETag",
+            "Link",
+            "Sunset",
             "Preference-Applied",
             "Retry-After",
             "X-Held-By-Peers",
