@@ -93,6 +93,24 @@ def test_protocol_reads_no_clock_and_draws_nothing_by_a_back_door() -> None:
     assert found == []
 
 
+def client_modules() -> dict[str, Path]:
+    """Every module of the Python client, which apps install without this program."""
+    return {path.stem: path for path in (ROOT / "sdk" / "python" / "cosmicsync").glob("*.py")}
+
+
+def test_the_python_client_imports_nothing_of_the_program() -> None:
+    allowed = {*sys.stdlib_module_names, "aiohttp", "cosmicsync"}
+    found: set[str] = set()
+    for path in client_modules().values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add((node.module or ".").split(".")[0])
+    assert "aiohttp" in found and found <= allowed, found - allowed
+
+
 def test_no_module_grows_into_a_monolith() -> None:
-    lengths = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
+    every = {**modules(), **client_modules()}
+    lengths = {name: len(path.read_text().splitlines()) for name, path in every.items()}
     assert {name: lines for name, lines in lengths.items() if lines > LINES_MAX} == {}
