@@ -50,11 +50,12 @@ from node.services.owner import OwnerTokenDamaged, ensure_owner_token
 from node.services.plugin_answers import answers_for
 from node.services.plugin_strategies import PluginStrategies
 from node.services.plugins import Plugins, PluginsFault
-from node.services.records import Records, record_to_json
+from node.services.records import Records
 from node.services.screening import Screen, quarantined_of
 from node.settings import Settings
 from node.sharing import Sharing, SharingParts
 from node.writer import Writer, count_writes
+from protocol.changes import Record
 from protocol.clock import HybridClock
 from storage.backup import backup_store
 from storage.catalog import Catalog
@@ -234,7 +235,7 @@ class Node:
         self.records.logic = BusinessLogic(
             self.plugins,
             self.records.get,
-            record_to_json,
+            Record.facts,
             answers_for(self.records, self.identity.permissions),
             self.log,
         )

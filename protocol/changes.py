@@ -17,6 +17,8 @@ from protocol.conflict import Conflict, judge_contested
 from protocol.document import Document
 from protocol.resolution import Resolution
 from protocol.schema import Model
+from protocol.schema_field import EMPTY
+from protocol.times import datetime_from_ms
 
 _NONE: tuple[Conflict, ...] = ()
 
@@ -44,6 +46,9 @@ class Record:
         (values, is_contested), conflicts = document.shown(), _NONE
         if is_contested and not model.rules.is_plain:
             values, conflicts = judge_contested(document, values, model.rules, past_of)
+        for name, default in model.late_defaults:
+            if name not in values:
+                values[name] = default
         return cls(
             document.id,
             model,
@@ -55,6 +60,25 @@ class Record:
             conflicts,
             document.is_broken,
         )
+
+    def facts(self) -> dict[str, Any]:
+        """The document as JSON: id, the model's fields in their order (null where there is no value, for sets,
+        counters, texts and arrays what nothing adds up to), then meta. `strategy_missing` is there where a value
+        is shown for want of the plugin that should have chosen it."""
+        document: dict[str, Any] = {"id": self.id}
+        values = self.values
+        for name, field in self.model.fields.items():
+            value = values.get(name)
+            if value is None and field.type in EMPTY:
+                value = EMPTY[field.type]
+            document[name] = value
+        document["created_at"] = datetime_from_ms(self.created_at_ms)
+        document["updated_at"] = datetime_from_ms(self.updated_at_ms)
+        document["created_by"] = self.created_by
+        document["version"] = self.version
+        if self.is_strategy_missing:
+            document["strategy_missing"] = True
+        return document
 
     @property
     def is_strategy_missing(self) -> bool:
@@ -96,10 +120,12 @@ class Edit:
 class DocumentChange:
     """Edits of one acting user in one application: all of them in one commit, or none.
 
-    With `is_atomic` off each stands for itself, and the result holds an exception where one failed.
+    With `is_atomic` off each stands for itself, and the result holds an exception where one failed. With it on,
+    `reached` is the place of the edit that failed, if one did.
     """
 
     application: str
     user: str
     edits: list[Edit]
     is_atomic: bool = True
+    reached: int = 0

@@ -70,6 +70,15 @@ class InvalidId(ProtocolError):
     """A document, application or model id has characters or a length that ids may not have."""
 
 
+class ExpressionFault(ProtocolError):
+    """A text is not an expression. `at` is where, in code points."""
+
+    def __init__(self, what: str, at: int) -> None:
+        super().__init__(f"at {at + 1}: {what}")
+        self.what = what
+        self.at = at
+
+
 class _NamedFaults(ProtocolError):
     """Several faults found in one go: where each lies, and what it is."""
 

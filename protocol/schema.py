@@ -23,6 +23,7 @@ from protocol.schema_check import Checks, compile_checks
 from protocol.schema_definition import Definition, read_definition, write_definition
 from protocol.schema_evolve import find_narrowing
 from protocol.schema_field import META_FIELDS, SHARED_TYPES, Field, FieldType, IndexSpec, Value
+from protocol.schema_rules import Validator, Validators
 from protocol.schema_strategy import FOLDING_STRATEGIES
 from protocol.text_edit import is_edit, read_edit
 from protocol.times import datetime_from_ms, ms_from_datetime, normal_datetime
@@ -38,6 +39,9 @@ __all__ = [
     "model_id",
     "parse_definition",
 ]
+
+# Fields whose value is a register: of the others an empty one cannot be told from one that never was.
+_REGISTERS = frozenset(FieldType) - SHARED_TYPES - {FieldType.SET, FieldType.COUNTER}
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Model:
     conflict_strategy: str = "crdt"
     permissions: dict[str, Any] = field(default_factory=dict)
     plural: str | None = None
+    validators: tuple[Validator, ...] = ()
     created_by: str = ""
     created_at_ms: int = 0
     updated_at_ms: int = 0
@@ -87,14 +92,18 @@ class Model:
         return None if faults else values
 
     def check_create(self, data: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:
-        """Values in stored form with defaults, in the model's order, and every fault by field.
+        """Values in stored form with defaults, in the model's order, and every fault by field, validators' too.
 
         Use the values only if there are no faults. A null means no value: it suppresses the default.
         """
-        return self._checks.create(data)
+        values, faults = self._checks.create(data)
+        if self._validators:
+            faults |= self._validators.faults(values, faults)
+        return values, faults
 
     def check_update(self, data: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:
-        """The same for the given fields alone. A null clears a field that is not required.
+        """The same for the given fields alone. A null clears a field that is not required. What the validators
+        say is known once the rest of the record is: `check_record`.
 
         For a collaborative field, operations may be given in place of a value: they come back as a `TextEdit`.
         """
@@ -116,9 +125,34 @@ class Model:
     def check_record(self, values: Mapping[str, Value]) -> dict[str, str]:
         """Every fault of a record's stored values; those of an honest node have none.
 
-        A required field may be missing if it has a default: the record may be older than the field.
+        A required field may be missing if it has a default: the record may be older than the field. Values in
+        fields that the model has not are none of its business: they are kept, and show if the field returns.
         """
-        return self._checks.record(values)
+        faults = self._checks.record(values)
+        if self._validators:
+            faults |= self._validators.faults(values, faults)
+        return faults
+
+    @cached_property
+    def _validators(self) -> Validators:
+        return Validators(self.validators, self.fields)
+
+    @cached_property
+    def late_defaults(self) -> tuple[tuple[str, Value], ...]:
+        """What records show that are older than a field: its default, where none was ever written."""
+        return tuple(
+            (f.name, f.default)
+            for f in self.fields.values()
+            if f.default is not None and f.type in _REGISTERS
+        )
+
+    def decides_as(self, other: "Model") -> bool:
+        """Whether both allow and show the same of the same documents."""
+        return (
+            self.fields == other.fields
+            and self.conflict_strategy == other.conflict_strategy
+            and self.validators == other.validators
+        )
 
     def to_definition(self) -> dict[str, Any]:
         """The definition as JSON, as posted and with what the node added."""
@@ -162,7 +196,13 @@ class Model:
 
     def _definition(self) -> Definition:
         return Definition(
-            self.name, self.fields, self.indexes, self.conflict_strategy, self.permissions, self.plural
+            self.name,
+            self.fields,
+            self.indexes,
+            self.conflict_strategy,
+            self.permissions,
+            self.plural,
+            self.validators,
         )
 
 
@@ -186,7 +226,8 @@ def evolve(old: Model, new: Model) -> dict[str, str]:
 
     A model grows only: nothing may change that could make a stored record invalid, because every
     node would then hide that record. Fields, options, indexes and permissions may be added, bounds
-    widened, patterns and `required` dropped.
+    widened, patterns and `required` dropped. Validators may change: whether records here meet them is
+    for who has the records.
     """
     return find_narrowing(old._definition(), new._definition())
 
@@ -201,4 +242,5 @@ def _definition_parts(definition: Definition, application: str) -> dict[str, Any
         "conflict_strategy": definition.conflict_strategy,
         "permissions": definition.permissions,
         "plural": definition.plural,
+        "validators": definition.validators,
     }

@@ -123,6 +123,8 @@ def compile_checks(fields: Mapping[str, Field]) -> Checks:
                 known += 1
                 if required:
                     faults[name] = str(REQUIRED)
+                elif default is not None:
+                    values[name] = None  # said, so that it is not taken for a record older than the field
             elif default is not None:
                 values[name] = deepcopy(default) if copy_default else default
             elif required:
@@ -154,26 +156,18 @@ def compile_checks(fields: Mapping[str, Field]) -> Checks:
 
     def record(data: Mapping[str, Value]) -> dict[str, str]:
         faults: dict[str, str] = {}
-        known = 0
         get = data.get
         for name, check, required, default in stored:
             value = get(name)
             if value is not None:
-                known += 1
                 checked = check(value)
                 if checked is not value:
                     if type(checked) is Fault:
                         faults[name] = str(checked)
                     elif not _same(checked, value):
                         faults[name] = str(NOT_STORED_FORM)
-            else:
-                if name in data:
-                    known += 1
-                # A record may be older than a field that came with a default.
-                if required and default is None:
-                    faults[name] = str(REQUIRED)
-        if known != len(data):
-            _name_unknown(data, by_name, faults)
+            elif required and default is None:  # a record may be older than a field that came with a default
+                faults[name] = str(REQUIRED)
         return faults
 
     return Checks(create, update, record)

@@ -7,7 +7,8 @@ path where it lies. Makes `Definition`, which `schema` turns into a `Model`.
     {"name": "Task",
      "fields": [{"name": "title", "type": "string", "required": true}, …],
      "indexes": [{"key": {"status": 1, "due_date": -1}, "unique": false}],
-     "conflict_strategy": "crdt", "permissions": {"read": "public"}, "plural": "tasks"}
+     "conflict_strategy": "crdt", "validators": [{"expression": "size(title) > 2", "message": "…"}],
+     "permissions": {"read": "public"}, "plural": "tasks"}
 
 `fields` may also be an object, name to attributes or name to type. An index over
 several fields is written back with their `order`, since some encodings of a
@@ -39,16 +40,21 @@ from protocol.schema_field import (
     FieldType,
     IndexSpec,
 )
+from protocol.schema_rules import (
+    Validator,
+    read_permissions,
+    read_validators,
+    write_validators,
+)
 from protocol.schema_strategy import check_merges, read_merge, read_strategy
-
-ACTIONS = ("read", "create", "update", "delete")
 
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _MODEL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _BUILTIN_NAME = re.compile(r"\$[a-z][a-z0-9_]{0,61}")
-_ROLE = re.compile(r"role:[A-Za-z0-9_.:-]{1,64}")
 
-_DEFINITION_KEYS = frozenset({"name", "fields", "indexes", "conflict_strategy", "permissions", "plural"})
+_DEFINITION_KEYS = frozenset(
+    {"name", "fields", "indexes", "conflict_strategy", "validators", "permissions", "plural"}
+)
 # Written back for readers and ignored when a definition is posted again; only `application_id` must agree.
 _WRITTEN_KEYS = frozenset({"model_id", "application_id", "created_by", "created_at", "updated_at", "version"})
 _FIELD_KEYS = frozenset(
@@ -56,9 +62,6 @@ _FIELD_KEYS = frozenset(
     | {"pattern", "options", "encrypted", "merge", "model"}
 )
 _NAME_RULE = f"Must start with a letter and hold at most {NAME_SIZE_MAX} letters, digits and underscores"
-_RULE_FAULT = (
-    "Must be public, authenticated, owner, role:NAME or a list of these; expressions are not offered yet"
-)
 _FAULTS_MAX = 1000  # a definition within its limits cannot earn more in good faith
 
 
@@ -72,6 +75,7 @@ class Definition:
     conflict_strategy: str
     permissions: dict[str, Any]
     plural: str | None
+    validators: tuple[Validator, ...] = ()
 
 
 def read_definition(
@@ -92,9 +96,7 @@ def read_definition(
         return None, {"definition": f"Must be at most {DEFINITION_SIZE_MAX_BYTES} bytes"}
 
     for key in body:
-        if key == "validators":
-            faults[key] = "Validators are not offered yet"
-        elif key not in _DEFINITION_KEYS and key not in _WRITTEN_KEYS:
+        if key not in _DEFINITION_KEYS and key not in _WRITTEN_KEYS:
             faults[key] = "Unknown attribute"
     if body.get("application_id", application) != application:
         faults["application_id"] = f"Must be the application of the caller, {application}"
@@ -105,8 +107,9 @@ def read_definition(
         fields=fields,
         indexes=_read_indexes(body.get("indexes"), fields, faults),
         conflict_strategy=read_strategy(body.get("conflict_strategy"), faults),
-        permissions=_read_permissions(body.get("permissions"), faults),
+        permissions=read_permissions(body.get("permissions"), fields, faults, stored=stored),
         plural=_read_plural(body.get("plural"), faults),
+        validators=read_validators(body.get("validators"), fields, faults, stored=stored),
     )
     check_merges(definition.conflict_strategy, fields, faults)
     return (None, faults) if faults else (definition, faults)
@@ -121,12 +124,14 @@ def write_definition(definition: Definition) -> dict[str, Any]:
         "conflict_strategy": definition.conflict_strategy,
         "permissions": definition.permissions,
     }
+    if definition.validators:
+        written["validators"] = write_validators(definition.validators)
     if definition.plural is not None:
         written["plural"] = definition.plural
     return written
 
 
-# --- names, permissions ----------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------
 
 
 def _read_name(name: object, faults: dict[str, str], *, stored: bool) -> str:
@@ -146,30 +151,6 @@ def _read_plural(plural: object, faults: dict[str, str]) -> str | None:
         return plural
     faults["plural"] = _NAME_RULE
     return None
-
-
-def _read_permissions(permissions: object, faults: dict[str, str]) -> dict[str, Any]:
-    if permissions is None:
-        return {}
-    if not isinstance(permissions, Mapping):
-        faults["permissions"] = f"Must be an object with any of: {', '.join(ACTIONS)}"
-        return {}
-    for action, rule in permissions.items():
-        path = f"permissions.{action}"
-        if action not in ACTIONS:
-            faults[path] = f"Unknown action. Must be one of: {', '.join(ACTIONS)}"
-        elif isinstance(rule, list):
-            if not rule or not all(_is_rule(part) for part in rule):
-                faults[path] = _RULE_FAULT
-        elif not _is_rule(rule):
-            faults[path] = _RULE_FAULT
-    return {action: list(rule) if isinstance(rule, list) else rule for action, rule in permissions.items()}
-
-
-def _is_rule(rule: object) -> bool:
-    return isinstance(rule, str) and (
-        rule in ("public", "authenticated", "owner") or _ROLE.fullmatch(rule) is not None
-    )
 
 
 # --- fields ----------------------------------------------------------------------------------------

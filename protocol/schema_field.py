@@ -5,6 +5,7 @@ in `schema_check`, how a definition is read from JSON in `schema_definition`, an
 `schema` ties them together; import from there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -59,6 +60,13 @@ class FieldType(StrEnum):
 
 RESERVED_TYPES = frozenset({FieldType.FILE})
 SHARED_TYPES = frozenset({FieldType.TEXT, FieldType.ARRAY})  # which several may edit at once
+# What these show if nobody has written to them.
+EMPTY: Mapping[FieldType, Value] = {
+    FieldType.SET: [],
+    FieldType.COUNTER: 0,
+    FieldType.TEXT: "",
+    FieldType.ARRAY: [],
+}
 NUMERIC_TYPES = frozenset({FieldType.INTEGER, FieldType.NUMBER, FieldType.COUNTER})
 SCALAR_TYPES = frozenset(FieldType) - RESERVED_TYPES - SHARED_TYPES - {FieldType.JSON, FieldType.SET}
 BOUNDED_TYPES = frozenset(

@@ -69,6 +69,25 @@ class ConflictOpen(StorageError):
         self.fields = fields
 
 
+class RecordRefused(StorageError):
+    """An edit would leave a record that its model does not allow. `faults` by field."""
+
+    def __init__(self, faults: dict[str, str]) -> None:
+        super().__init__(f"not allowed: {', '.join(sorted(faults))}")
+        self.faults = faults
+
+
+class DocumentQuarantined(StorageError):
+    """A document is kept and not shown, because of what was written elsewhere, and would be so after the edit.
+
+    `faults` by field; none if what is in it could not be merged on this node.
+    """
+
+    def __init__(self, name: str, faults: dict[str, str]) -> None:
+        super().__init__(f"{name} is quarantined: it is kept, and not shown")
+        self.faults = faults
+
+
 class NotUnique(StorageError):
     """A value of a unique field is taken by another document."""
 

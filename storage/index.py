@@ -16,6 +16,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from protocol.query import Aggregation, Filter, Query
@@ -46,7 +47,7 @@ from storage.index_connection import (
     prepare_file,
 )
 from storage.index_layout import Layout, Row, bindable
-from storage.index_query import Page
+from storage.index_query import Allows, Page
 from storage.index_sql import run_sql
 
 __all__ = ["Index", "Page", "Row"]
@@ -266,13 +267,18 @@ class Index:
 
     # --- reading ---
 
-    def query(self, model: Model, query: Query) -> Page:
-        """One page of record ids. Blocks; from any thread.
+    def query(self, model: Model, query: Query, is_allowed: Allows | None = None) -> Page:
+        """One page of record ids, of those that `is_allowed` lets through. Blocks; from any thread.
 
         Raises `IndexBehind` if the model or a field is not known yet, `IndexDamaged`, and
         `QueryFault` if the record that a cursor points at is needed and gone.
         """
         with self._reading(model.id) as (connection, layout):
+            if is_allowed is not None:
+                with index_query.allowing(connection, is_allowed):
+                    query = replace(query, filter=index_query.allowed(query.filter))
+                    total = index_query.count(connection, layout, query.filter)
+                    return index_query.page(connection, layout, query, total=total, row_count=0)
             total = self._total(connection, layout, query.filter)
             row_count = self._row_counts.get(layout.model_id, 0)
             return index_query.page(connection, layout, query, total=total, row_count=row_count)
@@ -293,9 +299,16 @@ class Index:
         except QueryTooLong:
             return None
 
-    def aggregate(self, model: Model, aggregation: Aggregation) -> list[dict[str, Value]]:
-        """One object per group: the grouped fields, then the figures by alias. Blocks; from any thread."""
+    def aggregate(
+        self, model: Model, aggregation: Aggregation, is_allowed: Allows | None = None
+    ) -> list[dict[str, Value]]:
+        """One object per group: the grouped fields, then the figures by alias, over the records that `is_allowed`
+        lets through. Blocks; from any thread."""
         with self._reading(model.id) as (connection, layout):
+            if is_allowed is not None:
+                with index_query.allowing(connection, is_allowed):
+                    aggregation = replace(aggregation, filter=index_query.allowed(aggregation.filter))
+                    return index_query.aggregate(connection, layout, aggregation)
             return index_query.aggregate(connection, layout, aggregation)
 
     # --- conflicts; from any thread ---

@@ -8,7 +8,7 @@ caches of totals, which are `index`'s.
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -43,6 +43,8 @@ WINDOW_SHARE = 4  # at most a quarter of the rows that meet the filter, so a fai
 
 _COMPARISONS = {Op.EQ: "=", Op.NE: "IS NOT", Op.GT: ">", Op.GTE: ">=", Op.LT: "<", Op.LTE: "<="}
 
+Allows = Callable[[str], bool]  # asked of an id
+
 Sql = tuple[str, list[Value]]  # a piece of SQL and the values for its marks
 
 
@@ -64,8 +66,11 @@ def where(layout: Layout, filter_: Filter | None) -> Sql:
         return "1", []
     cached = layout.where_cache.get(filter_.text)
     if cached is None:
+        # Whether a record is allowed is asked last: of few, and it is dear.
+        limit = ["civic_allowed(id)"] if isinstance(filter_, _Allowed) else []
         groups = [[_condition(layout, condition) for condition in group] for group in filter_.groups]
         text = " OR ".join(f"({' AND '.join(sql for sql, _ in group)})" for group in groups)
+        text = " AND ".join([f"({text})", *limit] if text else limit)
         values = [value for group in groups for _, some in group for value in some]
         if len(layout.where_cache) >= WHERE_CACHED_MAX:
             layout.where_cache.clear()
@@ -131,6 +136,36 @@ def _like_condition(column: str, pattern: str) -> Sql:
         f"({column} IS NOT NULL AND CASE WHEN length({column}) = length(CAST({column} AS BLOB))"
         f" THEN {column} LIKE ? ESCAPE '\\' ELSE civic_like(?, {column}) END)"
     ), [escaped, folded]
+
+
+class _Allowed(Filter):
+    """A filter that lets through allowed records alone: see `allowing`."""
+
+
+def allowed(filter_: Filter | None) -> Filter:
+    """What the filter lets through of the records that are allowed."""
+    return _Allowed(filter_.groups, f"{filter_.text}&allowed") if filter_ else _Allowed((), "&allowed")
+
+
+@contextmanager
+def allowing(connection: sqlite3.Connection, is_allowed: Allows) -> Iterator[None]:
+    """While a query runs on the connection: which ids are allowed. What `is_allowed` raises is raised here."""
+    failed: list[Exception] = []
+
+    def ask(id: str) -> bool:
+        try:
+            return is_allowed(id)
+        except Exception as error:  # SQLite would make an error of its own of it, and the index be distrusted
+            failed.append(error)
+            return False
+
+    connection.create_function("civic_allowed", 1, ask)
+    try:
+        yield
+    finally:
+        connection.create_function("civic_allowed", 1, None)
+    if failed:
+        raise failed[0]
 
 
 # --- pages -----------------------------------------------------------------------------------------

@@ -203,11 +203,7 @@ class Indexer:
 
     def _adapt(self, index: Index, before: Model | None, model: Model) -> None:
         """Make room for the model; read its documents again if there is none yet, or others may be valid now."""
-        may_differ = (
-            before is None
-            or before.fields != model.fields
-            or before.conflict_strategy != model.conflict_strategy
-        )
+        may_differ = before is None or not before.decides_as(model)
         if may_differ:  # said before its table changes under those who read it
             self._read_all_of(model)
         if index.ensure_model(model) and not may_differ:

@@ -16,7 +16,6 @@ from protocol.body import SALT_BYTES, body_hash
 from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
-from protocol.conflict import conflicts
 from protocol.document import Document
 from protocol.errors import TooLarge
 from protocol.ids import SpaceId, builtin_model_id, node_of
@@ -27,15 +26,13 @@ from protocol.membership import Members
 from protocol.planning import plan_delete, plan_write
 from protocol.resolution import live_dots, plan_resolution
 from protocol.window import Run
+from storage.admission import check_definition, raise_if_broken, raise_if_open, raise_if_refused
 from storage.ancestry import KnownOrigins, past_in
-from storage.catalog import MODEL, Catalog, is_builtin
+from storage.catalog import MODEL, Catalog
 from storage.errors import (
     ConflictChanged,
-    ConflictOpen,
     DocumentExists,
-    IndexUnavailable,
     UnknownDocument,
-    UnknownModel,
     VersionMismatch,
 )
 from storage.feed_entry import FeedEntry, feed_entry, rejudged_entry
@@ -345,7 +342,9 @@ class Integrator:
         mark = builder.mark()
         group.claims.begin()
         try:
-            records = [self._plan_edit(edit, change, builder, group) for edit in edits]
+            records = []
+            for change.reached, edit in enumerate(edits):
+                records.append(self._plan_edit(edit, change, builder, group))
         except Exception:
             builder.rollback(mark)
             group.claims.undo()
@@ -371,7 +370,8 @@ class Integrator:
             assert current is not None
             plan = plan_delete(current, self._author)
         else:
-            self._check_model(change.application, edit)
+            check_definition(self._catalog, change.application, edit)
+            raise_if_broken(edit, current if exists else None)
             kinds = self._kinds.of(model)
             if kinds.unique:
                 self._uniqueness.check(
@@ -391,22 +391,18 @@ class Integrator:
             if not plan.operations:
                 return Record.of(model, current, past_of) if current is not None else None
         if edit.ends is None and current is not None and model.rules.is_manual:
-            _raise_if_open(self._store.space(change.application), edit, current, past_of)
+            raise_if_open(self._store.space(change.application), edit, current, past_of)
+        before = None
+        if exists and current is not None and edit.kind is not EditKind.DELETE:
+            before = Record.of(model, current, past_of)
         builder.add(change.user, model.id, edit.id, plan.seen, plan.operations, next(group.salts))
         document = builder.document(model.id, edit.id)
         assert document is not None
-        return Record.of(model, document, past_of) if document.exists else None
-
-    def _check_model(self, application: str, edit: Edit) -> None:
-        """Refuse values that were checked against a definition that is not in force any more."""
-        model = edit.model
-        current = self._catalog.find(application, model.id)
-        if current is model or is_builtin(model):
-            return
-        if current is None:
-            raise UnknownModel(f"there is no data model '{model.name}' any more")
-        if current.fields != model.fields or current.conflict_strategy != model.conflict_strategy:
-            raise IndexUnavailable(f"the data model '{model.name}' has just changed: ask again")
+        if not document.exists:
+            return None
+        record = Record.of(model, document, past_of)
+        raise_if_refused(edit, before, record)
+        return record
 
     # -- commits from elsewhere ----------------------------------------------------------------------------
 
@@ -524,15 +520,6 @@ class Integrator:
         numbers = [arrival.number for _, arrival in done] + [each.number for each in rejudgements]
         if numbers:
             self.indexer.follow(done, records, others, min(numbers), max(numbers))
-
-
-def _raise_if_open(space: SpaceId, edit: Edit, current: Document, past_of: PastOf) -> None:
-    """Refuse what would take away values that only a resolution may: the field's, or the whole document's."""
-    is_whole = edit.kind is EditKind.DELETE or not current.exists
-    found = conflicts(current, edit.model.rules, past_of)
-    touched = {c.field: c.id_in(space) for c in found if is_whole or c.field in edit.values}
-    if touched:
-        raise ConflictOpen(touched)
 
 
 def _run_local(change: LocalChange, local: LocalWriter) -> Any:

@@ -57,6 +57,8 @@ ERROR_TABLE: ErrorTable = {
     storage.UnknownDocument: lambda error: errors.NotFound(str(error)),
     storage.DocumentExists: lambda error: errors.Conflict(str(error)),
     storage.NotUnique: lambda error: errors.Conflict("A value that must be unique is taken", error.fields),
+    storage.RecordRefused: lambda error: errors.ValidationFailed(error.faults),
+    storage.DocumentQuarantined: lambda error: errors.Conflict(_sentence(error), error.faults or None),
     storage.ConflictOpen: _conflict_open,
     storage.ConflictChanged: lambda error: errors.Conflict("The conflict is another one by now"),
     storage.VersionMismatch: lambda error: errors.PreconditionFailed(),

@@ -176,11 +176,15 @@ class Bringing:
         if model is None:
             return "its model is not defined in the network"
         shown = one.document.values()
-        values = {name: value for name, value in shown.items() if name in model.fields and value is not None}
+        # A null that stands for no default is said again.
+        fields = model.fields
+        values = {
+            n: v for n, v in shown.items() if n in fields and (v is not None or fields[n].default is not None)
+        }
         if one.kind == "models":
             values = {name: value for name, value in shown.items() if value is not None}
         else:
-            faults = model.check_record(shown)
+            faults = dict.fromkeys(shown.keys() - fields.keys(), "Unknown field") | model.check_record(shown)
             if faults:
                 return "its model in the network does not allow it: " + ", ".join(sorted(faults))
         if one.model == ACCOUNT and await self._parts.has_email(one.application, str(values.get("email"))):

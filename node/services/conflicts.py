@@ -5,11 +5,11 @@ to an edit. Open ones are shown as their document stands, ended ones as the log 
 end them is asked by the caller.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from node.services.records import Records
+from node.services.records import Records, Rendered
 from node.services.refusals import InvalidFields, Refusal
 from protocol.body import Dot, Kind
 from protocol.changes import Edit, EditKind, Guard, Record
@@ -58,6 +58,12 @@ class ConflictSubject:
     id: str
     field: str
     created_by: str
+    shown: Callable[[], Rendered | None] = lambda: None
+
+    def facts(self) -> dict[str, Any] | None:
+        """The document as it stands; None if it is deleted or hidden."""
+        document = self.shown()
+        return None if document is None else document.facts()
 
 
 class ConflictList(NamedTuple):
@@ -106,7 +112,7 @@ class Conflicts:
                     if model is None or is_builtin(model) or model.id != model_id or document is None:
                         continue
                     for conflict in conflicts(document, model.rules, past_in(snapshot, space)):
-                        subject = ConflictSubject(model, id, conflict.field, document.created_user)
+                        subject = self._subject(model, id, conflict.field, document.created_user)
                         found.append((subject, open_content(conflict, model, space)))
             return found
 
@@ -119,7 +125,10 @@ class Conflicts:
         model = None if row is None or row.application != application else self._model(row)
         if row is None or model is None:
             raise UnknownConflict
-        return ConflictSubject(model, row.instance_id, row.field, row.created_by)
+        return self._subject(model, row.instance_id, row.field, row.created_by)
+
+    def _subject(self, model: Model, id: str, field: str, created_by: str) -> ConflictSubject:
+        return ConflictSubject(model, id, field, created_by, lambda: self._records.rendered(model, id))
 
     def view(self, application: str, id: str) -> dict[str, Any] | None:
         """A conflict as JSON, by an id that it has or had; None if it is not known in this application."""

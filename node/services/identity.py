@@ -160,7 +160,7 @@ def build_identity(
         sessions=sessions,
         api_keys=api_keys,
         tokens=tokens,
-        permissions=Permissions(),
+        permissions=Permissions(now_ms),
         recommendations=recommendations,
         passwords=passwords,
         lockout=lockout,

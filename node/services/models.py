@@ -13,6 +13,8 @@ from protocol.schema import Model, evolve, parse_definition
 from storage.catalog import MODEL, Catalog, definition_to_parts
 from storage.errors import DocumentExists
 
+RECORDS_NAMED_MAX = 5
+
 
 class Models:
     """The models of every application on this node."""
@@ -49,11 +51,14 @@ class Models:
         return self._records.model(application, model.id)
 
     async def change(self, model: Model, body: object, *, user: str) -> Model:
-        """Evolve a model: fields and indexes may be added and loosened. Raises `ModelFault`."""
+        """Evolve a model: fields and indexes may be added and loosened, validators changed as far as the records
+        that are here allow it. Raises `ModelFault`."""
         changed = parse_definition(self._named(body), application=model.application)
         if changed.id != model.id:
             raise ModelFault({"name": "A model keeps its name"})
         faults = evolve(model, changed)
+        if not faults and not set(changed.validators) <= set(model.validators):
+            faults = await self._refused_records(model, changed)
         if faults:
             raise ModelFault(faults)
         before, after = (
@@ -65,6 +70,18 @@ class Models:
         if parts:
             await self._records.update(self._definitions(model.application), model.id, parts, user=user)
         return self._records.model(model.application, model.id)
+
+    async def _refused_records(self, model: Model, changed: Model) -> dict[str, str]:
+        """A fault for each new validator that records do not meet which are shown here: they would be hidden.
+
+        Records of other nodes that are not here yet are quarantined there and here if they do not meet it.
+        """
+        ids = await self._records.hidden_by(model, changed)
+        if not ids:
+            return {}
+        some = ", ".join(ids[:RECORDS_NAMED_MAX])
+        more = "" if len(ids) <= RECORDS_NAMED_MAX else f" and {len(ids) - RECORDS_NAMED_MAX} more"
+        return {"validators": f"Records that are here do not meet them: {some}{more}. Change these first"}
 
     async def delete(self, model: Model, *, user: str) -> None:
         """Delete a definition. Its documents stay in the record, and show again if it is defined again."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from node.services.permissions import Actor, Permissions
 from node.services.plugins import Answers
-from node.services.records import Records, record_to_json
+from node.services.records import Records
 from node.services.refusals import InvalidFields, NotPermitted
 from protocol.query import parse_query
 from protocol.schema import Model
@@ -53,7 +53,7 @@ class PluginAnswers:
 
     def _get(self, model: Model, id: str) -> dict[str, Any] | None:
         record = self._records.get(model, id)
-        return None if record is None or not self._may_read(model, record) else record_to_json(record)
+        return None if record is None or not self._may_read(model, record) else record.facts()
 
     async def _query(self, model: Model, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
         wanted = {"per_page": 100, **asked["options"]} | (
@@ -61,7 +61,7 @@ class PluginAnswers:
         )
         query = parse_query({name: str(value) for name, value in wanted.items()}, model)
         records, _, _ = await self._records.find_records(model, query)
-        return [record_to_json(record) for record in records if self._may_read(model, record)]
+        return [record.facts() for record in records if self._may_read(model, record)]
 
     async def _create(self, model: Model, asked: Mapping[str, Any]) -> str:
         values, faults = model.check_create(asked["data"])

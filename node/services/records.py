@@ -10,21 +10,22 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
 
 from node.services.business_logic import BusinessLogic
+from node.services.permissions import Limit
 from node.services.text_bases import TextBases
 from node.writer import Writer
 from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
 from protocol.errors import BaseMoved
 from protocol.ids import NODE_ID_BYTES, check_instance_id, sortable_id
 from protocol.limits import BODIES_PER_COMMIT_MAX
-from protocol.query import Aggregation, Query
-from protocol.schema import FieldType, Model
+from protocol.query import META_KINDS, Aggregation, Condition, Filter, Op, Query
+from protocol.schema import Model
 from protocol.text_edit import TextEdit
-from protocol.times import datetime_from_ms
 from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexBehind, IndexUnavailable, UnknownModel
@@ -37,20 +38,19 @@ CACHE_BYTES_MAX = 64 << 20
 
 
 _DEFINITIONS = f"{MODEL}_"  # the ids of the collections of definitions begin so
-_EMPTY: dict[FieldType, Any] = {
-    FieldType.SET: [],
-    FieldType.COUNTER: 0,
-    FieldType.TEXT: "",
-    FieldType.ARRAY: [],
-}
-
-
 # A model that is met for the first time, or was just changed, takes the index some milliseconds.
 GRACE_TRIES = 20
 GRACE_S = 0.01
 LONG_SHAPES_MAX = 1_000
 LONG_SKIPS = 64
 _Shape = tuple[str, str, str, tuple[tuple[str, str], ...]]
+
+
+def _owned(asked: Filter | None, user: str) -> Filter:
+    """What `asked` lets through of the documents that `user` created."""
+    own = Condition("created_by", META_KINDS["created_by"], Op.EQ, (user,))
+    groups = tuple((own, *group) for group in asked.groups) if asked else ((own,),)
+    return Filter(groups, f"{asked.text if asked else ''}&created_by={user}")
 
 
 def _shape(model: Model, query: Query) -> _Shape:
@@ -66,6 +66,11 @@ class Rendered(NamedTuple):
     json: bytes
     version: str
     created_by: str
+
+    def facts(self) -> dict[str, Any]:
+        """The document, for rules of permission that look at it."""
+        found: dict[str, Any] = msgspec.json.decode(self.json)
+        return found
 
 
 class Found(NamedTuple):
@@ -90,26 +95,6 @@ def _shown(model: Model, record: Record) -> Record | None:
 def _are_of(version: str, edit: Edit) -> bool:
     """Whether all edits of fields were made on this version."""
     return all(not isinstance(v, TextEdit) or v.base_version == version for v in edit.values.values())
-
-
-def record_to_json(record: Record) -> dict[str, Any]:
-    """The JSON form of a record: id, the model's fields in their order (null where there is no value,
-    for sets, counters, texts and arrays what nothing adds up to), then meta. `strategy_missing` is there where
-    a value is shown for want of the plugin that should have chosen it."""
-    document: dict[str, Any] = {"id": record.id}
-    values = record.values
-    for name, field in record.model.fields.items():
-        value = values.get(name)
-        if value is None and field.type in _EMPTY:
-            value = _EMPTY[field.type]
-        document[name] = value
-    document["created_at"] = datetime_from_ms(record.created_at_ms)
-    document["updated_at"] = datetime_from_ms(record.updated_at_ms)
-    document["created_by"] = record.created_by
-    document["version"] = record.version
-    if record.is_strategy_missing:
-        document["strategy_missing"] = True
-    return document
 
 
 def vector_to_json(vector: Mapping[bytes, tuple[int, int]]) -> dict[str, int]:
@@ -199,6 +184,28 @@ class Records:
         found: bool = await self.in_pool(look)
         return found
 
+    async def hidden_by(self, model: Model, changed: Model) -> list[str]:
+        """Ids of the records that `model` shows and `changed` would not."""
+
+        def look() -> list[str]:
+            space = self._store.space(model.application)
+            with self._store.read() as snapshot:
+                past_of = past_in(snapshot, space)
+                found = (
+                    (document, Record.of(model, document, past_of))
+                    for document in snapshot.documents.all_of(space, model.id)
+                    if document.exists
+                )
+                return [
+                    document.id
+                    for document, record in found
+                    if _shown(model, record) is not None
+                    and changed.check_record(Record.of(changed, document, past_of).values)
+                ]
+
+        hidden: list[str] = await self.in_pool(look)
+        return hidden
+
     def creator(self, model: Model, id: str) -> str | None:
         """Who created the document, be it deleted since; None if there never was one."""
         with self._store.read() as snapshot:
@@ -256,7 +263,7 @@ class Records:
         """The record as JSON, in the cache from now on."""
         if record is None:
             return None
-        rendered = Rendered(self._encoder.encode(record_to_json(record)), record.version, record.created_by)
+        rendered = Rendered(self._encoder.encode(record.facts()), record.version, record.created_by)
         if self._catalog.find(model.application, model.id) is not model:
             return rendered  # of a definition that was changed while the caller waited: not for others
         self._cache[model.application, model.id, record.id] = rendered
@@ -282,21 +289,49 @@ class Records:
                 self._cache.clear()
                 self._cache_bytes = 0
 
-    async def find(self, model: Model, query: Query) -> Found:
-        """One page of a query. Raises `IndexUnavailable` while the index is being rebuilt."""
-        page = await self._page(model, query)
+    async def find(self, model: Model, query: Query, limit: Limit | None = None) -> Found:
+        """One page of a query, of what `limit` lets through. Raises `IndexUnavailable` while the index is being
+        rebuilt."""
+        page = await self._page(model, query, limit)
         return Found(self._rendered_all(model, page.ids), page.total, page.next_cursor)
 
-    async def find_records(self, model: Model, query: Query) -> tuple[list[Record], int, str | None]:
+    async def find_records(
+        self, model: Model, query: Query, limit: Limit | None = None
+    ) -> tuple[list[Record], int, str | None]:
         """As `find`, with the records themselves."""
-        page = await self._page(model, query)
+        page = await self._page(model, query, limit)
         records = [record for id in page.ids if (record := self.get(model, id)) is not None]
         return records, page.total, page.next_cursor
 
-    async def aggregate(self, model: Model, aggregation: Aggregation) -> list[dict[str, Any]]:
+    async def aggregate(
+        self, model: Model, aggregation: Aggregation, limit: Limit | None = None
+    ) -> list[dict[str, Any]]:
+        """Figures over what `limit` lets through."""
         self.raise_if_stale(model)
-        groups: list[dict[str, Any]] = await self.in_pool(self._index.aggregate, model, aggregation)
+        if limit is not None and limit.passes is None:
+            aggregation = replace(aggregation, filter=_owned(aggregation.filter, limit.owner or ""))
+            limit = None
+        groups: list[dict[str, Any]]
+        if limit is None:
+            groups = await self.in_pool(self._index.aggregate, model, aggregation)
+        else:
+            groups = await self.in_pool(self._passing, model, limit, self._index.aggregate, aggregation)
         return groups
+
+    def _passing(self, model: Model, limit: Limit, ask: Callable[..., Any], asked: Any) -> Any:
+        """What the index answers of the documents of which `limit` is true: each that is met is read for that."""
+        passes = limit.passes
+        assert passes is not None
+        with self._store.read() as snapshot:
+            space = self._store.space(model.application)
+
+            def is_allowed(id: str) -> bool:
+                document = snapshot.documents.get(space, model.id, id)
+                if document is None or not document.exists or document.is_broken:
+                    return False
+                return passes(Record.of(model, document, past_in(snapshot, space)))
+
+            return ask(model, asked, is_allowed)
 
     async def sql(self, text: str, *, limit_rows: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         """A raw SELECT over the index. Raises `QueryRefused`."""
@@ -305,19 +340,24 @@ class Records:
         table = await self.in_pool(lambda: self._index.sql(text, limit_rows=limit_rows))
         return table
 
-    async def _page(self, model: Model, query: Query) -> Page:
+    async def _page(self, model: Model, query: Query, limit: Limit | None) -> Page:
         """A page of the index. One that is being brought up to date is given a moment, before the app is told."""
+        if limit is not None and limit.passes is None:
+            query, limit = replace(query, filter=_owned(query.filter, limit.owner or "")), None
         for _ in range(GRACE_TRIES):
             try:
-                return await self._page_now(model, query)
+                return await self._page_now(model, query, limit)
             except (IndexUnavailable, IndexBehind):
                 await asyncio.sleep(GRACE_S)
-        return await self._page_now(model, query)
+        return await self._page_now(model, query, limit)
 
-    async def _page_now(self, model: Model, query: Query) -> Page:
+    async def _page_now(self, model: Model, query: Query, limit: Limit | None) -> Page:
         self.raise_if_stale(model)
         if not self._catalog.knows(model.application):
             return Page([], 0, None)
+        if limit is not None:
+            passing: Page = await self.in_pool(self._passing, model, limit, self._index.query, query)
+            return passing
         shape = _shape(model, query)
         skips = self._long_shapes.get(shape, 0)
         if not skips:

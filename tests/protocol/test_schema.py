@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from protocol.errors import ModelFault
 from protocol.schema import Field, FieldType, IndexSpec, Model, evolve, model_id, parse_definition
 from protocol.schema_field import SCALAR_TYPES
+from protocol.schema_rules import Validator
 from protocol.schema_strategy import STRATEGIES
 from tests.protocol.schema_strategies import json_values, models
 
@@ -82,7 +83,7 @@ def test_every_fault_of_a_definition_is_named_at_once() -> None:
             "conflict_strategy": "newest",
             "permissions": {"read": "everyone", "fly": "owner"},
             "plural": "two words",
-            "validators": [],
+            "validators": [{"expression": "size(zz) >", "message": "", "name": "x"}, "y"],
         }
     )
     assert set(faults) == {
@@ -113,7 +114,10 @@ def test_every_fault_of_a_definition_is_named_at_once() -> None:
         "permissions.read",
         "permissions.fly",
         "plural",
-        "validators",
+        "validators[0].expression",
+        "validators[0].message",
+        "validators[0].name",
+        "validators[1]",
     }
     assert faults["conflict_strategy"] == (
         "Invalid option. Must be one of: crdt, lww, merge, version_vector, three_way, manual,"
@@ -197,6 +201,7 @@ def test_a_definition_survives_the_way_through_json_with_sorted_keys(data: st.Da
         data.draw(st.sampled_from([*STRATEGIES, "closest@0123456789abcdef"])),
         {"read": ["owner", "role:editor"], "create": "public"},
         "things",
+        (Validator("record != null", "Must be there"),) if data.draw(st.booleans()) else (),
         "user",
         data.draw(st.integers(0, 2**41)),
         data.draw(st.integers(0, 2**41)),

@@ -154,7 +154,10 @@ def test_defaults_fill_gaps_but_not_nulls() -> None:
     assert (values, faults) == ({"f": {"a": []}}, {})
     values["f"]["a"].append(1)
     assert model.check_create({})[0] == {"f": {"a": []}}
-    assert model.check_create({"f": None}) == ({}, {})
+    assert model.check_create({"f": None}) == ({"f": None}, {}), (
+        "said, or it would be taken for an older record"
+    )
+    assert one_field(FieldType.JSON).check_create({"f": None}) == ({}, {})
 
 
 def test_a_null_is_no_value_for_a_required_field() -> None:

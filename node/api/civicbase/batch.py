@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import web
 
-from node.api.civicbase.data import new_instance, raise_if_anothers, write_guard
+from node.api.civicbase.data import new_instance, raise_if_anothers, raise_unless_creator, write_guard
 from node.api.civicbase.receipts import PREFER_NOTE, PeerReceipts
 from node.api.errors import (
     ApiError,
@@ -189,8 +189,9 @@ class BatchRoutes:
         if len(segments) == 3:
             if operation.method != "POST":
                 raise BadRequest("Only POST creates an instance")
-            self.permissions.raise_unless(caller, model, "create")
+            raise_unless_creator(self.permissions, caller, model)
             chosen, checked = new_instance(model, _body(operation))
+            raise_unless_creator(self.permissions, caller, model, checked)
             if chosen is not None:
                 raise_if_anothers(self.records, caller, model, chosen)
             return Edit(EditKind.CREATE, model, chosen or self.records.new_id(), checked, operation.if_match)

@@ -18,7 +18,7 @@ from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
 from node.services.conflicts import ConflictMoved, Conflicts, ConflictSubject
 from node.services.history import Histories
 from node.services.models import Models
-from node.services.permissions import Permissions
+from node.services.permissions import Permissions, Subject
 from node.services.records import Records
 from protocol.conflict import DELETED
 from protocol.query import PAGE_MAX, PER_PAGE_DEFAULT, PER_PAGE_MAX, read_whole
@@ -213,7 +213,7 @@ class ConflictRoutes:
             raise ValidationFailed(faults)
         models = self._models(caller, query.get("model"))
         whole = [model.id for model in models if self.permissions.check(caller, model, "read")]
-        own = [model.id for model in models if model.id not in whole] if caller.user_id else []
+        own = [model.id for model in models if model.id not in whole and self._owns(caller, model)]
         found = await self.conflicts.find(
             ConflictQuery(
                 caller.application,
@@ -235,6 +235,12 @@ class ConflictRoutes:
                 "per_page": per_page,
                 "next_cursor": found.next_cursor,
             }
+        )
+
+    def _owns(self, caller: Caller, model: Model) -> bool:
+        """Whether the caller may read what they created, whatever it says."""
+        return caller.user_id is not None and self.permissions.check(
+            caller, model, "read", Subject(caller.user_id)
         )
 
     def _models(self, caller: Caller, named: str | None) -> Sequence[Model]:
@@ -303,7 +309,11 @@ class ConflictRoutes:
             if not self.permissions.may_ever(caller, model, "read"):
                 self.permissions.raise_unless(caller, model, "read")
             raise NotFound(f"There is no {model.name} '{id}'")
-        self._may(caller, ConflictSubject(model, id, "", created_by), "read")
+        self._may(
+            caller,
+            ConflictSubject(model, id, "", created_by, lambda: self.records.rendered(model, id)),
+            "read",
+        )
         found = await self.histories.page(model, id, page=page, per_page=per_page, cursor=query.get("cursor"))
         if found is None:
             raise NotFound(f"There is no {model.name} '{id}'")

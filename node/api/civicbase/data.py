@@ -5,7 +5,7 @@ rights are asked of `services.permissions`, for writes inside the writer's trans
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,12 +16,12 @@ from node.api.errors import BadRequest, NotFound, ValidationFailed
 from node.api.replies import Reply, json_response, no_content
 from node.api.requests import read_header, read_json, read_query
 from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
-from node.services.permissions import Permissions
+from node.services.permissions import Permissions, Subject
 from node.services.records import Records, Rendered
 from protocol.changes import Guard, Record
 from protocol.errors import InvalidId
 from protocol.ids import check_instance_id
-from protocol.query import META_KINDS, Condition, Filter, Op, Query, parse_aggregation, parse_query
+from protocol.query import parse_aggregation, parse_query
 from protocol.schema import META_FIELDS, Model
 from storage.errors import DocumentExists
 
@@ -104,6 +104,16 @@ def write_guard(permissions: Permissions, caller: Caller, model: Model, action: 
     return guard
 
 
+def raise_unless_creator(
+    permissions: Permissions, caller: Caller, model: Model, values: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse who may create no instance of the model, or, with `values`, not this one."""
+    if values is not None:
+        permissions.raise_unless(caller, model, "create", Subject(caller.user_id, values))
+    elif not permissions.may_ever(caller, model, "create"):
+        permissions.raise_unless(caller, model, "create")
+
+
 def new_instance(model: Model, body: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """The id that a body chooses, if any, and its checked values. Raises `ValidationFailed`.
 
@@ -159,31 +169,6 @@ def _asked_fields(request: web.Request, model: Model) -> list[str]:
     if wrong:
         raise ValidationFailed({"fields": f"Unknown field: {', '.join(wrong)}"})
     return names
-
-
-def only_of(permissions: Permissions, caller: Caller, model: Model) -> str | None:
-    """The user whose documents alone the caller may read; None if there is no such limit.
-
-    Raises as `Permissions.raise_unless` for a caller who may read none.
-    """
-    if permissions.check(caller, model, "read"):
-        return None
-    if not permissions.may_ever(caller, model, "read"):
-        permissions.raise_unless(caller, model, "read")
-    return caller.user_id
-
-
-def readable(permissions: Permissions, caller: Caller, model: Model, query: Query) -> Query:
-    """The query, as far as the caller may read what it finds. Raises as `only_of`."""
-    owner = only_of(permissions, caller, model)
-    return query if owner is None else replace(query, filter=_owned(query.filter, owner))
-
-
-def _owned(asked: Filter | None, user: str) -> Filter:
-    """What `asked` lets through of the documents that `user` created."""
-    own = Condition("created_by", META_KINDS["created_by"], Op.EQ, (user,))
-    groups = tuple((own, *group) for group in asked.groups) if asked else ((own,),)
-    return Filter(groups, f"{asked.text if asked else ''}&created_by={user}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +279,9 @@ class DataRoutes:
     async def list(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
-        query = readable(self.permissions, caller, model, parse_query(read_query(request), model))
-        found = await self.records.find(model, query)
+        query = parse_query(read_query(request), model)
+        limit = self.permissions.reading(caller, model)
+        found = await self.records.find(model, query, limit)
         if query.fields and VECTOR in query.fields:
             items = [self._with_vector(model, document, query.fields) for document in found.documents]
         elif query.fields:
@@ -315,8 +301,9 @@ class DataRoutes:
     async def create(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
-        self.permissions.raise_unless(caller, model, "create")
+        raise_unless_creator(self.permissions, caller, model)
         id, values = new_instance(model, await read_json(request))
+        raise_unless_creator(self.permissions, caller, model, values)
         if id is not None:
             raise_if_anothers(self.records, caller, model, id)
         record = await self.records.create(model, values, user=caller.user_id or "", id=id)
@@ -363,7 +350,5 @@ class DataRoutes:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
         aggregation = parse_aggregation(await read_json(request), model)
-        owner = only_of(self.permissions, caller, model)
-        if owner is not None:
-            aggregation = replace(aggregation, filter=_owned(aggregation.filter, owner))
-        return json_response(await self.records.aggregate(model, aggregation))
+        limit = self.permissions.reading(caller, model)
+        return json_response(await self.records.aggregate(model, aggregation, limit))

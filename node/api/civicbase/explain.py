@@ -5,7 +5,7 @@ where it is; what was written about it and does not count is for administrators.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
 
@@ -13,7 +13,7 @@ from node.api.errors import NotFound
 from node.api.replies import json_response
 from node.api.routes import CALLER, KeyAccess, Route
 from node.services.explaining import Explanations
-from node.services.permissions import Permissions
+from node.services.permissions import Permissions, Subject
 from node.services.records import Records
 
 _TEXT_OR_NULL = {"type": ["string", "null"]}
@@ -128,12 +128,6 @@ EXPLANATION: dict[str, Any] = {
 }
 
 
-class _Owned(NamedTuple):
-    """What the rules of permission are asked about."""
-
-    created_by: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class ExplainRoutes:
     explanations: Explanations
@@ -161,7 +155,9 @@ class ExplainRoutes:
             if not self.permissions.may_ever(caller, model, "read"):
                 self.permissions.raise_unless(caller, model, "read")
             raise NotFound(f"There is no {model.name} '{match['id']}'")
-        self.permissions.raise_unless(caller, model, "read", _Owned(found.created_by))
+        shown = self.records.rendered(model, match["id"])
+        subject = Subject(found.created_by, None if shown is None else shown.facts())
+        self.permissions.raise_unless(caller, model, "read", subject)
         content = found.content
         if not caller.is_admin:
             content = {name: value for name, value in content.items() if name != "refused"}

@@ -50,6 +50,14 @@ DEFINITION = {
             "description": f"{', '.join(STRATEGIES)}, or a plugin's as name@hash",
             "default": CRDT,
         },
+        "validators": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["expression", "message"],
+                "properties": {"expression": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
         "permissions": {"type": "object"},
         "plural": {"type": "string"},
     },

@@ -16,7 +16,7 @@ from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
 from node.services.permissions import Permissions
 from node.services.plugin_answers import PluginAnswers
 from node.services.plugins import Plugins
-from node.services.records import Records, record_to_json
+from node.services.records import Records
 from protocol.schema import Model
 
 TAG = ("Plugins",)
@@ -75,7 +75,7 @@ class PluginRoutes:
                 self.permissions.raise_unless(caller, model, "read")
             raise NotFound(f"There is no {model.name} '{id}'")
         self.permissions.raise_unless(caller, model, "read", record)
-        told = {"record": record_to_json(record), "instance_id": id}
+        told = {"record": record.facts(), "instance_id": id}
         return json_response(await self._call("method", request, caller, model, told))
 
     async def _call(

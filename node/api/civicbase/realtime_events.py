@@ -8,7 +8,7 @@ sessions, so that an entry which nobody watches costs two look-ups. What a clien
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from node.api.civicbase.realtime_messages import (
     Conflict,
@@ -21,7 +21,7 @@ from node.api.civicbase.realtime_messages import (
 from node.api.routes import Caller
 from node.conflict_feed import AnyEntry, ConflictEntry
 from node.feed import Position
-from node.services.permissions import Permissions
+from node.services.permissions import Permissions, Subject
 from node.services.records import Rendered
 from protocol.ids import node_of
 from protocol.integrate import Change
@@ -69,12 +69,6 @@ class Sources:
     conflict: Callable[[str, str], Mapping[str, Any] | None] = lambda application, id: None
 
 
-class _Gone(NamedTuple):
-    """All that is left of a deleted instance for the rules of permission."""
-
-    created_by: str | None
-
-
 class Event:
     """One feed entry as clients see it, rendered at most once a dialect, for all who watch it."""
 
@@ -105,7 +99,7 @@ class Event:
         return model if model.id == self.entry.model else None  # not one that took another's id for a name
 
     @cached_property
-    def subject(self) -> Rendered | _Gone | None:
+    def subject(self) -> Rendered | Subject | None:
         """What the reader needs the right to, as it stands now; None if there is nothing to show."""
         if self.model is None:
             return None
@@ -115,10 +109,10 @@ class Event:
                 creator = documents.creator(self.model, self.entry.id)
                 if creator is None and isinstance(self.entry, FeedEntry):
                     creator = self.entry.created_by  # nothing is left of it
-                return _Gone(creator)
+                return Subject(creator)
             shown = documents.rendered(self.model, self.entry.id)
             if shown is None and self._conflict is not None:  # it may be in conflict for being deleted
-                return _Gone(documents.creator(self.model, self.entry.id))
+                return Subject(documents.creator(self.model, self.entry.id))
             return shown
         except StoreDamaged:
             return None  # reading it by id says so; the other events go on

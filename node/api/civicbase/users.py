@@ -41,8 +41,8 @@ from node.api.replies import json_response
 from node.api.requests import read_json, read_query
 from node.api.routes import CALLER, Auth, Caller, Route
 from node.services.account_rules import REQUIRED, check_role
-from node.services.permissions import ACTIONS
 from node.services.recommendations import TOP_N_DEFAULT, TOP_N_MAX
+from protocol.schema_rules import ACTIONS
 
 TAGS = ("Users",)
 

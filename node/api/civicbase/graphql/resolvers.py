@@ -10,7 +10,7 @@ from typing import Any
 
 from graphql import GraphQLResolveInfo
 
-from node.api.civicbase.data import new_instance, raise_if_anothers, readable, write_guard
+from node.api.civicbase.data import new_instance, raise_if_anothers, raise_unless_creator, write_guard
 from node.api.civicbase.graphql.filters import filter_text
 from node.api.civicbase.graphql.schema import RecordType, Resolve
 from node.api.errors import ValidationFailed
@@ -84,8 +84,9 @@ def read_list(type: RecordType, arguments: Mapping[str, Any]) -> Query:
 
 
 async def _find(type: RecordType, asked: Asked, arguments: Mapping[str, Any]) -> tuple[Query, Found]:
-    query = readable(asked.permissions, asked.caller, type.model, read_list(type, arguments))
-    return query, await asked.records.find(type.model, query)
+    query = read_list(type, arguments)
+    limit = asked.permissions.reading(asked.caller, type.model)
+    return query, await asked.records.find(type.model, query, limit)
 
 
 def _many(type: RecordType) -> Resolver:
@@ -126,8 +127,9 @@ def _create(type: RecordType) -> Resolver:
 
     async def resolve(_root: Any, info: Info, *, input: dict[str, Any]) -> Rendered | None:
         asked: Asked = info.context
-        asked.permissions.raise_unless(asked.caller, model, "create")
+        raise_unless_creator(asked.permissions, asked.caller, model)
         id, values = new_instance(model, dict(input))
+        raise_unless_creator(asked.permissions, asked.caller, model, values)
         if id is not None:
             raise_if_anothers(asked.records, asked.caller, model, id)
         record = await asked.records.create(model, values, user=asked.caller.user_id or "", id=id)

@@ -139,7 +139,7 @@ class World:
     def __init__(self) -> None:
         self.feed = FakeFeed()
         self.documents = FakeDocuments()
-        self.permissions = Permissions()
+        self.permissions = Permissions(lambda: 0)
         self.sources = Sources(self.documents, self.feed, self.permissions, HERE)
         self.watchers: Watchers[Session] = Watchers()
         self.arrival = 0
