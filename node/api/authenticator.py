@@ -90,12 +90,14 @@ class Authenticator:
         account = self._sessions.account_behind(claims)
         if account is None or (claims.issuer is None and account.is_admin):
             raise InvalidToken
+        is_admin = account.is_admin and claims.has_full_rights
         caller = Caller(
             user_id=account.id,
             application=account.application,
-            is_admin=account.is_admin and claims.has_full_rights,
+            is_admin=is_admin,
+            is_admin_elsewhere=account.is_admin and not is_admin,
             session_id=claims.session,
-            roles=account.roles,
+            roles=_roles(account, is_admin),
             key=_rate_key(account),
         )
         self._remember(token, _Known(caller, claims.expires_s * 1000, None))
@@ -112,7 +114,7 @@ class Authenticator:
             user_id=account.id,
             application=account.application,
             is_admin=is_admin,
-            roles=account.roles if is_admin else account.roles - {ADMIN_ROLE},
+            roles=_roles(account, is_admin),
             key=_rate_key(account),
             api_key_id=key.id,
             scopes=key.scopes,
@@ -144,6 +146,11 @@ class Authenticator:
             tokens.discard(token)
             if not tokens:
                 del self._about[name]
+
+
+def _roles(account: Account, is_admin: bool) -> frozenset[str]:
+    """The roles that count: that of administrators only with their rights."""
+    return account.roles if is_admin else account.roles - {ADMIN_ROLE}
 
 
 def _rate_key(account: Account) -> str:

@@ -68,6 +68,18 @@ class InvalidToken(ApiError):
         super().__init__(401, "AUTH_INVALID_TOKEN", message, headers=headers)
 
 
+class SignInHere(ApiError):
+    """An administrator's token, issued by a device that is none: administrator routes want one of this node."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            401,
+            "UNAUTHORIZED",
+            "This token was issued by a device without an administrator's role: sign in on this node",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
 class Forbidden(ApiError):
     """The caller is known and may not do this."""
 

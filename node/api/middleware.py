@@ -68,6 +68,7 @@ _SECURITY = (
 _EXPOSE = f"Access-Control-Expose-Headers: {EXPOSED_HEADERS}\r\n".encode()
 _NO_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _TOKEN_MAX_CHARS = 8_000
+_ADMINS_ONLY = "Only administrators may do this"
 _CACHED_MAX = 1_024  # entries of each small cache here; full ones are emptied
 
 _ID = re.compile(r"[A-Za-z0-9_.:~-]{1,64}")
@@ -245,7 +246,7 @@ class Frame:
                 fault = self._demand(auth, source, origin, fault)
                 caller = self._anonymous(request, origin, source, token)
             elif auth is Auth.ADMIN and not caller.is_admin:
-                fault = errors.Forbidden("Only administrators may do this")
+                fault = errors.SignInHere() if caller.is_admin_elsewhere else errors.Forbidden(_ADMINS_ONLY)
             elif caller.scopes is not None:
                 fault = _beyond_scopes(caller.scopes, mounted)
             request[CALLER] = caller

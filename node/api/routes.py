@@ -53,6 +53,7 @@ class Caller:
     application: str
     is_admin: bool = False
     is_owner: bool = False
+    is_admin_elsewhere: bool = False  # an administrator whose token opens no administrator route on this node
     session_id: str | None = None
     roles: frozenset[str] = frozenset()
     key: str = ""

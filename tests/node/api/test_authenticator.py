@@ -169,6 +169,7 @@ async def test_an_administrators_token_from_a_member_node_opens_nothing_special_
         here.node.roles[there.node.node_id] = "member"
         caller = await here.caller(grant.token)
         assert caller.user_id == account.id and not caller.is_admin
+        assert caller.is_admin_elsewhere and not caller.roles
         here.node.roles[there.node.node_id] = "admin"
         here.authenticator.forget_all()
         assert (await here.caller(grant.token)).is_admin

@@ -1,0 +1,172 @@
+"""Accounts on two devices of one network, an administrator's and a member's: rights, sessions and what ends them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.node.devices import Device, devices, until
+
+PASSWORD = "correct horse"  # as `Device.sign_in` has it
+ME = "/v1/users/me"
+
+
+@asynccontextmanager
+async def linked(tmp_path: Path) -> AsyncIterator[tuple[Device, Device]]:
+    """An administrator's device and a member's."""
+    async with devices(tmp_path, "ann", "bob") as (ann, bob):
+        await bob.join(await ann.invite())
+        yield ann, bob
+
+
+async def status(device: Device, token: str, path: str = ME) -> int:
+    return (await device.ask("GET", path, token=token)).status
+
+
+async def known(device: Device, name: str) -> str:
+    """The id of an account, once a device has it. Asking by signing in would count as failing."""
+
+    async def find() -> Any:
+        path = f"/v1/admin/users?email={name}@example.org"
+        return (await device.get(path))["items"]
+
+    return str((await until(find, f"{name} is known"))[0]["user_id"])
+
+
+async def login(device: Device, name: str, password: str = PASSWORD) -> Any:
+    answer = await device.ask(
+        "POST", "/v1/auth/login", {"email": f"{name}@example.org", "password": password}
+    )
+    assert answer.status == 200, answer.text
+    return answer.json
+
+
+async def test_what_ends_a_session_ends_it_on_every_node(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (ann, bob):
+        of_ann = await ann.sign_in("eve")
+        await known(bob, "eve")
+        of_bob = (await login(bob, "eve"))["token"]
+        for device in (ann, bob):
+            assert await status(device, of_ann) == await status(device, of_bob) == 200
+
+        await bob.ask("POST", "/v1/auth/logout", token=of_ann)
+
+        async def is_out() -> bool:
+            return await status(ann, of_ann) == 401
+
+        await until(is_out, "a sign-out on one node ends the session on the one that began it")
+        assert await status(ann, of_bob) == 200
+
+        kept = await login(ann, "eve")
+        change = {"current_password": PASSWORD, "new_password": "a new password"}
+        assert (await ann.ask("POST", "/v1/auth/password", change, token=kept["token"])).status == 200
+        assert await status(ann, of_bob) == 401
+
+        async def is_out_there() -> bool:
+            return await status(bob, of_bob) == 401
+
+        await until(is_out_there, "a new password ends sessions everywhere")
+        assert await status(bob, kept["token"]) == 200
+        last = await login(bob, "eve", "a new password")
+        everywhere = {"everywhere": True}
+        assert (await bob.ask("POST", "/v1/auth/logout", everywhere, token=last["token"])).status == 200
+
+        async def is_out_everywhere() -> bool:
+            return await status(ann, kept["token"]) == 401
+
+        await until(is_out_everywhere, "and so does signing out everywhere")
+        refresh = {"refresh_token": kept["refresh_token"]}
+        assert (await ann.ask("POST", "/v1/auth/refresh", refresh)).status == 401
+
+
+async def test_roles_given_on_one_node_count_on_the_other(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (ann, bob):
+        token = await ann.sign_in("eve")
+        user = await known(bob, "eve")
+        rules = {"create": "role:editor", "read": "authenticated"}
+        plan = {"name": "Plan", "fields": [{"name": "title", "type": "string"}], "permissions": rules}
+        await ann.get("/v1/data-models", plan, method="POST", status=201)
+
+        async def permitted(device: Device, action: str = "create", resource: str = "Plan") -> Any:
+            path = f"/v1/users/me/permissions?action={action}&resource={resource}"
+            answer = await device.ask("GET", path, token=token)
+            assert answer.status == 200 and set(answer.json) == {"permitted"}
+            return answer.json["permitted"]
+
+        async def may_read_there() -> Any:
+            return await permitted(bob, "read")
+
+        await until(may_read_there, "the model crosses")
+        assert [await permitted(device) for device in (ann, bob)] == [False, False]
+        assert not await permitted(ann, "read", "Nothing")
+        role = {"role": "editor", "application_id": "default"}
+        assert (await bob.ask("POST", f"/v1/users/{user}/roles", role)).status == 403  # a member's device
+        assert await ann.get(f"/v1/users/{user}/roles", role, method="POST") == {
+            "message": "Role assigned successfully"
+        }
+        await until(lambda: permitted(bob), "the role crosses")
+        made = await bob.ask("POST", "/v1/data/Plan", {"title": "x"}, token=token)
+        assert made.status == 201
+        assert await permitted(bob, "write") and await permitted(ann, "delete")
+
+
+async def test_an_administrators_token_of_a_members_device_opens_no_administrator_route_elsewhere(
+    tmp_path: Path,
+) -> None:
+    async with linked(tmp_path) as (ann, bob):
+        of_ann = await ann.sign_in("root", is_admin=True)
+        await known(bob, "root")
+        of_bob = (await login(bob, "root"))["token"]
+        routes = "/v1/admin/users"
+        assert await status(bob, of_bob, routes) == await status(bob, of_ann, routes) == 200
+        assert await status(ann, of_ann, routes) == await status(ann, of_bob) == 200
+        answer = await ann.ask("GET", routes, token=of_bob)
+        assert answer.status == 401 and "sign in on this node" in answer.text
+        assert (await ann.ask("GET", ME, token=of_bob)).json[
+            "is_admin"
+        ] is True  # the account's, not the token's
+
+        key = {"name": "backup", "scopes": ["admin"]}
+        assert (await bob.ask("POST", "/v1/api-keys", key, token=of_bob)).status == 403
+        made = await ann.ask("POST", "/v1/api-keys", key, token=of_ann)
+        assert made.status == 201
+
+        async def opens_there() -> bool:
+            return await status(bob, made.json["api_key"], routes) == 200
+
+        await until(opens_there, "a key of an administrator's device counts everywhere")
+        gone = await bob.ask("DELETE", f"/v1/api-keys/{made.json['id']}", token=of_bob)
+        assert gone.status == 403  # a member's device cannot write it
+        assert await status(ann, made.json["api_key"], routes) == 200
+        everywhere = {"everywhere": True}
+        assert (await bob.ask("POST", "/v1/auth/logout", everywhere, token=of_bob)).status == 200
+
+        async def is_over() -> bool:
+            return await status(ann, made.json["api_key"], routes) == 401
+
+        await until(is_over, "signing out everywhere ends it from there too")
+
+
+async def test_users_with_like_interests_are_found_across_nodes(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (ann, bob):
+        eve = await ann.sign_in("eve")
+        user = await known(bob, "eve")
+        dan = await bob.sign_in("dan")
+        other = await known(ann, "dan")
+        words = {"interests": "hiking, photography"}
+        answer = await ann.ask("POST", f"/v1/users/{user}/interests", words, token=eve)
+        assert answer.status == 200 and answer.json == {"message": "Interests added successfully"}
+        words_of_dan = {"interests": ["Photography", "hiking", "chess"]}
+        assert (await bob.ask("POST", f"/v1/users/{other}/interests", words_of_dan, token=dan)).status == 200
+
+        async def recommended() -> Any:
+            return (await ann.ask("GET", f"/v1/users/{user}/recommendations?top_n=1", token=eve)).json
+
+        assert await until(recommended, "the interests cross") == [
+            {
+                "user_id": other,
+                "username": "dan",
+                "score": 0.6667,
+                "shared_interests": ["hiking", "photography"],
+            }
+        ]
