@@ -109,6 +109,11 @@ class Exchange:
             self._heads.follow(snapshot)
         self.is_unsettled = bool(self._waiting.runs)  # a window may have been cut short: `settle`
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no window is under way, and nothing waits for its causes: to take one in means that one alone."""
+        return not (self.is_unsettled or self._waiting.runs)
+
     def perform(self, effect: Effect) -> Answer:
         """Carry out one effect. Blocks on the disk."""
         match effect:
