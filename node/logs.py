@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 _LEVELS = {"DEBUG": "debug", "INFO": "info", "WARNING": "warn", "ERROR": "error", "CRITICAL": "error"}
-_HIDDEN = ("authorization", "password", "secret", "token", "verifier", "private_key", "mfa_code")
+_HIDDEN = ("authorization", "password", "secret", "token", "verifier", "private_key", "mfa_code", "api_key")
 
 Clock = Callable[[], int]
 

@@ -97,6 +97,7 @@ class Authenticator:
             is_admin=is_admin,
             is_admin_elsewhere=account.is_admin and not is_admin,
             session_id=claims.session,
+            issuer=claims.issuer,
             roles=_roles(account, is_admin),
             key=_rate_key(account),
         )

@@ -57,6 +57,7 @@ class Caller:
     session_id: str | None = None
     roles: frozenset[str] = frozenset()
     key: str = ""
+    issuer: str | None = None  # the node whose token it is; None for a shared secret and for keys
     api_key_id: str | None = None
     scopes: Scopes | None = None
 

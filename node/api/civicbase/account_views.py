@@ -63,6 +63,15 @@ def own_account(identity: Identity, caller: Caller) -> Account:
     return identity.accounts.require(caller.application, acting_user(caller))
 
 
+def signed_in_account(identity: Identity, caller: Caller) -> Account:
+    """The caller's account, for what outlives a token. Raises Forbidden for the owner token, and for one that a
+    backend has made with the shared secret: it counts on this node, and what it would set up on every node."""
+    account = own_account(identity, caller)
+    if caller.issuer is None:
+        raise Forbidden("This token was made with a shared secret: sign in at a node to do this")
+    return account
+
+
 def account_meant(request: web.Request, caller: Caller) -> str:
     """The user id in the path, with `me` for the caller. Raises Forbidden for someone else's, but
     to administrators."""

@@ -7,7 +7,15 @@ by `services.permissions`.
 import msgspec
 from aiohttp import web
 
-from node.api.civicbase.account_views import TEXT, TIME, AccountDeps, Json, own_account, schema
+from node.api.civicbase.account_views import (
+    TEXT,
+    TIME,
+    AccountDeps,
+    Json,
+    own_account,
+    schema,
+    signed_in_account,
+)
 from node.api.civicbase.auth import BODY_MAX_BYTES, SECRET
 from node.api.errors import Forbidden, NotFound
 from node.api.replies import Reply, json_response
@@ -49,7 +57,7 @@ def routes(deps: AccountDeps) -> list[Route]:
 
     async def create(request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
-        account = own_account(identity, caller)
+        account = signed_in_account(identity, caller)
         body = await read_json(request)
         key, text = await keys.create(
             account,

@@ -20,6 +20,7 @@ from node.api.civicbase.account_views import (
     application_of,
     own_account,
     schema,
+    signed_in_account,
     source_of,
 )
 from node.api.errors import Forbidden, Unauthorized, ValidationFailed
@@ -94,7 +95,7 @@ def routes(deps: AccountDeps) -> list[Route]:
         if not isinstance(everywhere, bool):
             raise ValidationFailed({"everywhere": "Must be true or false"})
         if everywhere:
-            await identity.accounts.end_all(own_account(identity, caller))
+            await identity.accounts.end_all(signed_in_account(identity, caller))
             return json_response({"message": "Signed out successfully, everywhere"})
         if caller.session_id is None or caller.user_id is None:
             raise Forbidden("This token belongs to no session that could be ended")

@@ -15,8 +15,8 @@ from node.api.civicbase.account_views import (
     TEXT,
     TEXTS,
     AccountDeps,
-    own_account,
     schema,
+    signed_in_account,
     source_of,
 )
 from node.api.civicbase.auth import ACCEPTS_NO_BODY, BODY_MAX_BYTES, SECRET, text_faults
@@ -36,7 +36,7 @@ def routes(deps: AccountDeps) -> list[Route]:
     identity = deps.identity
 
     async def enable(request: web.Request) -> web.StreamResponse:
-        enrolment = await identity.mfa.enable(own_account(identity, request[CALLER]))
+        enrolment = await identity.mfa.enable(signed_in_account(identity, request[CALLER]))
         picture = await asyncio.to_thread(_qr_code, enrolment.uri)  # 45 ms
         return _secret(
             {
@@ -47,7 +47,7 @@ def routes(deps: AccountDeps) -> list[Route]:
         )
 
     async def verify(request: web.Request) -> web.StreamResponse:
-        account = own_account(identity, request[CALLER])
+        account = signed_in_account(identity, request[CALLER])
         body = await read_json(request)
         if faults := text_faults(code=body.get("code")):
             raise ValidationFailed(faults)
@@ -66,7 +66,7 @@ def routes(deps: AccountDeps) -> list[Route]:
 
     async def _confirmed(request: web.Request) -> Account:
         """The caller's account, by both factors in the body."""
-        account = own_account(identity, request[CALLER])
+        account = signed_in_account(identity, request[CALLER])
         body = await read_json(request)
         password, code = body.get("password"), body.get("code")
         if faults := text_faults(password=password, code=code):

@@ -91,9 +91,9 @@ class Api:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Api]:
+async def running(**options: Any) -> AsyncIterator[Api]:
     """A node's routes about accounts, on a free port."""
-    node = FakeNode()
+    node = FakeNode(**options)
     models: dict[tuple[str, str], Model] = {}
     identity = node.identity
     authenticator = Authenticator(identity.tokens, identity.sessions, identity.api_keys, now_ms=node.clock)

@@ -6,7 +6,7 @@ from node.api.routes import Caller
 from node.services.permissions import Permissions
 from node.services.scopes import Scopes
 from protocol.schema import Field, FieldType, Model
-from tests.node.api.civicbase.conftest import OWNER_TOKEN, PASSWORD, Api
+from tests.node.api.civicbase.conftest import OWNER_TOKEN, PASSWORD, Api, running
 
 READ_ONLY = {"name": "reports", "scopes": ["read"]}
 
@@ -123,6 +123,26 @@ async def test_every_fault_of_a_key_is_named(api: Api) -> None:
     body = {"scopes": ["all"], "expires_in": -1}
     answer = await api.ask("POST", "/v1/api-keys", body, token=token)
     assert answer.status == 400 and set(answer.json["details"]) == {"name", "scopes", "expires_in"}
+
+
+async def test_a_token_of_a_shared_secret_sets_up_nothing_that_outlives_it() -> None:
+    import jwt
+
+    secret = "a shared secret of more than thirty-two bytes"
+    async with running(shared_secret=secret) as api:
+        user = await api.register()
+        said = {"sub": user, "exp": api.node.clock() // 1000 + 60, "sid": "s"}
+        token = jwt.encode(said, secret, algorithm="HS256")
+        assert (await api.ask("GET", "/v1/users/me", token=token)).status == 200
+        assert (await api.ask("GET", "/v1/api-keys", token=token)).status == 200
+        for path, body in (
+            ("/v1/api-keys", READ_ONLY),
+            ("/v1/auth/mfa/enable", None),
+            ("/v1/auth/mfa/verify", {"code": "123456"}),
+            ("/v1/auth/logout", {"everywhere": True}),
+        ):
+            refused = await api.ask("POST", path, body, token=token)
+            assert refused.status == 403 and "shared secret" in refused.text, path
 
 
 async def test_signing_out_everywhere_ends_sessions_and_keys(api: Api) -> None:
