@@ -5,7 +5,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from node.services.totp import totp_code
 from tests.node.devices import Device, devices, until
+from tests.node.pair import PASSWORD as PAIRS_PASSWORD
+from tests.node.pair import Running, exchange, pair
 
 PASSWORD = "correct horse"  # as `Device.sign_in` has it
 ME = "/v1/users/me"
@@ -170,3 +173,39 @@ async def test_users_with_like_interests_are_found_across_nodes(tmp_path: Path) 
                 "shared_interests": ["hiking", "photography"],
             }
         ]
+
+
+async def test_recovery_codes_spent_apart_are_both_spent_once_the_nodes_have_met(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (a, b):
+        user, token = await a.sign_up("eve")
+        shown = await a.done("POST", "/v1/auth/mfa/enable", token=token)
+        code = totp_code(shown["secret"], a.clock() // 30_000)
+        await a.done("POST", "/v1/auth/mfa/verify", {"code": code}, token=token)
+        await exchange(a, b)
+        codes = shown["recovery_codes"]
+
+        async def attempt(node: Running, mfa_code: str) -> int:
+            body = {"email": "eve@example.org", "password": PAIRS_PASSWORD, "mfa_code": mfa_code}
+            return (await node.ask("POST", "/v1/auth/login", body)).status
+
+        assert await attempt(a, codes[0]) == 200
+        # Spent on the one, unheard of on the other: a step or a code counts once on each node, until they meet.
+        assert await attempt(b, codes[0]) == await attempt(b, codes[1]) == 200
+        assert await attempt(a, code) == 401
+        assert await attempt(b, code) == 200
+        await exchange(a, b)
+        for node in (a, b):
+            me = await node.done("GET", ME, token=token)
+            assert me["mfa_recovery_codes_left"] == 8
+            assert await attempt(node, codes[1]) == 401
+            assert await attempt(node, codes[2 if node is a else 3]) == 200
+
+        both = {"password": PAIRS_PASSWORD, "code": codes[4]}
+        await a.done("POST", "/v1/auth/mfa/recovery-codes", both, token=token)
+        both["code"] = codes[5]
+        await b.done("POST", "/v1/auth/mfa/recovery-codes", both, token=token)
+        await exchange(a, b)
+        left = [(await node.done("GET", ME, token=token))["mfa_recovery_codes_left"] for node in (a, b)]
+        assert left == [10, 10]  # of two sets made apart the same one counts on both
+        for node in (a, b):
+            assert (await node.ask("GET", f"/v1/data/$mfa/{user}")).status == 404

@@ -191,6 +191,7 @@ FIELDS = st.dictionaries(
             "refresh_token",
             "current_password",
             "new_password",
+            "mfa_code",
         ]
     ),
     JSON,
@@ -206,3 +207,21 @@ async def test_no_body_makes_the_node_stumble(bodies: Any) -> None:
             for path in ("register", "login", "refresh", "password"):
                 answer = await api.ask("POST", f"/v1/auth/{path}", body, token=token)
                 assert answer.status in (200, 201, 400, 401, 403, 409, 415, 429), (path, body, answer)
+
+
+SECRETS = st.dictionaries(
+    st.sampled_from(["code", "password", "name", "scopes", "expires_in", "expires_at"]),
+    JSON | st.lists(st.sampled_from(["read", "admin", "data:*:write", "all"])),
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(bodies=st.lists(JSON | SECRETS, min_size=8, max_size=8))
+async def test_no_body_about_mfa_and_keys_makes_the_node_stumble(bodies: Any) -> None:
+    async with running() as api:
+        _, token = await api.sign_up()
+        await api.ask("POST", "/v1/auth/mfa/enable", token=token)
+        for body in bodies:
+            for path in ("auth/mfa/verify", "auth/mfa/disable", "auth/mfa/recovery-codes", "api-keys"):
+                answer = await api.ask("POST", f"/v1/{path}", body, token=token)
+                assert answer.status in (201, 400, 403, 409, 415, 429), (path, body, answer)
