@@ -214,6 +214,5 @@ def _users(node: "NodeClient") -> Iterator[dict[str, Any]]:
 
 
 def _state(account: dict[str, Any]) -> str:
-    if account.get("disabled"):
-        return "disabled"
-    return "administrator" if account.get("is_admin") else ""
+    words = {"disabled": "disabled", "is_admin": "administrator", "mfa_enabled": "MFA"}
+    return ", ".join(word for name, word in words.items() if account.get(name))

@@ -64,7 +64,10 @@ class Caller:
     @property
     def known_as(self) -> tuple[str, ...]:
         """The ids of the documents that decide whether the caller stands: user, and session or API key."""
-        return tuple(id for id in (self.user_id, self.session_id, self.api_key_id) if id is not None)
+        ids = (self.user_id, self.session_id, self.api_key_id)
+        return tuple(
+            {id: None for id in ids if id is not None}
+        )  # a backend or a peer may have named two alike
 
 
 DEFAULT_APPLICATION = "default"

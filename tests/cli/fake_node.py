@@ -94,7 +94,7 @@ class FakeNode:
                 return 200, {"items": items, "total": len(found), "page": page, "per_page": size}
             case "PUT", ["v1", "admin", "users", _]:
                 return 200, {}
-            case "DELETE", ["v1", "users", _, "roles", _]:
+            case "DELETE", ["v1", "users", _, "roles", _] | ["v1", "admin", "users", _, "mfa"]:
                 return 200, {"message": "Role removed successfully"}
             case "POST", ["v1", "users", _, "roles"]:
                 return 200, {"message": "Role assigned successfully"}

@@ -117,6 +117,13 @@ def test_an_account_is_disabled_and_enabled(users: FakeNode, run: Run) -> None:
     assert users.requests[-1] == ("PUT", "/v1/admin/users/u%2F1", {"disabled": False})
 
 
+def test_a_second_factor_is_taken_away(users: FakeNode, run: Run) -> None:
+    assert "password alone" in run("user", "reset-mfa", "ada@example.org").stdout
+    assert users.requests[-1] == ("DELETE", "/v1/admin/users/u%2F1/mfa", None)
+    told = json.loads(run("user", "reset-mfa", "ada@example.org", "--json").stdout)
+    assert told["mfa_enabled"] is False and told["schema"]
+
+
 def test_an_account_that_is_missing_or_double_is_told(users: FakeNode, run: Run) -> None:
     assert "civicnode user list" in run("user", "role", "eve@example.org", "author").stderr
     users.users *= 2

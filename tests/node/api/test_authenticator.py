@@ -1,11 +1,12 @@
 import timeit
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from node.api.authenticator import Authenticator, owner_caller
 from node.api.errors import InvalidToken
-from node.services.account_models import ACCOUNT, ROLE, SIGNOUT
+from node.services.account_models import ACCOUNT, APIKEY, ROLE, SIGNOUT
 from node.services.identity import LIFETIME_S
 from protocol.ids import builtin_model_id
 from tests.node.fakes import START_MS, FakeNode
@@ -288,6 +289,20 @@ async def test_a_remembered_key_expires_to_the_second_and_tells_its_last_use(gat
     await keys.keep_uses()
     gate.node.restart()
     assert gate.node.identity.api_keys.last_used_ms(key) == used_ms
+
+
+async def test_ids_that_are_alike_break_nothing(gate: Gate) -> None:
+    """A peer may have written a key whose id is that of its user."""
+    account, key, text = await keyed(gate, "read")
+    documents = gate.node.records.documents
+    written = documents["default", APIKEY, key.id]
+    documents["default", APIKEY, account.id] = replace(written, id=account.id)
+    twin = text.replace(key.id, account.id)
+    await gate.caller(twin)
+    await gate.caller(text)
+    gate.authenticator.on_change("$account_x", account.id)
+    assert gate.authenticator.cached(twin) is gate.authenticator.cached(text) is None
+    assert (await gate.caller(twin)).known_as == (account.id,)
 
 
 async def test_a_remembered_key_is_as_quick_as_a_token(gate: Gate) -> None:
