@@ -10,12 +10,12 @@ from protocol.body import decode_body
 from protocol.commit import Commit
 from protocol.errors import ProtocolError
 from protocol.integrate import Verdict
-from simulations.harness import Node
+from simulations.harness import START_MS, Node
 from storage.doctor_replay import replayed_differences
 from storage.errors import DocumentErased
 from storage.memory_kv import MemoryKeyValueStore
 from storage.store import Store
-from tests.storage.test_rejudging_properties import NEVER_EARLY_MS, START_MS, Hearer, Story, commits_of
+from tests.storage.test_rejudging_properties import NEVER_EARLY_MS, Hearer, Story, commits_of
 
 LASTING = ("put", "put", "put", "delete", "hand", "hand", "erase", "skew")
 SHAKEN = (*LASTING, "revoke", "grant", "recover")
