@@ -31,28 +31,32 @@ from node.api.civicbase.realtime_edits import RealtimeEdits
 from node.api.civicbase.realtime_socket import RealtimeParts
 from node.api.civicbase.receipts import PeerReceipts
 from node.api.civicbase.sync import SyncRoutes
-from node.api.civicbase.transfer import UPLOAD_PREFIX, TransferRoutes
 from node.api.civicbase.users import routes as user_routes
+from node.api.civicbase.webhooks import WebhookRoutes
 from node.api.error_table import ERROR_TABLE
-from node.api.errors import from_exception
 from node.api.routes import Caller, Route
 from node.belonging import Belonging
 from node.conflict_feed import ConflictFeed
+from node.due import Timers
+from node.feed import Feed
+from node.metrics import Metrics
 from node.net.network import Network
 from node.services.conflicts import Conflicts
 from node.services.explaining import Explanations
-from node.services.exporting import Exports
 from node.services.history import Histories
 from node.services.identity import Identity
-from node.services.importing import Imports
 from node.services.local import LocalStore
 from node.services.models import Models
 from node.services.origins import AllowedOrigins
 from node.services.permissions import Ruled
 from node.services.plugins import Plugins
 from node.services.records import Records
+from node.services.webhook_events import HookEvents
+from node.services.webhooks import WebhookParts, Webhooks
 from node.settings import Settings
 from node.sharing import Sharing
+from protocol.ids import node_of
+from protocol.keys import KeyPair
 from storage.catalog import Catalog, is_builtin
 from storage.index import Index
 from storage.store import Store
@@ -60,9 +64,12 @@ from storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class CivicBaseParts:
-    """What is handed in. `steady_ms` never goes back."""
+    """What is handed in. `steady_ms` never goes back; `is_own(host, port)` is whether this node listens there."""
 
     store: Store
+    keys: KeyPair
+    feed: Feed
+    metrics: Metrics
     catalog: Catalog
     index: Index
     records: Records
@@ -81,6 +88,8 @@ class CivicBaseParts:
     owner_token: str
     status: Callable[[], dict[str, Any]]
     backup: Callable[[Path], int]
+    is_own: Callable[[str, int], bool]
+    timers: Timers
     now_ms: Callable[[], int]
     steady_ms: Callable[[], int]
     random_bytes: Callable[[int], bytes]
@@ -134,14 +143,34 @@ class CivicBase:
                 log=parts.log,
             )
         )
+        self.webhooks = Webhooks(
+            WebhookParts(
+                feed=parts.feed,
+                local=parts.local,
+                events=HookEvents(
+                    parts.records, identity.accounts, identity.permissions, node_of(store.identity.author)
+                ),
+                metrics=parts.metrics,
+                allow_private=parts.settings.webhooks_allow_private,
+                is_own=parts.is_own,
+                public_key=parts.keys.public,
+                sign=parts.keys.sign,
+                new_id=parts.records.new_id,
+                now_ms=parts.now_ms,
+                seconds=lambda: parts.steady_ms() / 1_000,
+                random_bytes=parts.random_bytes,
+                timers=parts.timers,
+                log=parts.log,
+            )
+        )
 
     def start(self) -> None:
-        for left in self._parts.settings.data_dir.glob(f"{UPLOAD_PREFIX}*"):  # of a process that was killed
-            left.unlink(missing_ok=True)
         self.realtime.start()
         self.changes.start()
+        self.webhooks.start()
 
     async def stop(self) -> None:
+        await self.webhooks.stop()
         self.changes.stop()
         await self.realtime.stop()
 
@@ -172,20 +201,12 @@ class CivicBase:
             *DataRoutes(records, permissions, receipts).routes(),
             *ConflictRoutes(self.conflicts, histories, parts.models, records, permissions).routes(),
             *PluginRoutes(parts.plugins, records, permissions).routes(),
-            *TransferRoutes(
-                records,
-                parts.models,
-                permissions,
-                Exports(store, records),
-                Imports(records, permissions, lambda error: from_exception(error, ERROR_TABLE) is not None),
-                ERROR_TABLE,
-                parts.settings.data_dir,
-            ).routes(),
             *BatchRoutes(records, permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
             *self.graphql.routes(),
             *SyncRoutes(parts.network.status, parts.network.root, self._sync).routes(),
             *self.changes.routes(),
+            *WebhookRoutes(self.webhooks).routes(),
             *ExplainRoutes(explanations, records, permissions).routes(),
             *NetworkRoutes(
                 belonging.membership, belonging.joining, belonging.bringing, parts.network.network_id.hex()

@@ -33,7 +33,7 @@ from node.belonging import Belonging, BelongingParts
 from node.civicbase import CivicBase, CivicBaseParts
 from node.conflict_feed import ConflictFeed
 from node.feed import Feed
-from node.listening import CannotListen
+from node.listening import CannotListen, is_of_this_machine
 from node.logs import make_logger
 from node.metrics import Metrics
 from node.net.network import Network, NetworkParts
@@ -289,6 +289,9 @@ class Node:
         self.civicbase = CivicBase(
             CivicBaseParts(
                 store=store,
+                keys=record.keys,
+                feed=self.feed,
+                metrics=self.metrics,
                 catalog=self.catalog,
                 index=self.index,
                 records=self.records,
@@ -307,6 +310,8 @@ class Node:
                 owner_token=token,
                 status=self.status,
                 backup=self._backup,
+                is_own=self._is_own,
+                timers=asyncio.get_running_loop(),
                 now_ms=world.now_ms,
                 steady_ms=lambda: int(world.seconds() * 1_000),
                 random_bytes=world.random_bytes,
@@ -419,12 +424,19 @@ class Node:
             "quarantined": quarantined_of(store),
             "plugins": self.plugins.status(),
             **self._peers_status(),
+            "webhooks": self.civicbase.webhooks.status(),
             "disk_bytes": sum(file.stat().st_blocks * 512 for file in directory.iterdir() if file.is_file()),
         }
 
     def _peers_status(self) -> dict[str, Any]:
         told = self.network.status()
         return {name: told[name] for name in ("listen", "peers", "in_sync", "warnings")}
+
+    def _is_own(self, host: str, port: int) -> bool:
+        """Whether this node listens there."""
+        api = self.server.listening
+        ports = {self.network.listening.port, api.address.port if api is not None else port}
+        return port in ports and is_of_this_machine(host)
 
     def _backup(self, path: Path) -> int:
         assert self.record is not None

@@ -129,16 +129,18 @@ class Feed:
             raise CursorTooOld(str(position))
         return position
 
-    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part[FeedEntry]:
+    def part(
+        self, after: Position, *, limit: int, application: str | None = None, over_first_sync: bool = False
+    ) -> Part[FeedEntry]:
         """What follows a position, of one application or of all: about `limit` entries at most. Blocks.
 
-        Raises `CursorTooOld` where a first sync lies in between.
+        Raises `CursorTooOld` where a first sync lies in between, unless asked to go on without what that has brought.
         """
         with self._store.read() as snapshot:
             named = {self._store.space(name): name for name in snapshot.applications()}
             wanted = {space: name for space, name in named.items() if application in (None, name)}
             firsts = {space: first for space in wanted if (first := first_sync(snapshot, space)) is not None}
-            if any(first.after < first.until > after.arrival for first in firsts.values()):
+            if not over_first_sync and any(f.after < f.until > after.arrival for f in firsts.values()):
                 raise CursorTooOld(str(after))
             reader = _Reader(snapshot, wanted, firsts)
             entries: list[FeedEntry] = []

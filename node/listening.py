@@ -60,6 +60,17 @@ def bind(address: Address, flag: str) -> list[socket.socket]:
     return sockets
 
 
+def is_of_this_machine(host: str) -> bool:
+    """Whether an IP address is one of this machine's own. Does not block."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
 def _reason(address: Address, flag: str, error: OSError) -> CannotListen:
     match error.errno:
         case errno.EADDRINUSE:

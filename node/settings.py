@@ -169,6 +169,9 @@ class Settings:
     jwt_algorithm: Annotated[str, _Setting("Of tokens made with jwt_secret", _choice("HS256"))] = "HS256"
     jwt_expires_s: Annotated[int, _Setting("Seconds an access token lasts", _number(60, 31_536_000))] = 3600
     plugins_dir: Annotated[Path | None, _Setting("Where plugins lie: files and packages", _directory)] = None
+    webhooks_allow_private: Annotated[
+        bool, _Setting("Let webhooks go to private addresses, this machine's included", _flag)
+    ] = False
     log_level: Annotated[str, _Setting("debug, info, warning or error", _choice(*_LOG_LEVELS))] = "info"
     log_format: Annotated[str, _Setting("text or json", _choice("text", "json"))] = "text"
     log_requests: Annotated[bool, _Setting("Log every request", _flag)] = False

@@ -70,6 +70,11 @@ def _show(document: dict[str, Any], pid: int) -> None:
     )
     if peers:
         print_table(("peer", "address", "state", "behind by", "since", "last fault"), map(_row, peers))
+    hooks = document.get("webhooks") or {}
+    if hooks.get("webhooks"):
+        disabled = f" ({hooks.get('disabled')} disabled)" if hooks.get("disabled") else ""
+        waiting = counted(int(hooks.get("pending", 0)), "waiting message")
+        print_pairs([("webhooks", f"{hooks.get('webhooks')}{disabled}, {waiting}")])
     for held in document.get("quarantined") or []:
         place = f"{held.get('model')}/{held.get('id')}"
         print_pairs([("quarantined", f"{place} since {held.get('at')}: {held.get('reason')}")])

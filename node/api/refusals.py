@@ -41,5 +41,9 @@ REFUSALS: ErrorTable = {
     refusals.PluginRefused: lambda refusal: errors.BadRequest(str(refusal), refusal.faults),
     refusals.PluginFailed: lambda refusal: ApiError(500, "PLUGIN_FAILED", str(refusal)),
     refusals.PluginUnavailable: lambda refusal: errors.Unavailable(str(refusal)),
+    refusals.UnknownWebhook: lambda refusal: errors.NotFound(str(refusal)),
+    refusals.UnknownDelivery: lambda refusal: errors.NotFound(str(refusal)),
+    refusals.WebhookDisabled: lambda refusal: errors.Conflict(str(refusal)),
+    refusals.TooManyWebhooks: lambda refusal: errors.Conflict(str(refusal)),
     refusals.ChangedMeanwhile: lambda refusal: errors.Conflict(str(refusal)),
 }

@@ -56,3 +56,8 @@ class LocalStore:
 
         result: T = await self._writer.submit(change)
         return result
+
+    async def change(self, step: Callable[[LocalWriter], T]) -> T:
+        """Read and write several records atomically; as `transact`, for a `step` that is given all of them."""
+        result: T = await self._writer.submit(step)
+        return result

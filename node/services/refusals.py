@@ -163,3 +163,31 @@ class PluginFailed(Refusal):
 
 class PluginUnavailable(Refusal):
     """The process of the plugins is not there, or took too long. Nothing was done."""
+
+
+class UnknownWebhook(Refusal):
+    """There is no such webhook here, or none that this caller may know of."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such webhook on this node")
+
+
+class UnknownDelivery(Refusal):
+    """The webhook has no such delivery, or has it no more."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such delivery, or it is no longer kept")
+
+
+class WebhookDisabled(Refusal):
+    """Nothing is sent for it before somebody enables it."""
+
+    def __init__(self) -> None:
+        super().__init__('The webhook is disabled: enable it first, with {"enabled": true}')
+
+
+class TooManyWebhooks(Refusal):
+    """A user, or the node, has as many webhooks as it may."""
+
+    def __init__(self, of_user_max: int, of_node_max: int) -> None:
+        super().__init__(f"A user may have {of_user_max} webhooks, a node {of_node_max}: delete one first")

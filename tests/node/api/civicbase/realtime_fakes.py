@@ -66,7 +66,9 @@ class FakeFeed(Feed):
         arrivals = [entry.arrival for entry in self.record if ms_of_hlc(entry.hlc) < ms]
         return self._in_reach(Position(max(arrivals, default=0), BODY_MAX))
 
-    def part(self, after: Position, *, limit: int, application: str | None = None) -> Part[FeedEntry]:
+    def part(
+        self, after: Position, *, limit: int, application: str | None = None, over_first_sync: bool = False
+    ) -> Part[FeedEntry]:
         self.reads += 1
         self._in_reach(after)
         found = [
