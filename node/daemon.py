@@ -52,6 +52,7 @@ from node.services.plugin_strategies import PluginStrategies
 from node.services.plugins import Plugins, PluginsFault
 from node.services.records import Records
 from node.services.screening import Screen, quarantined_of
+from node.services.sealing import Sealing
 from node.settings import Settings
 from node.sharing import Sharing, SharingParts
 from node.writer import Writer, count_writes
@@ -232,6 +233,9 @@ class Node:
             self.identity.tokens, self.identity.sessions, self.identity.api_keys, now_ms=world.now_ms
         )
         self.identity.changes.listen(self.authenticator.on_change)
+        self.records.sealing = Sealing(
+            self.identity.keyring, self.records.get, self.identity.accounts.public_key_of, world.random_bytes
+        )
         self.records.logic = BusinessLogic(
             self.plugins,
             self.records.get,

@@ -18,6 +18,7 @@ from protocol.document import Document
 from protocol.resolution import Resolution
 from protocol.schema import Model
 from protocol.schema_field import EMPTY
+from protocol.sealed import LOCKED
 from protocol.times import datetime_from_ms
 
 _NONE: tuple[Conflict, ...] = ()
@@ -71,7 +72,7 @@ class Record:
             value = values.get(name)
             if value is None and field.type in EMPTY:
                 value = EMPTY[field.type]
-            document[name] = value
+            document[name] = LOCKED if field.encrypted and value is not None else value
         document["created_at"] = datetime_from_ms(self.created_at_ms)
         document["updated_at"] = datetime_from_ms(self.updated_at_ms)
         document["created_by"] = self.created_by

@@ -309,6 +309,8 @@ def _read_measure(
         faults[f"{path}.field"] = "This field is required"
     elif kind is None:
         faults[f"{path}.field"] = "Unknown field"
+    elif name in model.encrypted:
+        faults[f"{path}.field"] = "An encrypted field cannot be aggregated"
     elif operation in ("sum", "avg") and not _is_summable(name, kind, model):
         faults[f"{path}.field"] = f"{operation} needs an integer, number or counter field"
     elif operation in ("min", "max") and (kind not in _SORTABLE or kind is Kind.BOOLEAN):

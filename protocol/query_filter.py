@@ -133,7 +133,9 @@ class Filter:
 def kind_of(name: str, model: Model) -> Kind | None:
     """How the values of a field compare; None if the model has no such field."""
     field = model.fields.get(name)
-    return _KINDS.get(field.type) if field is not None else META_KINDS.get(name)
+    if field is None:
+        return META_KINDS.get(name)
+    return _KINDS.get(FieldType.JSON if field.encrypted else field.type)
 
 
 def parse_filter(text: str, model: Model) -> Filter:
@@ -268,7 +270,9 @@ def _read_condition(raw: _Raw, model: Model, faults: list[str]) -> Condition | N
     field = model.fields.get(raw.field)
     allowed = _allowed(kind, field)
     if op not in allowed:
-        what = field.type.phrase if field is not None else raw.field
+        what = raw.field
+        if field is not None:
+            what = "an encrypted field" if field.encrypted else field.type.phrase
         choice = ", ".join(op for op in Op if op in allowed)
         faults.append(
             f"{name}: {op} does not apply to {what}. Must be one of: {choice}"

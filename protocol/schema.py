@@ -86,9 +86,8 @@ class Model:
         resolved = self.resolver(versions)
         if resolved is None:
             return None
-        values, faults = self._checks.update(
-            {name: resolved[name] for name in self.fields if name in resolved}
-        )
+        open_fields = self.fields.keys() - self.encrypted
+        values, faults = self._checks.update({n: resolved[n] for n in open_fields if n in resolved})
         return None if faults else values
 
     def check_create(self, data: Mapping[str, Value]) -> tuple[dict[str, Value], dict[str, str]]:
@@ -119,6 +118,11 @@ class Model:
         return values, faults
 
     @cached_property
+    def encrypted(self) -> frozenset[str]:
+        """The fields whose values are sealed."""
+        return frozenset(name for name, field in self.fields.items() if field.encrypted)
+
+    @cached_property
     def _shared(self) -> frozenset[str]:
         return frozenset(name for name, field in self.fields.items() if field.type in SHARED_TYPES)
 
@@ -135,7 +139,7 @@ class Model:
 
     @cached_property
     def _validators(self) -> Validators:
-        return Validators(self.validators, self.fields)
+        return Validators(self.validators, {n: f for n, f in self.fields.items() if not f.encrypted})
 
     @cached_property
     def late_defaults(self) -> tuple[tuple[str, Value], ...]:

@@ -12,7 +12,7 @@ Every create passes through here, so the loops are plain and the common values
 import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protocol.schema_field import (
     FLOAT_INTEGER_MAX,
@@ -30,6 +30,7 @@ from protocol.schema_field import (
     FieldType,
     Value,
 )
+from protocol.sealed import read_envelope, read_unsealed
 from protocol.times import normal_date, normal_datetime
 
 
@@ -83,7 +84,7 @@ class Checks:
 
 def compile_checks(fields: Mapping[str, Field]) -> Checks:
     """Build the three checks of a model. Patterns are compiled when first needed."""
-    by_name = {field.name: (check_of(field), field.required) for field in fields.values()}
+    by_name = {field.name: (_given_check(field), field.required) for field in fields.values()}
     plan = [
         (
             field.name,
@@ -98,7 +99,7 @@ def compile_checks(fields: Mapping[str, Field]) -> Checks:
     stored = [
         (
             name,
-            _merged_check(fields[name]) or check,
+            _stored_check(fields[name]) or check,
             required and fields[name].type not in SHARED_TYPES,
             default,
         )
@@ -171,6 +172,33 @@ def compile_checks(fields: Mapping[str, Field]) -> Checks:
         return faults
 
     return Checks(create, update, record)
+
+
+def _given_check(field: Field) -> Check:
+    """The check of what an app gives. Values of encrypted fields come out as `Unsealed`."""
+    check = check_of(field)
+    if not field.encrypted:
+        return check
+
+    def checked(given: Value) -> Value | Fault:
+        unsealed = read_unsealed(given)
+        if isinstance(unsealed, str):
+            return Fault(unsealed)
+        if unsealed.value is None:
+            return REQUIRED
+        value = check(unsealed.value)
+        return value if type(value) is Fault else replace(unsealed, value=value)
+
+    return checked
+
+
+def _stored_check(field: Field) -> Check | None:
+    """The check of what is stored, where it differs."""
+    return _sealed_check if field.encrypted else _merged_check(field)
+
+
+def _sealed_check(value: Value) -> Value | Fault:
+    return value if read_envelope(value) is not None else Fault("Must be encrypted")
 
 
 def check_of(field: Field) -> Check:

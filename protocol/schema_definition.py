@@ -24,6 +24,7 @@ from protocol.schema_check import Fault, check_of, compile_pattern, json_size_by
 from protocol.schema_field import (
     BOUNDED_TYPES,
     DEFINITION_SIZE_MAX_BYTES,
+    ENCRYPTED_TYPES,
     FIELDS_MAX,
     INDEX_FIELDS_MAX,
     INDEXES_MAX,
@@ -102,14 +103,16 @@ def read_definition(
         faults["application_id"] = f"Must be the application of the caller, {application}"
 
     fields = _read_fields(body.get("fields"), faults, stored=stored)
+    # What nobody but its readers can see, no rule can ask about.
+    readable = {name: field for name, field in fields.items() if not field.encrypted}
     definition = Definition(
         name=_read_name(body.get("name"), faults, stored=stored),
         fields=fields,
         indexes=_read_indexes(body.get("indexes"), fields, faults),
         conflict_strategy=read_strategy(body.get("conflict_strategy"), faults),
-        permissions=read_permissions(body.get("permissions"), fields, faults, stored=stored),
+        permissions=read_permissions(body.get("permissions"), readable, faults, stored=stored),
         plural=_read_plural(body.get("plural"), faults),
-        validators=read_validators(body.get("validators"), fields, faults, stored=stored),
+        validators=read_validators(body.get("validators"), readable, faults, stored=stored),
     )
     check_merges(definition.conflict_strategy, fields, faults)
     return (None, faults) if faults else (definition, faults)
@@ -217,11 +220,11 @@ def _read_field(
         if flag is not None and not isinstance(flag, bool):
             faults[f"{path}.{key}"] = "Must be true or false"
         flags[key] = flag is True
-    if flags["encrypted"]:
-        faults[f"{path}.encrypted"] = "Encrypted fields are not offered yet"
     if kind is None:
         return None
 
+    if flags["encrypted"]:
+        _check_encrypted(kind, attributes, path, faults)
     if flags["unique"] and kind not in UNIQUE_TYPES:
         faults[f"{path}.unique"] = f"{kind.phrase.capitalize()} cannot be unique"
     if flags["indexed"] and kind not in SCALAR_TYPES:
@@ -232,6 +235,7 @@ def _read_field(
         required=flags["required"],
         unique=flags["unique"],
         indexed=flags["indexed"],
+        encrypted=flags["encrypted"],
         minimum=_read_bound("min", kind, attributes.get("min"), path, faults),
         maximum=_read_bound("max", kind, attributes.get("max"), path, faults),
         pattern=_read_pattern(kind, attributes.get("pattern"), path, faults, stored=stored),
@@ -249,6 +253,17 @@ def _read_field(
     if kind is not FieldType.ENUM and isinstance(checked := check_of(Field(name, kind))(default), Fault):
         faults[f"{path}.default"] = str(checked)
     return field
+
+
+def _check_encrypted(
+    kind: FieldType, attributes: Mapping[str, Any], path: str, faults: dict[str, str]
+) -> None:
+    """Of what nobody but its readers can see, nothing else can be asked."""
+    if kind not in ENCRYPTED_TYPES:
+        faults[f"{path}.encrypted"] = f"{kind.phrase.capitalize()} cannot be encrypted"
+    for key in ("unique", "indexed", "default", "merge"):
+        if attributes.get(key) not in (None, False):
+            faults[f"{path}.{key}"] = f"{key} does not apply to an encrypted field"
 
 
 def _with_default(field: Field, default: object, path: str, faults: dict[str, str], *, stored: bool) -> Field:
@@ -405,6 +420,8 @@ def _read_index(
         if field is None and name not in ("created_at", "updated_at", "created_by"):
             if not any(where.startswith(f"fields.{name}.") for where in faults):
                 faults[f"{path}.key.{name}"] = "Unknown field"
+        elif field is not None and field.encrypted:
+            faults[f"{path}.key.{name}"] = "An encrypted field cannot be indexed"
         elif field is not None and field.type not in SCALAR_TYPES:
             faults[f"{path}.key.{name}"] = f"{field.type.phrase.capitalize()} cannot be indexed"
         if type(direction) is not int or direction not in (1, -1):

@@ -50,5 +50,7 @@ def _find_narrowed(path: str, before: Field, after: Field, faults: dict[str, str
         faults[f"{path}.pattern"] = f"The pattern of {name} can only be removed: records may not match"
     if lost := [option for option in before.options if option not in after.options]:
         faults[f"{path}.options"] = f"Options of {name} cannot be removed: {', '.join(lost)}"
+    if after.encrypted != before.encrypted:
+        faults[f"{path}.encrypted"] = f"{name} cannot become encrypted or open: add a new field"
     if after.model != before.model:
         faults[f"{path}.model"] = f"{name} cannot refer to another model"

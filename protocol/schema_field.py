@@ -72,6 +72,7 @@ SCALAR_TYPES = frozenset(FieldType) - RESERVED_TYPES - SHARED_TYPES - {FieldType
 BOUNDED_TYPES = frozenset(
     {FieldType.STRING, FieldType.INTEGER, FieldType.NUMBER, FieldType.DATE, FieldType.DATETIME, FieldType.SET}
 )
+ENCRYPTED_TYPES = SCALAR_TYPES - {FieldType.COUNTER, FieldType.REFERENCE} | {FieldType.JSON}
 UNIQUE_TYPES = SCALAR_TYPES - {FieldType.BOOLEAN, FieldType.COUNTER}
 
 # Every record has these beside its fields; a field may not take their names, whatever the case
@@ -87,7 +88,7 @@ class Field:
     `minimum` and `maximum` bound the value of numbers, dates and datetimes, the number of
     characters of a string and the number of items of a set. `default` is in stored form.
     `model` names the model a reference points into. `merge` says how values that did not see each
-    other are folded into one. `encrypted` is reserved.
+    other are folded into one. Values of an `encrypted` field are sealed before they are stored (`sealed`).
     """
 
     name: str

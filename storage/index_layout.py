@@ -85,7 +85,7 @@ class Layout:
         keys: list[Key] = [(("created_at", 1),)]
         keys += [((f.name, 1),) for f in model.fields.values() if f.indexed or f.unique]
         keys += [_forward(spec.fields) for spec in model.indexes]
-        columns = tuple((f.name, f.type) for f in model.fields.values())
+        columns = tuple((f.name, f.type) for f in model.fields.values() if not f.encrypted)
         resolver = model.conflict_strategy if model.resolver is not None else ""
         return cls(model.id, model.application, model.name, columns, tuple(dict.fromkeys(keys)), resolver)
 

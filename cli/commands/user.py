@@ -97,6 +97,8 @@ def reset_password(
 ) -> None:
     """Give the account EMAIL a new password and end its sessions.
 
+    What was encrypted for this user cannot be opened any more: nobody but its owner ever had the key.
+
     The password is asked for twice at the terminal, read with --password-stdin, or made up with --generate.
     """
     from cli.client import segment
@@ -119,7 +121,9 @@ def reset_password(
     elif generate:
         click.echo(password)
     else:
-        click.echo(f"{email} has a new password; its sessions have ended")
+        click.echo(
+            f"{email} has a new password; its sessions have ended, and encrypted fields stay closed to it"
+        )
 
 
 @user.command(

@@ -27,6 +27,8 @@ REFUSALS: ErrorTable = {
     refusals.MfaNotEnabled: lambda refusal: errors.Conflict(str(refusal)),
     refusals.TooManyAttempts: _too_many_attempts,
     refusals.TooBusy: lambda refusal: errors.RateLimited(1),
+    refusals.WrongRecoveryCode: lambda refusal: ApiError(401, "AUTH_INVALID_CREDENTIALS", str(refusal)),
+    refusals.KeyLocked: lambda refusal: ApiError(401, "AUTH_KEY_LOCKED", str(refusal)),
     refusals.SessionRefused: lambda refusal: errors.InvalidToken(str(refusal)),
     refusals.SignInNeeded: lambda refusal: errors.Unauthorized(),
     refusals.NotPermitted: lambda refusal: errors.Forbidden(str(refusal)),

@@ -43,6 +43,8 @@ def account_models(application: str) -> tuple[Model, ...]:
             ),  # twins may exist: `accounts`
             Field(name="username", type=FieldType.STRING, required=True),
             Field(name="verifier", type=FieldType.STRING),  # none: cannot sign in
+            Field(name="keys", type=FieldType.JSON),  # `user_keys`: what to encrypt to
+            Field(name="recovery", type=FieldType.STRING),  # the key, sealed under the recovery code
             Field(name="generation", type=FieldType.STRING),  # new with each password: ends older sessions
             Field(name="kept_session", type=FieldType.STRING),  # but for the one that made the change
             Field(name="credentials_at", type=FieldType.INTEGER),

@@ -8,13 +8,15 @@ and signing in tries the password against each.
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.services import account_rules as rules
+from node.services import recovery
 from node.services.account_models import ACCOUNT, ADMIN_ROLE, ROLE, account_models
 from node.services.edits import Edits
-from node.services.lockout import Lockout, Source
+from node.services.keyring import SEED_SIZE_BYTES, UserKey
+from node.services.lockout import Attempt, Lockout, Source
 from node.services.mfa import Mfa, MfaStatus
 from node.services.passwords import Passwords, password_fault
 from node.services.ports import Record, Records, Values
@@ -27,7 +29,9 @@ from node.services.refusals import (
     WrongCredentials,
     WrongMfaCode,
     WrongPassword,
+    WrongRecoveryCode,
 )
+from node.services.user_keys import PublicKeys, first_key, next_key, read_keys
 from protocol.query import parse_query
 from protocol.schema import Model
 
@@ -55,7 +59,12 @@ class Account:
     kept_session: str | None
     mfa: MfaStatus | None
     keys_generation: str
+    keys: PublicKeys | None
+    recovery: str | None = field(repr=False)
     verifier: str | None = field(repr=False)
+    key: bytes | None = field(
+        default=None, repr=False
+    )  # what the password opened, of an account that has just proved itself
 
     @property
     def is_admin(self) -> bool:
@@ -79,6 +88,7 @@ class Accounts:
         *,
         new_id: Callable[[], str],
         random_text: Callable[[int], str],
+        random_bytes: Callable[[int], bytes],
         now_ms: Callable[[], int],
         may_author: Callable[[], bool],
     ) -> None:
@@ -89,6 +99,7 @@ class Accounts:
         self._mfa = mfa
         self._new_id = new_id
         self._random_text = random_text
+        self._random_bytes = random_bytes
         self._now_ms = now_ms
         self._may_author = may_author
         self._edits = edits
@@ -111,6 +122,11 @@ class Accounts:
         if account is None:
             raise UnknownAccount
         return account
+
+    def public_key_of(self, application: str, user: str) -> bytes | None:
+        """What to encrypt to for a user; None for somebody who is not there, or has no password yet."""
+        account = self.get(application, user)
+        return None if account is None or account.keys is None else account.keys.newest
 
     async def find_by_email(self, application: str, email: str) -> list[Account]:
         """The accounts with this (normalised) e-mail, oldest first: one, as a rule."""
@@ -178,9 +194,11 @@ class Accounts:
         roles: Iterable[str],
     ) -> Account:
         async with self.claim_email(application, fields["email"]):
-            if password is not None:
-                fields |= await self._new_credentials(password, kept_session=None)
             account = self._new_id()
+            if password is not None:
+                key = UserKey.of(self._random_bytes(SEED_SIZE_BYTES))
+                fields |= await self._new_credentials(password, key, kept_session=None)
+                fields["keys"] = first_key(account, key)
             author = user or account
             # Rights first: a crash in between leaves a grant to nobody, not an administrator without one.
             if roles:
@@ -223,30 +241,36 @@ class Accounts:
             account = await self._match(application, address, password)
             if account is None:
                 raise WrongCredentials
-            if account.mfa is not None:
-                if mfa_code is None:
-                    await attempt.withdrawn()  # not `passed`: codes could be guessed in between for ever
-                    raise MfaRequired
-                if not await self._mfa.accepts(application, account.id, mfa_code):
-                    raise WrongMfaCode
+            await self._check_factor(account, mfa_code, attempt)
             await attempt.passed()
         if (
             account.verifier is not None
             and self._passwords.is_outdated(account.verifier)
             and self._may_author()
         ):
-            verifier = await self._passwords.make_verifier(password)
+            assert account.key is not None
+            verifier = await self._passwords.make_verifier(password, account.key)
             await self._edit(application, account.id, lambda _old: {"verifier": verifier}, user=account.id)
         return account
+
+    async def _check_factor(self, account: Account, mfa_code: object, attempt: Attempt) -> None:
+        """Raises MfaRequired or WrongMfaCode, if the account has a second factor."""
+        if account.mfa is not None:
+            if mfa_code is None:
+                await attempt.withdrawn()  # not `passed`: codes could be guessed in between for ever
+                raise MfaRequired
+            if not await self._mfa.accepts(account.application, account.id, mfa_code):
+                raise WrongMfaCode
 
     async def _match(self, application: str, email: str, password: str) -> Account | None:
         found = await self.find_by_email(application, email)
         able = [account for account in found if account.verifier is not None and not account.is_disabled]
         for account in able:
-            if await self._passwords.matches(account.verifier, password):
-                return account
+            key = await self._passwords.open(account.verifier, password)
+            if key is not None:
+                return replace(account, key=key)
         if not able:
-            await self._passwords.matches(None, password)
+            await self._passwords.open(None, password)
         return None
 
     async def change_password(
@@ -258,36 +282,50 @@ class Accounts:
             faults["current_password"] = "Must be a string" if current else rules.REQUIRED
         if faults or not isinstance(current, str) or not isinstance(new, str):
             raise InvalidFields(faults)
-        await self.confirm(account, current, source)
-        values = await self._new_credentials(new, kept_session=session)
+        key = await self.confirm(account, current, source)
+        values = await self._new_credentials(new, UserKey.of(key), kept_session=session)
         await self._edit(account.application, account.id, lambda _old: values, user=account.id)
 
-    async def confirm(self, account: Account, password: str, source: Source) -> None:
-        """Prove the password again before something weighty. Raises WrongPassword, TooManyAttempts."""
+    async def confirm(self, account: Account, password: str, source: Source) -> bytes:
+        """Prove the password again before something weighty. Returns the account's key.
+
+        Raises WrongPassword, TooManyAttempts.
+        """
         async with self._lockout.attempt(account.application, account.email, source) as attempt:
-            if not await self._passwords.matches(account.verifier, password):
+            key = await self._passwords.open(account.verifier, password)
+            if key is None:
                 raise WrongPassword
             await attempt.passed()
+        return key
 
     async def confirm_all(self, account: Account, password: str, mfa_code: str, source: Source) -> None:
         """Prove both factors again. Raises MfaNotEnabled, InvalidFields, TooManyAttempts."""
         if account.mfa is None:
             raise MfaNotEnabled
         async with self._lockout.attempt(account.application, account.email, source) as attempt:
-            if not await self._passwords.matches(account.verifier, password):
+            if await self._passwords.open(account.verifier, password) is None:
                 raise InvalidFields({"password": "The current password is wrong"})
             if not await self._mfa.accepts(account.application, account.id, mfa_code):
                 raise InvalidFields({"code": "This code is wrong, or was used"})
             await attempt.passed()
 
     async def set_password(self, application: str, account: str, new: object, *, user: str) -> None:
-        """An administrator sets a password; sessions and API keys of the account end, its count is cleared."""
+        """An administrator sets a password; sessions and API keys of the account end, its count is cleared.
+
+        The account gets another key: nobody can open what was sealed to the one before, and nobody else's reset can.
+        """
         if (fault := password_fault(new)) or not isinstance(new, str):
             raise InvalidFields({"password": fault or rules.REQUIRED})
         known = self.require(application, account)
-        values = await self._new_credentials(new, kept_session=None)
+        key = UserKey.of(self._random_bytes(SEED_SIZE_BYTES))
+        values = await self._new_credentials(new, key, kept_session=None)
+
         values["keys_generation"] = values["generation"]
-        await self._edit(application, account, lambda _old: values, user=user)
+
+        def reset(old: Record) -> Values:
+            return {**values, "keys": next_key(account, old.values.get("keys"), key, None), "recovery": None}
+
+        await self._edit(application, account, reset, user=user)
         await self._lockout.clear(application, known.email)
 
     async def set_disabled(self, application: str, account: str, is_disabled: bool, *, user: str) -> None:
@@ -306,9 +344,46 @@ class Accounts:
         generation = self._random_text(GENERATION_SIZE_BYTES)
         return {"generation": generation, "kept_session": None, "keys_generation": generation}
 
-    async def _new_credentials(self, password: str, *, kept_session: str | None) -> Values:
+    async def new_recovery_code(self, account: Account, password: object, source: Source) -> str:
+        """A code that opens the account's key without the password, shown once; the one before counts no more.
+
+        Raises InvalidFields, WrongPassword, TooManyAttempts.
+        """
+        if not password or not isinstance(password, str):
+            raise InvalidFields({"password": "Must be a string" if password else rules.REQUIRED})
+        key = await self.confirm(account, password, source)
+        code = self._random_bytes(recovery.CODE_SIZE_BYTES)
+        sealed = recovery.seal(code, key, account.id, self._random_bytes)
+        await self._edit(account.application, account.id, lambda _old: {"recovery": sealed}, user=account.id)
+        return recovery.code_text(code)
+
+    async def recover(
+        self, application: str, email: str, code: str, new: object, source: Source, *, mfa_code: object = None
+    ) -> Account:
+        """The owner sets a new password by the recovery code; sessions end, the key and what it opens stay.
+
+        Raises InvalidFields, WrongRecoveryCode, TooManyAttempts, and as `prove` where a second factor is set.
+        """
+        if (fault := password_fault(new)) or not isinstance(new, str):
+            raise InvalidFields({"new_password": fault or rules.REQUIRED})
+        address, fault = rules.check_email(email)
+        async with self._lockout.attempt(application, "?" if fault else address, source) as attempt:
+            found = [] if fault else await self.find_by_email(application, address)
+            opened = [
+                (one, recovery.opened(code, one.recovery, one.id)) for one in found if not one.is_disabled
+            ]
+            account, key = next(((one, key) for one, key in opened if key is not None), (None, None))
+            if account is None or key is None:
+                raise WrongRecoveryCode
+            await self._check_factor(account, mfa_code, attempt)
+            await attempt.passed()
+        values = await self._new_credentials(new, UserKey.of(key), kept_session=None)
+        await self._edit(application, account.id, lambda _old: {**values, "recovery": None}, user=account.id)
+        return replace(self.require(application, account.id), key=key)
+
+    async def _new_credentials(self, password: str, key: UserKey, *, kept_session: str | None) -> Values:
         return {
-            "verifier": await self._passwords.make_verifier(password),
+            "verifier": await self._passwords.make_verifier(password, key.seed),
             "generation": self._random_text(GENERATION_SIZE_BYTES),
             "kept_session": kept_session,
             "credentials_at": self._now_ms(),
@@ -370,6 +445,8 @@ class Accounts:
             kept_session=values.get("kept_session"),
             mfa=self._mfa.status(application, record.id),
             keys_generation=values.get("keys_generation") or "",
+            keys=read_keys(record.id, values.get("keys")),
+            recovery=values.get("recovery"),
             verifier=values.get("verifier"),
         )
 

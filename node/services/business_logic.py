@@ -14,6 +14,7 @@ from typing import Any
 
 from node.services.plugins import Answers, Plugins
 from node.services.refusals import NotPermitted, PluginRefused, Refusal
+from node.services.sealing import shown
 from protocol.changes import Edit, EditKind, Record
 from protocol.errors import ModelFault
 from protocol.schema import Model
@@ -140,7 +141,8 @@ class BusinessLogic:
 
 def _told(application: str, user: str, edit: Edit, when: str, previous: Shown | None) -> dict[str, Any]:
     """What a plugin learns of an edit: see `civicnode.Context`."""
-    changes = {name: value for name, value in edit.values.items() if not isinstance(value, TextEdit)}
+    given = {name: value for name, value in edit.values.items() if not isinstance(value, TextEdit)}
+    changes = shown(edit.model, given)
     kind = _EVENTS.get(edit.kind, "Create" if previous is None else "Update")
     return {
         "application": application,

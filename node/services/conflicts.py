@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from node.services.records import Records, Rendered
 from node.services.refusals import InvalidFields, Refusal
+from node.services.sealing import shown
 from protocol.body import Dot, Kind
 from protocol.changes import Edit, EditKind, Guard, Record
 from protocol.clock import ms_of_hlc
@@ -168,7 +169,10 @@ class Conflicts:
         if row.ending is not None:
             end = _said(snapshot, space, row.ending, row.field)
             if end is not None:
-                content["resolution"] = _resolution(row.field, end)
+                value = _masked(model, row.field, end["value"])
+                content["resolution"] = (
+                    {DELETED: value is None} if row.field == DELETED else {row.field: value}
+                )
         return content
 
     # -- ending it
@@ -230,7 +234,7 @@ def open_content(conflict: Conflict, model: Model, space: SpaceId) -> dict[str, 
     values = [_value(x.value, x.dot, x.user, x.hlc) for x in conflict.values]
     content = _content(conflict.id_in(space), model, conflict.id, conflict.field, values, resolved=False)
     if conflict.has_ancestor:
-        content["ancestor"] = conflict.ancestor
+        content["ancestor"] = _masked(model, conflict.field, conflict.ancestor)
     return content
 
 
@@ -242,7 +246,7 @@ def _content(
         "model": model.name,
         "instance_id": instance_id,
         "field": field,
-        "values": values,
+        "values": [{**one, "value": _masked(model, field, one["value"])} for one in values],
         "strategy": model.conflict_strategy,
         "resolved": resolved,
     }
@@ -277,10 +281,11 @@ def _said(snapshot: Snapshot, space: SpaceId, dot: Dot, field: str) -> dict[str,
     return _value(registers[field], told.dot, told.body.user, told.hlc) if field in registers else None
 
 
-def _resolution(field: str, end: Mapping[str, Any]) -> dict[str, Any]:
+def _masked(model: Model, field: str, value: Any) -> Any:
+    """A value of a conflict as everybody may see it."""
     if field == DELETED:
-        return {DELETED: end["value"] is None}
-    return {field: end["value"]}
+        return shown(model, value) if isinstance(value, Mapping) else value
+    return shown(model, {field: value})[field]
 
 
 def _edit(

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from node.services.records import Records, vector_to_json
+from node.services.sealing import shown
 from protocol.ancestor import Reach
 from protocol.body import Dot, Kind, Operation
 from protocol.clock import Hlc, ms_of_hlc
@@ -81,7 +82,7 @@ class Histories:
             start = (page - 1) * per_page
             shown = rest[start : start + per_page]
             past = StoredPast(snapshot, space, None, document)
-            items = [_item(snapshot, past, by_author, document, place) for place in shown]
+            items = [_item(model, snapshot, past, by_author, document, place) for place in shown]
             more = len(rest) > start + per_page
             return History(
                 [item for item in items if item is not None],
@@ -109,6 +110,7 @@ def _places(snapshot: Snapshot, addresses: Iterable[BodyAddress]) -> list[_Place
 
 
 def _item(
+    model: Model,
     snapshot: Snapshot,
     past: StoredPast,
     by_author: Mapping[bytes, Sequence[Reach]],
@@ -139,7 +141,7 @@ def _item(
         "node": dot.author[:NODE_ID_BYTES].hex(),
         "user": told.body.user,
         "at": datetime_from_ms(ms_of_hlc(told.hlc)),
-        "operations": [_operation(operation) for operation in told.body.operations],
+        "operations": [_operation(model, operation) for operation in told.body.operations],
         "version_vector": vector_to_json(after),
     }
 
@@ -150,10 +152,10 @@ def _version(document: Document, vector: Mapping[bytes, Reach]) -> str:
     return state.version
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(model: Model, operation: Operation) -> dict[str, Any]:
     match operation:
         case [Kind.SET, values]:
-            return {"op": "set", "values": values}
+            return {"op": "set", "values": shown(model, values)}
         case [Kind.ADD, field, elements]:
             return {"op": "add", "field": field, "elements": elements}
         case [Kind.REMOVE, field, elements]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from node.services.accounts import Accounts
 from node.services.api_keys import ApiKeys
 from node.services.edits import Edits
+from node.services.keyring import Keyring
 from node.services.lockout import Lockout
 from node.services.mfa import Mfa
 from node.services.passwords import Passwords
@@ -49,6 +50,7 @@ class Identity:
     profiles: Profiles
     sessions: Sessions
     api_keys: ApiKeys
+    keyring: Keyring
     tokens: Tokens
     permissions: Permissions
     recommendations: Recommendations
@@ -98,7 +100,7 @@ def build_identity(
 
     changes = Changes()
     edits = Edits(records, changes)
-    passwords = passwords or Passwords()
+    passwords = passwords or Passwords(random_bytes=random_bytes)
     lockout = Lockout(local, now_ms=now_ms)
     tokens = Tokens(
         node_id=node_id,
@@ -125,15 +127,18 @@ def build_identity(
         edits,
         new_id=new_id,
         random_text=random_text,
+        random_bytes=random_bytes,
         now_ms=now_ms,
         may_author=may_author,
     )
+    keyring = Keyring()
     sessions = Sessions(
         records,
         local,
         accounts,
         tokens,
         edits,
+        keyring,
         mac_key=hashlib.blake2b(b"refresh tokens", key=seed, person=b"civicnode", digest_size=32).digest(),
         random_bytes=random_bytes,
         now_ms=now_ms,
@@ -153,12 +158,14 @@ def build_identity(
     )
     recommendations = Recommendations(accounts)
     changes.listen(recommendations.on_change)
+    changes.listen(sessions.on_change)
     return Identity(
         accounts=accounts,
         mfa=mfa,
         profiles=Profiles(records, accounts, edits),
         sessions=sessions,
         api_keys=api_keys,
+        keyring=keyring,
         tokens=tokens,
         permissions=Permissions(now_ms),
         recommendations=recommendations,

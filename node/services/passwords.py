@@ -1,12 +1,14 @@
 """Passwords as argon2id verifiers, worked out away from the event loop.
 
-Room: turns a password into a verifier string and checks one against another, in two threads and
-behind a short queue (each check holds 19 MiB). It knows no accounts and stores nothing. Verifiers
-describe themselves (`$argon2id$v=19$m=…,t=…,p=1$salt$hash`), so parameters may rise later and old
-verifiers keep working until their owner's next sign-in replaces them.
+Room: turns a password and a user's key into a verifier, and opens one with the other, in two threads and
+behind a short queue (each check holds 19 MiB). It knows no accounts and stores nothing. A verifier is the key itself,
+sealed under what argon2id makes of the password: that it opens proves the password, and no change made elsewhere can
+part the two. Verifiers describe themselves (`$argon2id$v=19$m=…,t=…,p=1$salt$sealed key`), so parameters may rise later
+and old verifiers keep working until their owner's next sign-in replaces them.
 """
 
 import asyncio
+import base64
 import re
 import unicodedata
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from typing import TypeVar
 
 import nacl.exceptions
 import nacl.pwhash.argon2id
+import nacl.utils
+from nacl.secret import SecretBox
 
 from node.services.refusals import TooBusy
 
@@ -34,8 +38,11 @@ VERIFIER_MEMORY_MAX_KIB = 128 * 1024
 VERIFIER_PASSES_MAX = 16
 
 _VERIFIER = re.compile(
-    r"\$argon2id\$v=19\$m=([0-9]{1,7}),t=([0-9]{1,3}),p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}", re.ASCII
+    r"\$argon2id\$v=19\$m=([0-9]{1,7}),t=([0-9]{1,3}),p=1\$([A-Za-z0-9+/]{22})\$([A-Za-z0-9+/]{96})", re.ASCII
 )
+KEY_SIZE_BYTES = 32  # of the user's key, and of what it is sealed under
+_SALT_SIZE_BYTES = nacl.pwhash.argon2id.SALTBYTES
+_NONCE_SIZE_BYTES = SecretBox.NONCE_SIZE
 
 
 def password_fault(password: object) -> str | None:
@@ -67,37 +74,40 @@ class Passwords:
     def __init__(
         self,
         *,
+        random_bytes: Callable[[int], bytes] = nacl.utils.random,
         memory_bytes: int = MEMORY_BYTES,
         passes: int = PASSES,
         threads: int = THREADS,
         queue_max: int = QUEUE_MAX,
     ) -> None:
+        self._random_bytes = random_bytes
         self._memory_bytes = memory_bytes
         self._passes = passes
         self._in_hand_max = threads + queue_max
         self._in_hand = 0
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="passwords")
         # Nobody's verifier: checking it costs what checking a real one costs.
-        self._dummy = f"$argon2id$v=19$m={memory_bytes // 1024},t={passes},p=1${'A' * 22}${'A' * 43}"
+        self._dummy = f"$argon2id$v=19$m={memory_bytes // 1024},t={passes},p=1${'A' * 22}${'A' * 96}"
 
-    async def make_verifier(self, password: str) -> str:
-        """The verifier of an acceptable password. Raises TooBusy when too many wait."""
+    async def make_verifier(self, password: str, key: bytes) -> str:
+        """The verifier of an acceptable password, which holds the user's key. Raises TooBusy when too many wait."""
         secret = _secret(password)
         if secret is None:
             raise ValueError("password_fault was not asked")
-        return await self._run(lambda: self._make(secret))
+        salt, nonce = self._random_bytes(_SALT_SIZE_BYTES), self._random_bytes(_NONCE_SIZE_BYTES)
+        return await self._run(lambda: self._make(secret, key, salt, nonce))
 
-    async def matches(self, verifier: str | None, password: str) -> bool:
-        """Whether `password` is the one behind `verifier`.
+    async def open(self, verifier: str | None, password: str) -> bytes | None:
+        """The key in `verifier`, if `password` is the one behind it; None otherwise.
 
-        With no usable verifier (unknown account, no password set) it takes as long and answers
-        False. Raises TooBusy when too many wait.
+        With no usable verifier (unknown account, no password set) it takes as long. Raises TooBusy when too many
+        wait.
         """
         usable = verifier is not None and self._is_usable(verifier)
         secret = _secret(password[: LENGTH_MAX + 1])
         checked = verifier if usable and verifier is not None else self._dummy
-        same = await self._run(lambda: _check(checked, secret or b""))
-        return same and usable and secret is not None and len(password) <= LENGTH_MAX
+        key = await self._run(lambda: _open(checked, secret or b""))
+        return key if usable and secret is not None and len(password) <= LENGTH_MAX else None
 
     def is_outdated(self, verifier: str) -> bool:
         """Whether the parameters have risen since this verifier was made."""
@@ -117,9 +127,10 @@ class Passwords:
             and 1 <= int(parts[2]) <= VERIFIER_PASSES_MAX
         )
 
-    def _make(self, secret: bytes) -> str:
-        verifier = nacl.pwhash.argon2id.str(secret, opslimit=self._passes, memlimit=self._memory_bytes)
-        return verifier.decode("ascii")
+    def _make(self, secret: bytes, key: bytes, salt: bytes, nonce: bytes) -> str:
+        sealed = SecretBox(_stretched(secret, salt, self._passes, self._memory_bytes)).encrypt(key, nonce)
+        parameters = f"m={self._memory_bytes // 1024},t={self._passes},p=1"
+        return f"$argon2id$v=19${parameters}${_text(salt)}${_text(sealed)}"
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._in_hand >= self._in_hand_max:
@@ -133,8 +144,19 @@ class Passwords:
         self._in_hand -= 1
 
 
-def _check(verifier: str, secret: bytes) -> bool:
+def _open(verifier: str, secret: bytes) -> bytes | None:
+    parts = _VERIFIER.fullmatch(verifier)
+    assert parts is not None
+    salt, sealed = base64.b64decode(parts[3] + "=="), base64.b64decode(parts[4])
     try:
-        return nacl.pwhash.argon2id.verify(verifier.encode("ascii"), secret)
-    except (nacl.exceptions.InvalidkeyError, nacl.exceptions.RuntimeError):
-        return False
+        return SecretBox(_stretched(secret, salt, int(parts[2]), int(parts[1]) * 1024)).decrypt(sealed)
+    except (nacl.exceptions.CryptoError, ValueError):
+        return None
+
+
+def _stretched(secret: bytes, salt: bytes, passes: int, memory_bytes: int) -> bytes:
+    return nacl.pwhash.argon2id.kdf(KEY_SIZE_BYTES, secret, salt, opslimit=passes, memlimit=memory_bytes)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).rstrip(b"=").decode("ascii")

@@ -17,6 +17,7 @@ import msgspec
 
 from node.services.business_logic import BusinessLogic
 from node.services.permissions import Limit
+from node.services.sealing import Sealing
 from node.services.text_bases import TextBases
 from node.writer import Writer
 from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
@@ -140,6 +141,7 @@ class Records:
             _Shape, int
         ] = {}  # queries like these were long: how often not to try them briefly
         self._is_index_stale = is_index_stale
+        self.sealing: Sealing | None = None  # of encrypted fields; without it none can be written
         self.logic: BusinessLogic | None = None  # what plugins have to say about changes
 
     def close(self) -> None:
@@ -440,7 +442,9 @@ class Records:
         return record
 
     async def _write(self, change: DocumentChange) -> list[Record | None]:
-        """All of the edits, or none, once plugins had their say."""
+        """All of the edits, or none, once values are sealed and plugins had their say."""
+        if self.sealing is not None:
+            self.sealing.seal(change.edits, change.user)
         logic, previous = self.logic, None
         if logic is not None and logic.concerns(change.edits):
             previous, refused = await logic.before(change.application, change.user, change.edits)
@@ -466,16 +470,21 @@ class Records:
         Not awaited here, so that a caller can hand in the next ones meanwhile.
         """
         change = DocumentChange(application, user, edits, is_atomic=False)
-        if any(map(_has_edits, edits)) or (self.logic is not None and self.logic.concerns(edits)):
+        if any(edit.model.encrypted or _has_edits(edit) for edit in edits) or (
+            self.logic is not None and self.logic.concerns(edits)
+        ):
             return asyncio.ensure_future(self._submit_prepared(change))
         return self._writer.submit(change)
 
     async def _submit_prepared(self, change: DocumentChange) -> list[Record | Exception | None]:
         failed: dict[int, Exception] = {}
         for place, edit in enumerate(change.edits):
-            if _has_edits(edit):
+            if edit.model.encrypted or _has_edits(edit):
                 try:
-                    await self._anchor(edit)
+                    if self.sealing is not None:
+                        self.sealing.seal([edit], change.user)
+                    if _has_edits(edit):
+                        await self._anchor(edit)
                 except Exception as error:  # it belongs to this edit alone
                     failed[place] = error
         logic, previous, count = self.logic, None, len(change.edits)

@@ -191,3 +191,17 @@ class TooManyWebhooks(Refusal):
 
     def __init__(self, of_user_max: int, of_node_max: int) -> None:
         super().__init__(f"A user may have {of_user_max} webhooks, a node {of_node_max}: delete one first")
+
+
+class KeyLocked(Refusal):
+    """The user's key is not in this node's memory: they have to sign in here."""
+
+    def __init__(self) -> None:
+        super().__init__("Encrypted fields are written where their user is signed in: sign in at this node")
+
+
+class WrongRecoveryCode(Refusal):
+    """The code does not open the account's key, or there is none."""
+
+    def __init__(self) -> None:
+        super().__init__("Invalid e-mail address or recovery code")

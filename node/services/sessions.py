@@ -24,6 +24,7 @@ from typing import Any
 from node.services.account_models import SIGNOUT, account_models
 from node.services.accounts import Account, Accounts
 from node.services.edits import Edits
+from node.services.keyring import Keyring
 from node.services.ports import Changed, LocalStore, Records, Values
 from node.services.refusals import SessionRefused
 from node.services.tokens import Claims, TokenRefused, Tokens
@@ -75,6 +76,7 @@ class Sessions:
         accounts: Accounts,
         tokens: Tokens,
         edits: Edits,
+        keyring: Keyring,
         *,
         mac_key: bytes,
         random_bytes: Callable[[int], bytes],
@@ -90,6 +92,7 @@ class Sessions:
         self._accounts = accounts
         self._tokens = tokens
         self._edits = edits
+        self._keyring = keyring
         self._mac_key = mac_key
         self._random_bytes = random_bytes
         self._now_ms = now_ms
@@ -120,6 +123,8 @@ class Sessions:
                 "rotations": [],
             },
         )
+        if account.key is not None:
+            self._keyring.put(session, account.application, account.id, account.key)
         return self._grant(account, session, issue, _RefreshToken(session, 0, secret), now_ms)
 
     async def refresh(self, refresh_token: str) -> Grant:
@@ -199,6 +204,7 @@ class Sessions:
         """End a session for good, here at once and elsewhere as the news spreads. Durable on return."""
         entry = self._local.get(SESSION, session)
         lifetime_s = self._lifetime_s if entry is None else entry["lifetime_s"]
+        self._keyring.drop(session)
         await self._local.delete(SESSION, session)
         self._changed(builtin_model_id(application, SIGNOUT), session)
         # A reader authors nothing, and needs not: its tokens count on itself alone.
@@ -211,6 +217,17 @@ class Sessions:
             await self._edits.write(
                 application, SIGNOUT, session, lambda old: {} if old is not None else values, user=user
             )
+
+    def on_change(self, model: str, id: str) -> None:
+        """A document changed: keys of sessions that have ended elsewhere leave the memory."""
+        self._keyring.drop(id)  # a sign-out has the session's name; nothing else has
+        self._keyring.drop_unless(id, lambda application, session: self._stands(application, id, session))
+
+    def _stands(self, application: str, user: str, session: str) -> bool:
+        account, entry = self._accounts.get(application, user), self._local.get(SESSION, session)
+        if account is None or account.is_disabled or entry is None:
+            return False
+        return account.accepts_session(session, entry["generation"])
 
     def account_behind(self, claims: Claims) -> Account | None:
         """The account of a genuine token, or None if account, session or password have changed since.

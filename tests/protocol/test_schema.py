@@ -99,7 +99,6 @@ def test_every_fault_of_a_definition_is_named_at_once() -> None:
         "fields[5].type",
         "fields[5].required",
         "fields[6]",
-        "fields.e.encrypted",
         "fields.e.merge",
         "fields.e.colour",
         "fields.g.unique",

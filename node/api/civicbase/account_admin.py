@@ -82,7 +82,8 @@ def routes(deps: AccountDeps) -> list[Route]:
         body = await read_json(request)
         user = account_meant(request, caller)
         await accounts.set_password(caller.application, user, body.get("password"), user=acting_user(caller))
-        return json_response({"message": "Password set successfully"})
+        message = "Password set successfully. What was encrypted for this user cannot be opened any more"
+        return json_response({"message": message})
 
     async def reset_mfa(request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -133,7 +134,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "POST",
             "/v1/admin/users/{id}/password",
             set_password,
-            "Set a user's password; all of the user's sessions end",
+            "Set a user's password; the user's sessions end, and what was encrypted for them is lost to them",
             auth=Auth.ADMIN,
             request=schema("password", password=PASSWORD | {"description": "the new password"}),
             responses={200: MESSAGE},

@@ -115,7 +115,57 @@ def routes(deps: AccountDeps) -> list[Route]:
         )
         return json_response({"message": "Password changed successfully"})
 
+    async def recovery_code(request: web.Request) -> web.StreamResponse:
+        account = own_account(identity, request[CALLER])
+        password = (await read_json(request)).get("password")
+        code = await identity.accounts.new_recovery_code(account, password, source_of(request))
+        return Reply(msgspec.json.encode({"recovery_code": code}), kind=SECRET)
+
+    async def recover(request: web.Request) -> web.StreamResponse:
+        body = await read_json(request)
+        email, code, new = body.get("email"), body.get("recovery_code"), body.get("new_password")
+        faults = text_faults(email=email, recovery_code=code, new_password=new)
+        mfa_code = body.get("mfa_code")
+        if not isinstance(mfa_code, str | None):
+            faults["mfa_code"] = "Must be a string"
+        application = application_of(body, faults)
+        if faults:
+            raise ValidationFailed(faults)
+        account = await identity.accounts.recover(
+            application, str(email), str(code), new, source_of(request), mfa_code=mfa_code or None
+        )
+        return _granted(await identity.sessions.start(account))
+
     return [
+        Route(
+            "POST",
+            "/v1/auth/recovery-code",
+            recovery_code,
+            "Get a recovery code for the own account, shown once",
+            request=schema("password", password=TEXT),
+            responses={200: schema("recovery_code", recovery_code=TEXT)},
+            tags=TAGS,
+            body_max_bytes=BODY_MAX_BYTES,
+            description="Keep it where the password is not. It opens what is encrypted for you; nobody else can.",
+        ),
+        Route(
+            "POST",
+            "/v1/auth/recover",
+            recover,
+            "Set a new password by the recovery code, and sign in",
+            auth=Auth.NONE,
+            request=schema(
+                "email recovery_code new_password",
+                email=TEXT,
+                recovery_code=TEXT,
+                new_password=PASSWORD,
+                application_id=APPLICATION,
+                mfa_code={"type": ["string", "null"], "description": "a TOTP or a recovery code of the MFA"},
+            ),
+            responses={200: GRANT},
+            tags=TAGS,
+            body_max_bytes=BODY_MAX_BYTES,
+        ),
         Route(
             "POST",
             "/v1/auth/register",

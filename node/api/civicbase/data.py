@@ -269,12 +269,13 @@ class DataRoutes:
         etag = f'"{document.version}"'
         if request.headers.get("If-None-Match") == etag:
             return Reply(b"", 304, {"ETag": etag})
+        if model.encrypted:
+            document = self._opened(caller, model, document)
         return Reply(project(document, names, vector) if names else document.json, 200, {"ETag": etag})
 
-    def _with_vector(self, model: Model, document: Rendered, fields: Sequence[str]) -> bytes:
+    def _vector(self, model: Model, document: Rendered) -> Mapping[str, int]:
         found = self.records.rendered_with_vector(model, _decode(document.json)["id"])
-        document, vector = found or (document, {})
-        return project(document, fields, vector)
+        return {} if found is None else found[1]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
@@ -282,8 +283,13 @@ class DataRoutes:
         query = parse_query(read_query(request), model)
         limit = self.permissions.reading(caller, model)
         found = await self.records.find(model, query, limit)
+        if model.encrypted:
+            opened = [self._opened(caller, model, document) for document in found.documents]
+            found = found._replace(documents=opened)
         if query.fields and VECTOR in query.fields:
-            items = [self._with_vector(model, document, query.fields) for document in found.documents]
+            items = [
+                project(document, query.fields, self._vector(model, document)) for document in found.documents
+            ]
         elif query.fields:
             items = [project(document, query.fields) for document in found.documents]
         else:
@@ -297,6 +303,14 @@ class DataRoutes:
             cursor,
         )
         return Reply(body)
+
+    def _opened(self, caller: Caller, model: Model, document: Rendered) -> Rendered:
+        """The document with what the caller's key opens."""
+        if self.records.sealing is None or caller.session_id is None:
+            return document
+        content = _decode(document.json)
+        self.records.sealing.open(model, content["id"], content, caller.user_id, caller.session_id)
+        return document._replace(json=_encode(content))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
