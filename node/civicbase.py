@@ -136,6 +136,7 @@ class CivicBase:
                 permissions=identity.permissions,
                 receipts=self.receipts,
                 realtime=self.realtime,
+                streams=self.changes.streams,
                 error_table=ERROR_TABLE,
                 introspection=parts.settings.graphql_introspection,
                 is_local=parts.settings.api.is_loopback,
@@ -171,6 +172,7 @@ class CivicBase:
 
     async def stop(self) -> None:
         await self.webhooks.stop()
+        self.graphql.stop()
         self.changes.stop()
         await self.realtime.stop()
 

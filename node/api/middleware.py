@@ -26,7 +26,7 @@ from node.api.errors import ApiError, ErrorTable, Form
 from node.api.loopback import Served, Source
 from node.api.ratelimit import RateLimiter, RatePolicy
 from node.api.replies import Reply, json_response
-from node.api.requests import ApiRequest
+from node.api.requests import ApiRequest, is_upgrade
 from node.api.routes import (
     ANONYMOUS,
     BODY_MAX_BYTES,
@@ -100,6 +100,7 @@ class Mounted:
         "auth",
         "body_max_bytes",
         "handler",
+        "has_socket",
         "head",
         "key_access",
         "limiter",
@@ -120,6 +121,7 @@ class Mounted:
         self.accepts = route.accepts
         self.body_max_bytes = route.body_max_bytes
         self.token_in_query = route.token_in_query
+        self.has_socket = route.has_socket
         self.limiter = limiter
         self.seconds = seconds
         self.seen: dict[int, tuple[str, str, str]] = {}  # status -> labels of the request counter
@@ -255,6 +257,8 @@ class Frame:
 
             # 5. Not too often. A refusal counts too, and learns its count.
             limiter = mounted.limiter
+            if mounted.has_socket and is_upgrade(request):
+                limiter = None
             if limiter is not None and not caller.is_owner:
                 lines, passes = limiter.take(caller.key, caller.user_id is not None, now_s)
                 request.head += lines

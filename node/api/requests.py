@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, overload
 from urllib.parse import parse_qsl
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from node.api.errors import ApiError, BadRequest, PayloadTooLarge, RequestTimeout, ValidationFailed
 from node.api.loopback import Source
@@ -51,6 +51,11 @@ class ApiRequest(web.Request):
                 headers.setdefault(name, value)
         if self.on_stream is not None:
             self.on_stream(self, response)
+
+
+def is_upgrade(request: web.Request) -> bool:
+    """Whether the client wants to speak WebSocket."""
+    return request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
 
 
 async def read_body(request: web.Request) -> bytes:

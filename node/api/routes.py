@@ -97,7 +97,8 @@ class Route:
     `path` holds `{name}` for a segment and may end in `{name*}` for all the rest. `request` and `responses`
     describe bodies for `openapi`; a response None has no body. `query` are JSON schemas by parameter name.
     `rate` names a policy, "" counts nothing. `token_in_query` lets `?token=` stand in where a browser cannot
-    send a header: WebSockets and server-sent events.
+    send a header: WebSockets and server-sent events. `has_socket` says that upgrades to WebSocket come here too:
+    they are not counted, since sockets have limits of their own, and a client that comes back must get in.
     """
 
     method: str
@@ -116,6 +117,7 @@ class Route:
     body_max_bytes: int = BODY_MAX_BYTES
     body_optional: bool = False
     token_in_query: bool = False
+    has_socket: bool = False
     description: str = ""
     deprecation: Deprecation | None = None
 

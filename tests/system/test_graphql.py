@@ -1,30 +1,35 @@
-"""GraphQL over HTTP as its own audits have it, against a real node."""
+"""GraphQL as others have it: the audits of GraphQL over HTTP and the client of graphql-ws, against a real node."""
 
 import hashlib
 import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from platformdirs import user_cache_path
 
 from tests.system.process import NodeProcess
 
-AUDIT = Path(__file__).parent / "graphql_audit"
+SCRIPTS = Path(__file__).parent / "graphql_js"
 AUDITS = 61  # of graphql-http 1.23.1: fewer would not be all
 INSTALL_TIMEOUT_S = 120
+RUN_TIMEOUT_S = 60
+
+needs_node_js = pytest.mark.skipif(
+    not shutil.which("node") or not shutil.which("npm"), reason="needs node and npm"
+)
 
 
 def _installed() -> Path:
-    """Where the audits are installed, outside the repository: once for each lockfile."""
-    files = [AUDIT / name for name in ("package.json", "package-lock.json", "audit.mjs")]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    place = user_cache_path("civicnode-tests", appauthor=False) / f"graphql-audit-{digest}"
+    """Where the packages are installed, outside the repository: once for each lockfile."""
+    digest = hashlib.sha256((SCRIPTS / "package-lock.json").read_bytes()).hexdigest()[:16]
+    place = user_cache_path("civicnode-tests", appauthor=False) / f"graphql-{digest}"
+    place.mkdir(parents=True, exist_ok=True)
+    for file in SCRIPTS.iterdir():
+        shutil.copy(file, place)
     if not (place / "done").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            shutil.copy(file, place)
         install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         done = subprocess.run(
             install, cwd=place, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
@@ -34,20 +39,40 @@ def _installed() -> Path:
     return place
 
 
-@pytest.mark.skipif(not shutil.which("node") or not shutil.which("npm"), reason="needs node and npm")
+def _run(script: str, node: NodeProcess, *arguments: str) -> Any:
+    """What a script prints. The token goes to its standard input."""
+    done = subprocess.run(
+        ["node", script, *arguments],
+        cwd=_installed(),
+        input=node.token,
+        capture_output=True,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_node_js
 def test_every_audit_of_graphql_over_http_is_passed(tmp_path: Path) -> None:
-    place = _installed()
     with NodeProcess(tmp_path / "data") as node:
-        audited = subprocess.run(
-            ["node", "audit.mjs", f"{node.url}/v1/graphql"],
-            cwd=place,
-            input=node.token,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    assert audited.returncode == 0, audited.stderr
-    results = json.loads(audited.stdout)
+        results = _run("audit.mjs", node, f"{node.url}/v1/graphql")
     assert len(results) == AUDITS
     assert [result for result in results if result["status"] != "ok"] == []
+
+
+@needs_node_js
+def test_the_client_of_graphql_ws_follows_changes(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path / "data") as node:
+        definition = {"name": "Task", "fields": [{"name": "title", "type": "string"}]}
+        assert node.ask("POST", "/v1/data-models", definition).status == 201
+        start = node.ask("POST", "/v1/graphql", {"query": "{ _cursor }"}).json["data"]["_cursor"]
+        for id in ("a", "b", "c"):
+            assert node.ask("POST", "/v1/data/Task", {"id": id, "title": id.upper()}).status == 201
+        query = "subscription ($cursor: String) { taskChanged(cursor: $cursor) { event record { title } } }"
+        url = node.url.replace("http", "ws", 1) + "/v1/graphql"
+        heard = _run("subscribe.mjs", node, url, query, start, "3")
+    changes = [event["data"]["taskChanged"] for event in heard["events"]]
+    assert changes == [{"event": "CREATED", "record": {"title": title}} for title in ("A", "B", "C")]
+    assert heard["answers"] == [{"data": {"_models": ["Task"]}}]

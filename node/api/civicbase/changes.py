@@ -16,11 +16,11 @@ from aiohttp import hdrs, web
 
 from node.api.civicbase.following import Follower, Seen
 from node.api.civicbase.realtime import Realtime
-from node.api.errors import ApiError, NotFound, Unavailable, ValidationFailed, s1_form
+from node.api.civicbase.streaming import News, Stream, Streams
+from node.api.errors import NotFound, ValidationFailed, s1_form
 from node.api.replies import Reply, kind
 from node.api.requests import read_header, read_query
 from node.api.routes import CALLER, TOKEN, Auth, Caller, KeyAccess, Route
-from node.conflict_feed import AnyEntry
 from node.feed import CursorTooOld, Position
 from node.services.refusals import NotPermitted, SignInNeeded
 from storage.errors import UnknownModel
@@ -32,9 +32,6 @@ PAGE_PARTS_MAX = 16  # read for one page, however few of them the caller may see
 MODELS_MAX = 100
 CURSOR_MAX_CHARS = 128
 MS_MAX_DIGITS = 15  # of milliseconds since 1970: a cursor has dots
-STREAM_EVENTS_MAX = 64  # in one piece, before a slow client is waited for
-STREAM_SIZE_MAX_BYTES = 256 << 10  # of one piece, plus one event
-STREAMS_MAX = 1_000
 EVENT_STREAM = kind("text/event-stream", cache="no-store")
 _encode = msgspec.json.Encoder().encode
 _TAGS = ("Sync",)
@@ -57,23 +54,6 @@ class _Asked:
     models: dict[str, str] | None
 
 
-class _Stream:
-    """One client that hears server-sent events."""
-
-    def __init__(self, follower: Follower, token: str | None) -> None:
-        self.follower = follower
-        self.token = token  # what the caller was recognised by; None if that cannot change
-        self.is_to_read_anew = False
-        self.is_over = False
-        self.wake = asyncio.Event()
-
-    def concerns(self, touched: set[tuple[str, str]]) -> bool:
-        application, models = self.follower.caller.application, self.follower.models
-        if models is None:
-            return any(name == application for name, _ in touched)
-        return any((application, model) in touched for model in models)
-
-
 class ChangeRoutes:
     """`start` and `stop` it once, on the loop of the feed."""
 
@@ -83,22 +63,17 @@ class ChangeRoutes:
         self._sources = realtime.sources
         self._reader = realtime.reader
         self._conflicts_among = conflicts_among
-        self._streams: dict[_Stream, None] = {}
-        self._unsubscribe: Callable[[], None] = lambda: None
-        self._is_stopping = False
+        self.streams = Streams(realtime)
 
     def start(self) -> None:
-        self._unsubscribe = self._parts.feed.subscribe(self._on_entries, on_caught_up=self._on_caught_up)
+        self.streams.start()
 
     def stop(self) -> None:
         """Every stream ends at its next step."""
-        self._is_stopping = True
-        self._unsubscribe()
-        for stream in self._streams:
-            stream.wake.set()
+        self.streams.stop()
 
     def __len__(self) -> int:
-        return len(self._streams)
+        return len(self.streams)
 
     def routes(self) -> list[Route]:
         return [
@@ -127,10 +102,10 @@ class ChangeRoutes:
             return await self._page(follower, asked.limit, is_too_old=is_too_old)
         if request.method == hdrs.METH_HEAD:
             return Reply(b"", kind=EVENT_STREAM)
-        if self._is_stopping or len(self._streams) >= STREAMS_MAX:
-            raise Unavailable("The node is stopping" if self._is_stopping else "Too many streams are open")
         token = None if caller.user_id is None or caller.is_owner else request.get(TOKEN)
-        return await self._stream(request, _Stream(follower, token), is_too_old=is_too_old)
+        stream = Stream(follower, token, is_to_read_anew=is_too_old)
+        with self.streams.entered(stream):
+            return await self._stream(request, stream)
 
     # -- what is asked
 
@@ -207,91 +182,34 @@ class ChangeRoutes:
 
     # -- a stream
 
-    def _on_entries(self, entries: Sequence[AnyEntry]) -> None:
-        if self._streams:
-            touched = {(entry.application, entry.model) for entry in entries}
-            for stream in self._streams:
-                if stream.concerns(touched):
-                    stream.wake.set()
-
-    def _on_caught_up(self, application: str) -> None:
-        for stream in self._streams:
-            if stream.follower.caller.application == application:
-                stream.is_to_read_anew = True
-                stream.wake.set()
-
-    async def _stream(self, request: web.Request, stream: _Stream, *, is_too_old: bool) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, stream: Stream) -> web.StreamResponse:
         response = web.StreamResponse(headers=_STREAM_HEADERS)
         await response.prepare(request)
-        self._streams[stream] = None
-        stream.is_to_read_anew = is_too_old
         message: bytes | None = b"retry: 2000\n" + _told("subscribed", stream.follower.cursor)
         try:
             while message is not None:
                 async with asyncio.timeout(self._parts.timing.stall_s):
                     await response.write(message)
-                message = await self._next(stream)
+                message = _said(await self.streams.next(stream))
             async with asyncio.timeout(self._parts.timing.stall_s):
                 await response.write_eof()
         except (TimeoutError, ConnectionError):
             if request.transport is not None:
                 request.transport.abort()  # it takes nothing, or has gone
-        finally:
-            del self._streams[stream]
         return response
 
-    async def _next(self, stream: _Stream) -> bytes | None:
-        """What is to be written next; None if that was all."""
-        follower, loop = stream.follower, asyncio.get_running_loop()
-        quiet_since_s = loop.time()
-        while not (self._is_stopping or stream.is_over):
-            stream.wake.clear()
-            refusal = await self._refusal(stream)
-            if refusal is not None:
-                stream.is_over = True
-                return b"data: %b\n\n" % _encode({"type": "error", **s1_form(refusal)})
-            if stream.is_to_read_anew:
-                stream.is_to_read_anew = False
-                return _told("resync", follower.read_anew())
-            if not follower.is_up_to_date:
-                seen = await self._read_on(stream)
-                if seen:
-                    return b"".join(b"id: %b\ndata: %b\n\n" % (s.cursor.encode(), s.json) for s in seen)
-                continue
-            quiet_for_s = loop.time() - quiet_since_s
-            if quiet_for_s >= self._parts.timing.keep_alive_s:
-                return b": keep-alive\n\n"
-            try:
-                async with asyncio.timeout(self._parts.timing.recheck_s):
-                    await stream.wake.wait()
-            except TimeoutError:
-                pass
-        return None
 
-    async def _read_on(self, stream: _Stream) -> list[Seen]:
-        follower = stream.follower
-        try:
-            part = await self._reader.part(follower.position, follower.caller.application)
-        except CursorTooOld:
-            stream.is_to_read_anew = True
-            return []
-        if stream.is_to_read_anew or await self._refusal(stream) is not None:
-            return []  # that came while it was read
-        return follower.take(part, count_max=STREAM_EVENTS_MAX, size_max_bytes=STREAM_SIZE_MAX_BYTES)
-
-    async def _refusal(self, stream: _Stream) -> ApiError | None:
-        """Why the client may hear no more, if it may not. Otherwise its rights are brought up to date."""
-        if stream.token is None:
-            return None
-        authenticator = self._parts.authenticator
-        try:
-            caller = authenticator.cached(stream.token) or await authenticator.authenticate(
-                stream.token, None
-            )
-        except ApiError as error:
-            return error
-        stream.follower.caller = caller
+def _said(news: News | None) -> bytes | None:
+    """News as server-sent events; None if there will be no more."""
+    if news is None:
         return None
+    if news.refusal is not None:
+        return b"data: %b\n\n" % _encode({"type": "error", **s1_form(news.refusal)})
+    if news.anew is not None:
+        return _told("resync", news.anew)
+    if not news.seen:
+        return b": keep-alive\n\n"
+    return b"".join(b"id: %b\ndata: %b\n\n" % (seen.cursor.encode(), seen.json) for seen in news.seen)
 
 
 def _wants_stream(request: web.Request) -> bool:

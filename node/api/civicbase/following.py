@@ -105,6 +105,12 @@ class Follower:
         self._sent = cursor_text(self.cursor)
         return self.cursor
 
+    def say(self, event: Event, previous: bytes) -> bytes | None:
+        """An event as JSON, `previous` being the cursor sent before it, as JSON; None if it is not wanted."""
+        assert event.model is not None
+        named = event.model.name if self.models is None else self.models[event.entry.model]
+        return event.head(Dialect.TYPE, named) + event_tail(None, event.cursor, previous)
+
     def take(self, part: Part[AnyEntry], *, count_max: int, size_max_bytes: int) -> list[Seen]:
         """Events from the beginning of a part that begins here, as many as fit; one at least, if there is any.
 
@@ -127,11 +133,11 @@ class Follower:
             event = Event(entry, self._sources)
             if event.model is None or not event.may_be_read_by(self.caller):
                 continue
-            named = event.model.name if self.models is None else self.models[entry.model]
-            tail = event_tail(None, event.cursor, self._sent)
-            seen = Seen(self.cursor, event.head(Dialect.TYPE, named) + tail, entry)
-            taken.append(seen)
-            size_bytes += len(seen.json)
+            said = self.say(event, self._sent)
+            if said is None:
+                continue
+            taken.append(Seen(self.cursor, said, entry))
+            size_bytes += len(said)
             self._sent = event.cursor
         self.position = max(self.position, min(part.reach, newest))
         return taken

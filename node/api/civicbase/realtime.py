@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hmac import compare_digest
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from node.api.civicbase.following import RecordReader
 from node.api.civicbase.realtime_events import Event, Sources, Watchers
 from node.api.civicbase.realtime_session import Session
 from node.api.civicbase.realtime_socket import Connection, RealtimeParts
 from node.api.errors import ApiError, InvalidToken, Unavailable
+from node.api.requests import is_upgrade
 from node.api.routes import CALLER, TOKEN, Auth, Caller, KeyAccess, Route
 from node.conflict_feed import AnyEntry
 from node.feed import Position
@@ -83,7 +84,7 @@ class Realtime:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One client, from its upgrade to its end."""
-        if request.headers.get(hdrs.UPGRADE, "").strip().lower() != "websocket":
+        if not is_upgrade(request):
             headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
             raise ApiError(426, "UPGRADE_REQUIRED", "This address speaks WebSocket", headers=headers)
         if self._is_stopping:

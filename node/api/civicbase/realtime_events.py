@@ -129,6 +129,14 @@ class Event:
     def cursor(self) -> bytes:
         return cursor_text(self._sources.feed.cursor_of(self.entry))
 
+    @property
+    def origin(self) -> str | None:
+        """The node that a change came from, None if that is this one."""
+        if isinstance(self.entry, ConflictEntry):
+            return None
+        node = node_of(self.entry.author)
+        return None if node == self._sources.node_id else node.hex()
+
     def may_be_read_by(self, caller: Caller) -> bool:
         if self.model is None or self.subject is None:
             return False
@@ -147,9 +155,7 @@ class Event:
                 self._heads[dialect, named] = head
                 return head
             document = subject.json if isinstance(subject, Rendered) else None
-            node = node_of(entry.author)
-            origin = None if node == self._sources.node_id else node.hex()
-            head = event_head(dialect, entry.change, named, entry.id, document, entry.changed, origin)
+            head = event_head(dialect, entry.change, named, entry.id, document, entry.changed, self.origin)
             self._heads[dialect, named] = head
         return head
 

@@ -6,6 +6,8 @@ Room: the limits of a socket and a bounded queue of messages. What is in them is
 from collections import deque
 from dataclasses import dataclass
 
+_CREDIT_MAX_MS = 1000.0  # what a client has saved up at most: one second's messages
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -19,6 +21,22 @@ class Limits:
     queue_frames_max: int = 4_096
     replay_size_max_bytes: int = 256 << 10  # read ahead from the record; the rest is room for live events
     replay_frames_max: int = 256
+
+
+class Pace:
+    """How often a client speaks: each message costs its share of a second, which passing time gives back."""
+
+    def __init__(self, messages_per_s_max: int, now_ms: int) -> None:
+        self._cost_ms = 1000 / messages_per_s_max
+        self._credit_ms = _CREDIT_MAX_MS
+        self._at_ms = now_ms
+
+    def wait_ms(self, now_ms: int) -> float:
+        """A message has come, refused ones too. How long the client should have waited with it, 0 if it was time."""
+        self._credit_ms = min(_CREDIT_MAX_MS, self._credit_ms + max(0, now_ms - self._at_ms))
+        self._at_ms = now_ms
+        self._credit_ms -= self._cost_ms
+        return max(0.0, -self._credit_ms)
 
 
 Frame = tuple[bytes, ...]  # the parts of one message

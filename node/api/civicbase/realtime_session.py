@@ -35,14 +35,13 @@ from node.api.civicbase.realtime_messages import (
     read_message,
     reply,
 )
-from node.api.civicbase.realtime_outbox import Limits, Outbox
+from node.api.civicbase.realtime_outbox import Limits, Outbox, Pace
 from node.api.errors import ApiError
 from node.api.routes import Caller
 from node.conflict_feed import AnyEntry
 from node.feed import CursorTooOld, Part, Position
 from storage.errors import UnknownModel
 
-_CREDIT_MAX_MS = 1000.0  # what a client has saved up at most: one second's messages
 NOT_WELCOME = 4401  # a close code of the range for applications (RFC 6455, 7.4.2), after HTTP's 401
 
 
@@ -103,8 +102,7 @@ class Session:
         self._subscriptions = 0  # how many there have been
         self._targets: dict[Target, dict[Dialect, _Subscription]] = {}
         self._behind: dict[_Subscription, None] = {}
-        self._credit_ms = _CREDIT_MAX_MS
-        self._credit_at_ms = now_ms
+        self._pace = Pace(self._limits.messages_per_s_max, now_ms)
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -210,13 +208,9 @@ class Session:
         self._behind.clear()
 
     def _is_too_often(self, now_ms: int) -> bool:
-        """Each message, refused ones too, costs its share of a second, which passing time gives back."""
-        self._credit_ms = min(_CREDIT_MAX_MS, self._credit_ms + max(0, now_ms - self._credit_at_ms))
-        self._credit_at_ms = now_ms
-        self._credit_ms -= 1000 / self._limits.messages_per_s_max
-        if self._credit_ms >= 0:
+        wait_s = ceil(self._pace.wait_ms(now_ms) / 1000)
+        if not wait_s:
             return False
-        wait_s = ceil(-self._credit_ms / 1000)
         code = "RATE_LIMIT_EXCEEDED"
         self.outbox.put(error_reply(self._dialect, "Rate limit exceeded", code, retry_after_s=wait_s))
         if wait_s > self._limits.messages_ahead_max_s:

@@ -17,6 +17,7 @@ from graphql import (
     GraphQLError,
     OperationType,
     execute,
+    get_named_type,
     parse,
     print_schema,
     validate,
@@ -27,10 +28,13 @@ from node.api.civicbase.graphql import limits
 from node.api.civicbase.graphql.errors import DocumentFault, Words
 from node.api.civicbase.graphql.executor import RecordExecutor
 from node.api.civicbase.graphql.limits import Operation
-from node.api.civicbase.graphql.resolvers import Asked, make_resolve
+from node.api.civicbase.graphql.resolvers import Asked, make_resolve, read_list
 from node.api.civicbase.graphql.schema import ApplicationSchema, build_schema
+from node.api.civicbase.graphql.subscription import ChangeFollower, ChangeSelection, Wanted
+from node.api.civicbase.realtime_events import Sources
 from node.api.errors import Forbidden
 from node.api.routes import Caller
+from node.feed import Position
 from node.services.permissions import Permissions
 from node.services.records import Records
 from protocol.schema import Model
@@ -213,6 +217,63 @@ class Engine:
             answer["errors"] = self.words.said(result.errors)
         answer["data"] = result.data
         return _encode(answer)
+
+    # -- following
+
+    def wanted(self, chosen: Chosen) -> Wanted:
+        """What a subscription asks for. Raises `DocumentFault`, and as `GET /v1/sync/changes` for who may not read."""
+        made, request = chosen.made, chosen.request
+        root = made.schema.subscription_type
+        assert root is not None
+        executor = RecordExecutor.build(
+            made.schema,
+            chosen.prepared.document,
+            raw_variable_values=dict(request.variables),
+            operation_name=request.operation_name,
+            max_coercion_errors=FAULTS_MAX,
+            hide_suggestions=not request.may_introspect,
+            records=made.types.records,
+        )
+        if isinstance(executor, list):
+            raise DocumentFault(executor)
+        assert isinstance(executor, RecordExecutor)
+        fields = executor.root_fields(root)
+        if len(fields) != 1:  # it may be skipped
+            raise DocumentFault([GraphQLError("A subscription selects one field")])
+        ((response_name, details),) = fields.items()
+        root_field = root.fields[details[0].node.name.value]
+        try:
+            arguments = executor.arguments(root_field, details)
+        except GraphQLError as error:
+            raise DocumentFault([error]) from None
+        change = get_named_type(root_field.type)
+        type = made.types.changes[change.name]
+        self._raise_unless_readable(request.caller, type.model)
+        selection = ChangeSelection(type, executor.collected(change, details), executor.collected_of)
+        filter = read_list(type, {"filter": arguments.get("filter")}).filter
+        events = arguments.get("events")
+        return Wanted(
+            type,
+            response_name,
+            selection,
+            arguments.get("id"),
+            None if events is None else frozenset(events),
+            filter,
+            arguments.get("cursor"),
+            frozenset(c.field for group in filter.groups for c in group) if filter else frozenset(),
+        )
+
+    def follower(
+        self, sources: Sources, caller: Caller, wanted: Wanted, position: Position
+    ) -> ChangeFollower:
+        """Who follows the feed for a subscription, from a position on."""
+        return ChangeFollower(
+            sources, caller, wanted, position, self.reader, lambda type, id: self._records.get(type.model, id)
+        )
+
+    def _raise_unless_readable(self, caller: Caller, model: Model) -> None:
+        if not self._permissions.may_ever(caller, model, "read"):
+            self._permissions.raise_unless(caller, model, "read")
 
     def reader(self, caller: Caller) -> Asked:
         """What reads records for a caller."""

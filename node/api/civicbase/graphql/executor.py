@@ -9,8 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from graphql import Executor, GraphQLObjectType, get_named_type
-from graphql.execution.collect_fields import FieldDetails
+from graphql import (
+    Executor,
+    GraphQLField,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    get_argument_values,
+    get_named_type,
+)
+from graphql.execution.collect_fields import FieldDetails, collect_fields
 
 from node.api.civicbase.graphql.resolvers import Asked, Rows
 from node.api.civicbase.graphql.schema import RecordType
@@ -64,13 +71,27 @@ class RecordExecutor(Executor[Any]):
 
     def _selection(self, name: str, details: _Details) -> Selection:
         type = self._records[name]
-        return compile_selection(type, self.collected(type, details), self.collected)
+        return compile_selection(type, self.collected_of(type, details), self.collected_of)
 
-    def collected(self, type: RecordType, details: Sequence[Any]) -> Collected:
+    def collected_of(self, type: RecordType, details: Sequence[Any]) -> Collected:
         """What some nodes select of a record."""
-        object = self.schema.type_map[type.names.type]
-        assert isinstance(object, GraphQLObjectType) and isinstance(details, list)
-        return self.collect_subfields(object, details).grouped_field_set
+        return self.collected(self.schema.type_map[type.names.type], details)
+
+    def collected(self, type: GraphQLNamedType, details: Sequence[Any]) -> Collected:
+        """What some nodes select of an object."""
+        assert isinstance(type, GraphQLObjectType) and isinstance(details, list)
+        return self.collect_subfields(type, details).grouped_field_set
+
+    def root_fields(self, root: GraphQLObjectType) -> dict[str, _Details]:
+        """The root fields of the operation, without those that are skipped."""
+        return collect_fields(
+            self.schema, self.fragments, self.variable_values, root, self.operation, self.hide_suggestions
+        ).grouped_field_set
+
+    def arguments(self, field: GraphQLField, details: _Details) -> dict[str, Any]:
+        """The arguments of a field. Raises `GraphQLError`."""
+        node, _, values = details[0]
+        return get_argument_values(field, node, self.variable_values, values, self.hide_suggestions)
 
     async def _in_chunks(self, selection: Selection, rows: Rows) -> msgspec.Raw:
         made: list[bytes] = []

@@ -1,4 +1,4 @@
-"""`/v1/graphql`: queries and mutations over HTTP, and the schema as text.
+"""`/v1/graphql`: queries and mutations over HTTP, subscriptions over WebSocket, and the schema as text.
 
 Room: routes, and loading the rest of this package with the first request: graphql-core takes a third of a second,
 which neither the start of a node nor one without GraphQL pays.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 from node.api.civicbase.graphql.requests import (
     JSON,
@@ -26,18 +26,21 @@ from node.api.civicbase.graphql.requests import (
 )
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.receipts import PREFER_NOTE, PeerReceipts
-from node.api.errors import ApiError, BadRequest, ErrorTable, Forbidden, MethodNotAllowed
+from node.api.civicbase.streaming import Streams
+from node.api.errors import ApiError, BadRequest, ErrorTable, Forbidden, MethodNotAllowed, Unavailable
 from node.api.replies import Reply, kind
-from node.api.requests import read_json, read_query
-from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
+from node.api.requests import is_upgrade, read_json, read_query
+from node.api.routes import CALLER, TOKEN, Auth, Caller, KeyAccess, Route
 from node.services.permissions import Permissions
 from node.services.records import Records
 
 if TYPE_CHECKING:
     from node.api.civicbase.graphql.engine import Engine, Models
+    from node.api.civicbase.graphql.socket import Socket
 
 PATH = "/v1/graphql"
 BODY_MAX_BYTES = 4 << 20
+SOCKETS_MAX = 1_000
 NOBODY, SIGNED_IN, EVERYBODY = INTROSPECTION = ("nobody", "signed-in", "everybody")
 _SDL = kind("text/plain; charset=utf-8")
 _TAGS = ("GraphQL",)
@@ -53,6 +56,7 @@ class GraphQLParts:
     permissions: Permissions
     receipts: PeerReceipts
     realtime: Realtime
+    streams: Streams
     error_table: ErrorTable
     introspection: str
     is_local: bool
@@ -67,6 +71,14 @@ class GraphQLRoutes:
         self._parts = parts
         self._engine: Engine | None = None
         self._loading = asyncio.Lock()
+        self._sockets: set[Socket] = set()
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Close every socket (1001); new ones are refused from now on."""
+        self._is_stopping = True
+        for socket in self._sockets:
+            socket.close(WSCloseCode.GOING_AWAY, "the node is stopping")
 
     def routes(self) -> list[Route]:
         return [
@@ -87,12 +99,15 @@ class GraphQLRoutes:
                 "GET",
                 PATH,
                 self.get,
-                "Run a GraphQL query",
+                "Run a GraphQL query, or follow changes over a WebSocket",
                 auth=Auth.OPTIONAL,
+                token_in_query=True,
+                has_socket=True,
                 key_access=KeyAccess.DATA,
                 tags=_TAGS,
                 query=_QUERY,
-                responses={200: _RESPONSE},
+                responses={101: None, 200: _RESPONSE},
+                description=_SOCKET_DESCRIPTION,
             ),
             Route(
                 "GET",
@@ -142,6 +157,8 @@ class GraphQLRoutes:
         return await self._answer(request, parameters, is_safe=False)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
+        if is_upgrade(request):
+            return await self._serve_socket(request)
         try:
             parameters = read_address(read_query(request))
         except ApiError as error:
@@ -154,6 +171,23 @@ class GraphQLRoutes:
             raise Forbidden("The schema is not shown to you: sign in first")
         engine = await self.engine()
         return Reply((await engine.sdl(caller.application)).encode(), kind=_SDL)
+
+    # -- WebSocket
+
+    async def _serve_socket(self, request: web.Request) -> web.StreamResponse:
+        if self._is_stopping or len(self._sockets) >= SOCKETS_MAX:
+            raise Unavailable("The node is stopping" if self._is_stopping else "Too many sockets are open")
+        engine, parts, caller = await self.engine(), self._parts, request[CALLER]
+        from node.api.civicbase.graphql.socket import Socket, SocketParts
+
+        token = None if caller.user_id is None or caller.is_owner else request.get(TOKEN)
+        shared = SocketParts(engine, parts.realtime, parts.streams, self.may_introspect)
+        socket = Socket(shared, request, caller, token)
+        self._sockets.add(socket)
+        try:
+            return await socket.run()
+        finally:
+            self._sockets.discard(socket)
 
     async def _answer(self, request: web.Request, asked: Parameters, *, is_safe: bool) -> web.StreamResponse:
         from node.api.civicbase.graphql.engine import Kind, Request
@@ -223,9 +257,16 @@ _QUERY: dict[str, dict[str, Any]] = {
 }
 _DESCRIPTION = f"""The schema is made of the data models, and made anew when they change: `GET {PATH}/schema` shows it.
 For a model `Task` there are `tasks(filter, sort, page, per_page, cursor)`, `tasksPage` with `total` and `next_cursor`,
-`task(id)`, `createTask(input)`, `updateTask(id, input, version)` and `deleteTask(id, version)`.
+`task(id)`, `createTask(input)`, `updateTask(id, input, version)`, `deleteTask(id, version)` and the subscription
+`taskChanged(id, events, filter, cursor)`.
 
     {{ tasks(filter: {{ status: TODO }}, sort: {{ field: due_date, order: ASC }}) {{ id title status due_date }} }}
 
 Every error names its `error_code` in `extensions`, and `details` where several things are wrong. With
 `Accept: {RESPONSE}` a document that cannot be run answers 400, with `{JSON}` 200, as GraphQL over HTTP has it."""
+_SOCKET_DESCRIPTION = """With `Upgrade: websocket` and the subprotocol `graphql-transport-ws` it runs subscriptions,
+queries and mutations. Sign in by header, by `?token=`, or by `{"type":"connection_init","payload":{"token":…}}`, which
+must come within 5 s. Events name their `cursor` and the `previous` one; give the last one back, and nothing is missed.
+Close codes: 4400 not understood, 4401 subscribed before `connection_ack`, 4403 the token counts not, or no longer, 4406
+another subprotocol, 4408 no `connection_init`, 4409 the id is in use, 4429 initialised twice, 1001 the
+node is stopping."""

@@ -11,9 +11,10 @@ from typing import Any
 from aiohttp import ClientError, ClientResponse, ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from node.api.civicbase.changes import STREAM_EVENTS_MAX, ChangeRoutes
+from node.api.civicbase.changes import ChangeRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime_socket import RealtimeParts, Timing
+from node.api.civicbase.streaming import EVENTS_MAX
 from node.api.error_table import ERROR_TABLE
 from node.api.errors import from_exception, s1_form
 from node.api.routes import ANONYMOUS, CALLER, TOKEN, Caller
@@ -353,11 +354,11 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_others_are_not() -> No
     async with serving(stall_s=0.3) as served, served.stream() as slow, served.stream() as quick:
         await slow.hear()
         await quick.hear()
-        for n in range(4 * STREAM_EVENTS_MAX):
+        for n in range(4 * EVENTS_MAX):
             served.world.create("Task", f"t{n}", title="x" * 8_000)
         count = 0
         async with asyncio.timeout(PATIENCE_S):
-            while count < 4 * STREAM_EVENTS_MAX:
+            while count < 4 * EVENTS_MAX:
                 assert (await quick.hear())["instanceId"] == f"t{count}"
                 count += 1
             while len(served.changes) > 1:  # noqa: ASYNC110  # what is waited for has no event
