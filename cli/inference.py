@@ -4,14 +4,13 @@ Room: pure. The guess is careful: a type is chosen only if every value of the fi
 would not read back the same as a number (`007`, `+49…`) stays text.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from cli.reading import Record
+from node.services.record_files import Record, value_of
 
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 SET_BY_THE_NODE = ("created_at", "updated_at", "created_by", "version")
@@ -23,7 +22,6 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _DATETIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})\Z"
 )
-_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def kind_of_text(text: str) -> str:
@@ -153,20 +151,3 @@ def body_of(record: Record, names: Names, types: Mapping[str, str], *, from_text
         if name is not None and value is not None:
             body[name] = value_of(value, types.get(name, "string")) if from_text else value
     return body
-
-
-def value_of(cell: str, kind: str) -> Any:
-    """A CSV cell as a value of that type; text that is none is left for the node to name as a fault."""
-    try:
-        match kind:
-            case "integer" | "counter" if _INTEGER.match(cell):
-                return int(cell)
-            case "number" if _NUMBER.match(cell):
-                return int(cell) if _INTEGER.match(cell) else float(cell)
-            case "boolean":
-                return _WORDS.get(cell.lower(), cell)
-            case "json" | "set" | "array":
-                return json.loads(cell)
-    except (ValueError, RecursionError):
-        pass
-    return cell

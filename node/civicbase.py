@@ -31,9 +31,11 @@ from node.api.civicbase.realtime_edits import RealtimeEdits
 from node.api.civicbase.realtime_socket import RealtimeParts
 from node.api.civicbase.receipts import PeerReceipts
 from node.api.civicbase.sync import SyncRoutes
+from node.api.civicbase.transfer import UPLOAD_PREFIX, TransferRoutes
 from node.api.civicbase.users import routes as user_routes
 from node.api.civicbase.webhooks import WebhookRoutes
 from node.api.error_table import ERROR_TABLE
+from node.api.errors import from_exception
 from node.api.routes import Caller, Route
 from node.belonging import Belonging
 from node.conflict_feed import ConflictFeed
@@ -43,8 +45,10 @@ from node.metrics import Metrics
 from node.net.network import Network
 from node.services.conflicts import Conflicts
 from node.services.explaining import Explanations
+from node.services.exporting import Exports
 from node.services.history import Histories
 from node.services.identity import Identity
+from node.services.importing import Imports
 from node.services.local import LocalStore
 from node.services.models import Models
 from node.services.origins import AllowedOrigins
@@ -166,6 +170,8 @@ class CivicBase:
         )
 
     def start(self) -> None:
+        for left in self._parts.settings.data_dir.glob(f"{UPLOAD_PREFIX}*"):  # of a process that was killed
+            left.unlink(missing_ok=True)
         self.realtime.start()
         self.changes.start()
         self.webhooks.start()
@@ -203,6 +209,15 @@ class CivicBase:
             *DataRoutes(records, permissions, receipts).routes(),
             *ConflictRoutes(self.conflicts, histories, parts.models, records, permissions).routes(),
             *PluginRoutes(parts.plugins, records, permissions).routes(),
+            *TransferRoutes(
+                records,
+                parts.models,
+                permissions,
+                Exports(store, records),
+                Imports(records, permissions, lambda error: from_exception(error, ERROR_TABLE) is not None),
+                ERROR_TABLE,
+                parts.settings.data_dir,
+            ).routes(),
             *BatchRoutes(records, permissions, ERROR_TABLE, receipts).routes(),
             *realtime_routes(self.realtime),
             *self.graphql.routes(),

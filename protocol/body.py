@@ -8,9 +8,12 @@ a document is `document`'s; whether their author may make them is `integrate`'s.
                in the order of authors
     dot        [seq, index] of the same author, or [author(40), seq, index]
     operation  [kind, …], see `Kind`
+    stub       [SHA-256 of the body, name(bytes)]; the name is model and id as the body holds them
 
-The salt keeps an erased short text from being guessed from its hash. A kind that
-this version does not know is no fault: the body is kept, forwarded and withheld.
+A header names a body by a hash over its own hash and its name. So what is left of a
+body that was dropped, its stub, still proves of which document it was. The salt
+keeps an erased short text from being guessed from its hash. A kind that this
+version does not know is no fault: the body is kept, forwarded and withheld.
 """
 
 from enum import IntEnum
@@ -18,13 +21,14 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from protocol.encoding import check_value, decode, encode, encode_list, encode_text
+from protocol.encoding import check_value, decode, decode_exact, encode, encode_list, encode_text
 from protocol.errors import Malformed, TooLarge
 from protocol.ids import AUTHOR_BYTES, is_name
 from protocol.limits import (
     BODIES_PER_COMMIT_MAX,
     BODY_SIZE_MAX_BYTES,
     CLIENT_NUMBER_MAX,
+    NAME_LENGTH_MAX,
     OPERATIONS_PER_BODY_MAX,
     SEEN_PER_BODY_MAX,
     TEXT_LENGTH_MAX,
@@ -53,6 +57,7 @@ class Kind(IntEnum):
     INCREMENT = 3  # [3, field, delta]        of a counter, modulo 2^64
     DELETE = 4  # [4]                      the whole document, as far as `seen`
     RESTORE = 5  # [5]                      lifts the deletes that `seen` covers
+    ERASE = 6  # [6]                      the whole document, for ever; alone in its body
     TEXT = 8  # [8, field, n, update]     of a text that several may edit, see `yjs_update`
     ARRAY = 9  # [9, field, n, update]     of such a list
 
@@ -64,6 +69,10 @@ _SET = Kind.SET.value
 _SET_ENCODED, _EMPTY = encode(_SET), encode([])
 _SALT_HEAD = encode(bytes(SALT_BYTES))[:-SALT_BYTES]
 _PLAIN = frozenset({str, bool, type(None)})  # types of which every value may be a field's
+_HASH_DOMAIN = b"civicnode body 1\0"
+_BEGINNING = b"\x86\x50"  # of every body: a list of six, whose first is a salt
+_NAME_MAX_BYTES = NAME_LENGTH_MAX + 1  # a model of the program's own has a `$` before its name
+ERASURE: list[Operation] = [[Kind.ERASE.value]]
 
 
 class Body(NamedTuple):
@@ -86,6 +95,11 @@ class Body(NamedTuple):
         """Whether it has an operation on a collaborative field."""
         return not SHARED_KINDS.isdisjoint([operation[0] for operation in self.operations])
 
+    @property
+    def is_erasure(self) -> bool:
+        """Whether it erases its document."""
+        return bool(self.operations[0][0] == Kind.ERASE)
+
     def check(self) -> None:
         """Raise `Malformed` or `TooLarge` if any node would find the body malformed."""
         if len(self.salt) != SALT_BYTES or len(self.user) > TEXT_LENGTH_MAX:
@@ -102,6 +116,8 @@ class Body(NamedTuple):
             )
         for operation in self.operations:
             _check_operation(operation)
+        if (len(self.operations) > 1 or self.seen) and any(op[0] == Kind.ERASE for op in self.operations):
+            raise Malformed("an erasure stands alone in its body, which has seen nothing")
         if self.is_shared:
             fields = [(op[0], op[1]) for op in self.operations if op[0] in SHARED_KINDS]
             if len(set(fields)) != len(fields):
@@ -127,13 +143,87 @@ class Body(NamedTuple):
         return data
 
 
+class Stub(NamedTuple):
+    """What is left of a body that was dropped: its own hash, and its document's name."""
+
+    content: bytes
+    name: bytes
+
+    @property
+    def hash(self) -> bytes:
+        """The hash by which a header names the body."""
+        return sha256(_HASH_DOMAIN + self.content + self.name).digest()
+
+    @property
+    def document(self) -> tuple[str, str]:
+        """Model and id of the body's document."""
+        found = document_named(self.name)
+        assert found is not None, "a stub names a document"
+        return found
+
+    def encode(self) -> bytes:
+        return encode(list(self))
+
+
+def stub_of(data: bytes) -> Stub:
+    """What is to be left of a body. Only one that names a document has a stub that others take."""
+    return Stub(sha256(data).digest(), name_in(data))
+
+
+def decode_stub(data: bytes) -> Stub:
+    """The stub in `data`. Raises `Malformed`, also if it names no document."""
+    match decode_exact(data):
+        case [bytes() as content, bytes() as name] if len(content) == HASH_BYTES and document_named(name):
+            return Stub(content, name)
+    raise Malformed("a stub is [hash of a body, name of its document]")
+
+
 def body_hash(data: bytes) -> bytes:
-    """The hash by which a header names a body."""
-    return sha256(data).digest()
+    """The hash by which a header names a body, whatever its bytes are."""
+    return sha256(_HASH_DOMAIN + sha256(data).digest() + name_in(data)).digest()
+
+
+def name_in(data: bytes) -> bytes:
+    """Model and id, as a body holds them; nothing if that cannot be told of bytes that are no body."""
+    if not data.startswith(_BEGINNING):
+        return b""
+    try:
+        _, start = _text_in(data, len(_BEGINNING) + SALT_BYTES)
+        middle, id_start = _text_in(data, start)
+        last, end = _text_in(data, id_start)
+    except (IndexError, ValueError):
+        return b""
+    if end > len(data) or id_start - middle > _NAME_MAX_BYTES or end - last > _NAME_MAX_BYTES:
+        return b""
+    return data[start:end]
+
+
+def document_named(name: bytes) -> tuple[str, str] | None:
+    """Model and id in the name of a body; None if it is not that of a document."""
+    try:
+        start, end = _text_in(name, 0)
+        last, stop = _text_in(name, end)
+        model, id = name[start:end].decode("ascii"), name[last:stop].decode("ascii")
+    except (IndexError, ValueError):
+        return None
+    return (model, id) if stop == len(name) and is_name(model) and is_name(id) else None
+
+
+def _text_in(data: bytes, at: int) -> tuple[int, int]:
+    """Where the text of a CBOR item begins and ends; its length may be of any width. Raises IndexError, ValueError."""
+    head = data[at]
+    if 0x60 <= head < 0x78:
+        return at + 1, at + 1 + head - 0x60
+    if not 0x78 <= head < 0x7C:
+        raise ValueError
+    start = at + 1 + (1 << head - 0x78)
+    return start, start + int.from_bytes(data[at + 1 : start], "big")
 
 
 def decode_body(data: bytes, author: bytes) -> Body:
     """The body in `data`, signed by `author`. Raises `Malformed` or `TooLarge`, and nothing else."""
+    if not data.startswith(_BEGINNING):
+        raise Malformed("a body begins with a list of six and a salt, in the shortest form")
     if len(data) > BODY_SIZE_MAX_BYTES:
         raise TooLarge("body in bytes", size=len(data), size_max=BODY_SIZE_MAX_BYTES)
     match decode(data):
@@ -189,7 +279,7 @@ def _check_operation(operation: Operation) -> None:
         case [Kind.INCREMENT, field, delta] if type(delta) is int:
             _check_field(field)
             check_value(delta)
-        case [Kind.DELETE | Kind.RESTORE]:
+        case [Kind.DELETE | Kind.RESTORE | Kind.ERASE]:
             pass
         case [Kind.TEXT | Kind.ARRAY as kind, field, int(n), bytes(update)]:
             _check_field(field)

@@ -88,12 +88,16 @@ class Record:
 
 
 class EditKind(StrEnum):
-    """`PUT` creates or updates, `RESOLVE` ends a conflict; the others fail where the document is, or is not, there."""
+    """`PUT` creates or updates, `RESOLVE` ends a conflict; the others fail where the document is, or is not, there.
+
+    `ERASE` leaves nothing of a document, deleted or not, on any node and for ever.
+    """
 
     CREATE = "create"
     UPDATE = "update"
     PUT = "put"
     DELETE = "delete"
+    ERASE = "erase"
     RESOLVE = "resolve"
 
 

@@ -12,13 +12,13 @@ header to the one before. Who may write is `integrate`'s; how commits travel is
 The previous hash of seq 1 is 32 zero bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from protocol.body import HASH_BYTES, body_hash
+from protocol.body import HASH_BYTES, Stub, body_hash
 from protocol.clock import HLC_MAX, Hlc
 from protocol.encoding import decode_exact, encode
 from protocol.errors import BrokenChain, Malformed, TooLarge
@@ -89,13 +89,17 @@ def deps_to_lists(deps: Sequence[Dep]) -> list[list[Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A header as received or made, its hash, and its bodies; `None` stands for one that was dropped."""
+    """A header as received or made, its hash, and its bodies; `None` stands for one that is not here.
+
+    Of those that were dropped `stubs` has what is left, each with its index, ascending.
+    """
 
     header: Header
     header_bytes: bytes
     hash: bytes
     bodies: tuple[bytes | None, ...]
     signature: bytes | None = None  # None inside a run: a later signature vouches for it
+    stubs: tuple[tuple[int, Stub], ...] = ()
 
 
 def header_hash(header_bytes: bytes) -> bytes:
@@ -208,21 +212,32 @@ def _decode_deps(deps: list[Any], author: bytes) -> tuple[Dep, ...]:
     return tuple(decoded)
 
 
-def commit_of_fields(header: Header, header_bytes: bytes, bodies: Sequence[bytes | None]) -> Commit:
+def commit_of_fields(
+    header: Header, header_bytes: bytes, bodies: Sequence[bytes | None], stubs: Mapping[int, Stub]
+) -> Commit:
     """A commit whose header bytes and body hashes were just computed of what it holds. Raises `TooLarge`."""
     _check_size(bodies)
-    return Commit(header, header_bytes, header_hash(header_bytes), tuple(bodies))
+    return Commit(header, header_bytes, header_hash(header_bytes), tuple(bodies), None, tuple(stubs.items()))
 
 
-def make_commit(header_bytes: bytes, bodies: Sequence[bytes | None], signature: bytes | None) -> Commit:
-    """A commit out of stored or received parts. Raises if a body is not the one that the header names."""
+def make_commit(
+    header_bytes: bytes,
+    bodies: Sequence[bytes | None],
+    signature: bytes | None,
+    stubs: Mapping[int, Stub] | None = None,
+) -> Commit:
+    """A commit out of stored or received parts. Raises if a body or stub is not of one that the header names."""
     header = decode_header(header_bytes)
     check_bodies(header, bodies)
-    return Commit(header, header_bytes, header_hash(header_bytes), tuple(bodies), signature)
+    held = tuple(sorted(stubs.items())) if stubs else ()
+    for index, stub in held:
+        if bodies[index] is not None or stub.hash != header.body_hashes[index]:
+            raise BrokenChain("a stub does not have the hash that the header signs")
+    return Commit(header, header_bytes, header_hash(header_bytes), tuple(bodies), signature, held)
 
 
 def check_bodies(header: Header, bodies: Sequence[bytes | None]) -> None:
-    """Raise unless `bodies` are those of the header; one that is `None` was dropped and is not checked."""
+    """Raise unless `bodies` are those of the header; one that is `None` is not here and is not checked."""
     if len(bodies) != len(header.body_hashes):
         raise BrokenChain(f"{len(bodies)} bodies for {len(header.body_hashes)} hashes")
     _check_size(bodies)

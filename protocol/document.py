@@ -62,6 +62,7 @@ class Document:
         "counters",
         "created_hlc",
         "created_user",
+        "erased_hlc",
         "id",
         "is_quarantined",
         "layers",
@@ -84,6 +85,7 @@ class Document:
         self.counters: dict[str, int] = {}
         self.shared: dict[tuple[int, str], SharedField] = {}  # collaborative fields, by kind and name
         self.is_quarantined = False  # by this node alone: contents of its collaborative fields are not merged
+        self.erased_hlc: Hlc = 0  # of the first erasure; such a document holds nothing else
 
     def __eq__(self, other: object) -> bool:
         """Whether both are of the same applied bodies.
@@ -114,6 +116,7 @@ class Document:
         other.layers = [Layer(x.dot, x.hlc, x.user, x.registers, x.sets, x.is_delete) for x in self.layers]
         other.counters = dict(self.counters)
         other.shared, other.is_quarantined = dict(self.shared), self.is_quarantined
+        other.erased_hlc = self.erased_hlc
         return other
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -129,7 +132,12 @@ class Document:
     @property
     def is_blank(self) -> bool:
         """Whether there is nothing to be kept of it."""
-        return not (self.vector or self.shared or self.is_quarantined)
+        return not (self.vector or self.shared or self.is_quarantined or self.erased_hlc)
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether it is gone for good: whatever else is said of it, then or later, is dropped."""
+        return self.erased_hlc > 0
 
     @property
     def is_broken(self) -> bool:
@@ -233,6 +241,10 @@ class Document:
         leaves nothing but the places of what it inserted, deleted at once, so that what others wrote between
         keeps its place. `known_of` is that of `fault_of`; only forged client ids make it necessary.
         """
+        if operations[0][0] == Kind.ERASE:
+            self._erase(hlc)
+        if self.erased_hlc:
+            return
         for operation in operations:
             if operation[0] in SHARED_KINDS:
                 self._share(dot, hlc, user, operation, is_ballast, known_of)
@@ -254,6 +266,12 @@ class Document:
                 self.layers.append(layer)
             else:
                 insort(self.layers, layer, key=_order)
+
+    def _erase(self, hlc: Hlc) -> None:
+        blank = Document(self.model, self.id)
+        blank.erased_hlc = min(hlc, self.erased_hlc or hlc)
+        for name in self.__slots__:
+            setattr(self, name, getattr(blank, name))
 
     def _share(
         self, dot: Dot, hlc: Hlc, user: str, operation: Operation, is_ballast: bool, known_of: KnownOf | None
@@ -342,7 +360,10 @@ class Document:
         in place of counters, if there are collaborative fields: [counters, 1 if quarantined, field …];
         a layer is 8 items more: number, seq, index, hlc or 0 for created, user or 0 for created, registers,
         sets or 0, is delete. A flat list is encoded in half the time that a tree takes.
+        Of an erased document there is the hlc of its erasure alone.
         """
+        if self.erased_hlc:
+            return [self.erased_hlc]
         layers, vector = self.layers, self.vector
         state: list[Any] = [
             self.created_hlc,
@@ -376,6 +397,10 @@ class Document:
     ) -> "Document":
         """The document of a stored state. Raises `Malformed` if it has not the form that `to_state` gives."""
         try:
+            if len(state) == 1:
+                document = cls(model, id)
+                document._erase(state[0])
+                return document
             created_hlc, created_user, updated_hlc, updated_user, vector, counters = state[:6]
             document = cls(model, id)
             document.created_hlc, document.created_user = created_hlc, created_user

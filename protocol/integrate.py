@@ -10,12 +10,13 @@ A node may lag, it may never skip: a commit whose causes are not here yet waits;
 one of a node without the right is void and counts as a cause all the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple, Protocol
 
-from protocol.body import Body, Dot, Operation, body_hash, decode_body
+from protocol.body import Body, Dot, Operation, Stub, body_hash, decode_body, document_named, name_in
 from protocol.clock import HLC_MAX
 from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, check_deps, sign_commit
 from protocol.document import Document
@@ -28,15 +29,13 @@ from protocol.membership import (
     Judgement,
     Link,
     Members,
-    Role,
     StatementKind,
     decode_genesis,
     read_system_commit,
     statement_kind,
 )
-
-# Documents that count from `admin` nodes only: the roles of users.
-_ADMIN_MODEL_PREFIXES = ("$role_",)
+from protocol.verdicts import Judge
+from protocol.verdicts import Verdict as Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +82,8 @@ class View(Protocol):
     def document(self, space: SpaceId, model: str, id: str) -> Document | None:
         """The stored document. The caller may not change it: copy first."""
 
-
-class Verdict(StrEnum):
-    """What became of a body. Only `APPLIED` ones change documents."""
-
-    APPLIED = "applied"
-    EARLY = "early"  # its timestamp is too far ahead of this node's clock: applied when it is due
-    WITHHELD = "withheld"  # of a kind that a newer release knows: kept, forwarded, not shown
-    VOID = "void"  # its author had not the right, or it names what its author cannot have seen
-    MALFORMED = "malformed"
-    DROPPED = "dropped"  # erased: the header stands for it
+    def written_by(self, space: SpaceId, model: str, id: str) -> Iterable[tuple[Author, int]]:
+        """Author and seq of every body of a document that is here or was dropped, whatever its verdict."""
 
 
 class Change(StrEnum):
@@ -105,7 +96,7 @@ class Change(StrEnum):
 
 
 class Entry(NamedTuple):
-    """The outcome of one body, in the order of the commit. Of a statement, model and id are empty."""
+    """The outcome of one body, in the order of the commit. Of what names no document, model and id are empty."""
 
     index: int  # type: ignore[assignment]  # in place of tuple's search
     model: str
@@ -202,9 +193,10 @@ def integrate(commit: Commit, view: View, *, system: SpaceId, is_early: bool = F
     past, grown = _system_past(view, header)
     judgement = view.judge(space, author, header.seq, commit.hash, past)
     overlay = _Overlay(view, space)
-    judge = _Judge(header, judgement, _known_of(view, header, knowledge))
+    judge = Judge(header, judgement, _known_of(view, header, knowledge))
+    stubs = dict(commit.stubs)
     entries = [
-        _integrate_body(index, data, header, judge, overlay, is_early)
+        _integrate_body(index, data, stubs.get(index), header, judge, overlay, is_early)
         for index, data in enumerate(commit.bodies)
     ]
     return Integrated(commit, overlay.changed, entries, knowledge, grown, judgement.counts)
@@ -254,17 +246,39 @@ def _system_past(view: View, header: Header) -> tuple[frozenset[Link], frozenset
 
 
 def _integrate_body(
-    index: int, data: bytes | None, header: Header, judge: "_Judge", overlay: "_Overlay", is_early: bool
+    index: int,
+    data: bytes | None,
+    stub: Stub | None,
+    header: Header,
+    judge: "Judge",
+    overlay: "_Overlay",
+    is_early: bool,
 ) -> Entry:
     body, verdict = judge.verdict(data, index, is_early=is_early)
     if body is None:
-        return Entry(index, "", "", verdict, Change.NONE, None)
+        model, id = _document_of(data, stub)
+        document = overlay.document(model, id) if id else None
+        if document is not None and document.is_erased:
+            verdict = Verdict.DROPPED
+        return Entry(index, model, id, verdict, Change.NONE, None)
     dot, change, is_ballast = Dot(header.author, header.seq, index), Change.NONE, False
-    if body.is_shared:
-        verdict, is_ballast = judge.place(body, verdict, index, overlay.document(body.model, body.id))
+    document = overlay.document(body.model, body.id)
+    if body.is_erasure:
+        verdict = judge.may_erase(body, verdict, overlay.written_by)
+    elif document is not None and document.is_erased:
+        return Entry(index, body.model, body.id, Verdict.DROPPED, Change.NONE, body)
+    elif body.is_shared:
+        verdict, is_ballast = judge.place(body, verdict, index, document)
     if is_ballast or verdict is Verdict.APPLIED:
         change = overlay.apply(body, dot, header.hlc, judge.known_of, is_ballast=is_ballast)
     return Entry(index, body.model, body.id, verdict, change, body)
+
+
+def _document_of(data: bytes | None, stub: Stub | None) -> tuple[str, str]:
+    """Model and id of a body that cannot be read, or is not here; empty if it names no document."""
+    if data is not None:
+        return document_named(name_in(data)) or ("", "")
+    return stub.document if stub is not None else ("", "")
 
 
 def _integrate_statements(commit: Commit, view: View, knowledge: dict[Author, int]) -> Integrated:
@@ -312,79 +326,6 @@ def _verdict_on_genesis(index: int, data: bytes | None, header: Header) -> Verdi
     return Verdict.APPLIED if is_here and is_first else Verdict.VOID
 
 
-class _Judge:
-    """Whether the bodies of one commit count: a function of its author's rights and of its causal past."""
-
-    def __init__(self, header: Header, judgement: Judgement, known_of: Callable[[Author], int]) -> None:
-        """`judgement` says what the commit counts as; `known_of` tells how much of others it has seen."""
-        self._author = header.author
-        self._seq = header.seq
-        self._role = judgement.role
-        self._keeps_places = judgement.keeps_places
-        self._known_of = known_of
-
-    def known_of(self, author: bytes) -> int:
-        return self._known_of(Author(author))
-
-    def verdict(
-        self, data: bytes | None, index: int, *, is_early: bool = False
-    ) -> tuple[Body | None, Verdict]:
-        """A body as far as it can be read, and what becomes of it."""
-        if data is None:
-            return None, Verdict.DROPPED
-        try:
-            body = decode_body(data, self._author)
-        except ProtocolError:
-            return None, Verdict.MALFORMED
-        if not self.may_write(body.model) or not self.is_past(body.seen, index):
-            return body, Verdict.VOID
-        if not body.is_understood:
-            return body, Verdict.WITHHELD
-        return body, Verdict.EARLY if is_early else Verdict.APPLIED
-
-    def place(
-        self, body: Body, verdict: Verdict, index: int, document: Document | None
-    ) -> tuple[Verdict, bool]:
-        """The verdict on a body with operations on collaborative fields, and whether it is ballast.
-
-        An applied one is void if it writes where its author had seen no place for it. A void one is ballast if
-        others may have built on what it inserted while it counted; so is one that came too early, until it is
-        due: what is written now has it in its past.
-        """
-        if verdict is Verdict.APPLIED or verdict is Verdict.EARLY:
-            if self.is_misplaced(body, document):
-                return Verdict.VOID, False
-            return verdict, verdict is Verdict.EARLY
-        is_ballast = (
-            verdict is Verdict.VOID
-            and self._keeps_places
-            and not self.may_write(body.model)
-            and body.is_understood
-            and self.is_past(body.seen, index)
-            and not self.is_misplaced(body, document)
-        )
-        return verdict, is_ballast
-
-    def is_misplaced(self, body: Body, document: Document | None) -> bool:
-        document = document or Document(body.model, body.id)
-        return document.fault_of(self._author, body.operations, self.known_of) is not None
-
-    def may_write(self, model: str) -> bool:
-        if self._role is Role.ADMIN:
-            return True
-        return self._role is Role.MEMBER and not model.startswith(_ADMIN_MODEL_PREFIXES)
-
-    def is_past(self, seen: Sequence[Dot], index: int) -> bool:
-        """Whether all that the body of this index has seen is in its causal past."""
-        for dot in seen:
-            if dot.author == self._author:
-                if (dot.seq, dot.index) >= (self._seq, index):
-                    return False
-            elif dot.seq > self._known_of(Author(dot.author)):
-                return False
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class Placed:
     """One body of a document where it stands in the log, with what its commit counts as."""
@@ -407,7 +348,13 @@ def rebuild(
     document = Document(model, id)
     if is_quarantined:
         document.quarantine()
-    return document, list(grow(view, space, document, bodies))
+    all_placed = list(bodies)
+    verdicts = list(grow(view, space, document, all_placed))
+    if document.is_erased:  # also what came before its erasure
+        for number, placed in enumerate(all_placed):
+            if not _is_erasure(placed):
+                verdicts[number] = Verdict.DROPPED
+    return document, verdicts
 
 
 def grow(view: View, space: SpaceId, document: Document, bodies: Iterable[Placed]) -> Iterator[Verdict]:
@@ -418,16 +365,27 @@ def grow(view: View, space: SpaceId, document: Document, bodies: Iterable[Placed
         def known_of(other: Author, header: Header = header) -> int:
             return view.knows(space, header.author, header.seq, other)
 
-        judge = _Judge(header, placed.judgement, known_of)
+        judge = Judge(header, placed.judgement, known_of)
         body, verdict = judge.verdict(placed.data, placed.index, is_early=placed.is_early)
         is_ballast = False
-        if body is not None and body.is_shared:
+        if body is not None and body.is_erasure:
+            verdict = judge.may_erase(body, verdict, partial(view.written_by, space))
+        elif document.is_erased:
+            body, verdict = None, Verdict.DROPPED
+        elif body is not None and body.is_shared:
             verdict, is_ballast = judge.place(body, verdict, placed.index, document)
         if body is not None and (is_ballast or verdict is Verdict.APPLIED):
             dot = Dot(header.author, header.seq, placed.index)
             document.apply(dot, header.hlc, body.user, body.seen, body.operations,
                            is_ballast=is_ballast, known_of=judge.known_of)  # fmt: skip
         yield verdict
+
+
+def _is_erasure(placed: Placed) -> bool:
+    try:
+        return placed.data is not None and decode_body(placed.data, placed.header.author).is_erasure
+    except ProtocolError:
+        return False
 
 
 class _Overlay:
@@ -440,6 +398,9 @@ class _Overlay:
 
     def document(self, model: str, id: str) -> Document | None:
         return self.changed.get((model, id)) or self._view.document(self._space, model, id)
+
+    def written_by(self, model: str, id: str) -> Iterable[tuple[Author, int]]:
+        return self._view.written_by(self._space, model, id)
 
     def apply(
         self,
@@ -459,6 +420,8 @@ class _Overlay:
         document.apply(
             dot, hlc, body.user, body.seen, body.operations, is_ballast=is_ballast, known_of=known_of
         )
+        if body.is_erasure:
+            return Change.DELETED  # whether there was anything is not known everywhere
         if document.exists:
             return Change.UPDATED if existed else Change.CREATED
         return Change.DELETED if existed else Change.NONE
@@ -491,7 +454,7 @@ class CommitBuilder:
         past, self._grown = _system_past(view, self._header)
         judgement = view.judge(space, author, self.seq, b"", past)
         self._role = judgement.role
-        self._judge = _Judge(self._header, judgement, _known_of(view, self._header, self._knowledge))
+        self._judge = Judge(self._header, judgement, _known_of(view, self._header, self._knowledge))
         self._overlay = _Overlay(view, space)
         self._bodies: list[bytes] = []
         self._entries: list[Entry] = []
@@ -526,13 +489,21 @@ class CommitBuilder:
             raise TooLarge("commit in bytes", size=size, size_max=COMMIT_SIZE_MAX_BYTES)
         if not self._judge.may_write(model):
             raise NotPermitted(model, self._role)
+        if (
+            body.is_erasure
+            and self._judge.may_erase(body, Verdict.APPLIED, self._overlay.written_by) is not Verdict.APPLIED
+        ):
+            raise NotPermitted(model, self._role)
+        current = self._overlay.document(model, id)
+        if current is not None and current.is_erased and not body.is_erasure:
+            raise LocalMisuse("a body of a document that is erased")
         if (seen and not self._judge.is_past(seen, index)) or not body.is_understood:
             raise LocalMisuse("a body of unknown kind, or that has seen what its commit does not build on")
-        if body.is_shared and self._judge.is_misplaced(body, self._overlay.document(model, id)):
+        if body.is_shared and self._judge.is_misplaced(body, current):
             raise LocalMisuse("a body that writes in a collaborative field where it has no place")
         if self._undo is not None:
-            current = self._overlay.changed.get((model, id))
-            self._undo.append(((model, id), current.copy() if current else None))
+            changed = self._overlay.changed.get((model, id))
+            self._undo.append(((model, id), changed.copy() if changed else None))
         dot = Dot(header.author, header.seq, index)
         change = self._overlay.apply(body, dot, header.hlc, self._judge.known_of)
         entry = Entry(index, model, id, Verdict.APPLIED, change, body)

@@ -10,6 +10,8 @@ place with at most `LEAF_HEADS_MAX` heads below it is a leaf.
 
     leaf   SHA-256("civicnode leaf 1\\0"   + each head: author(40), seq u64, hash(32); in the order of keys)
     inner  SHA-256("civicnode branch 1\\0" + the sixteen roots below)
+    hash   that of the head's header; or, of a chain of which bodies are missing that no erasure accounts for,
+           SHA-256("civicnode lacking 1\0" + that hash + each of them: seq u64, index u32; ascending)
     empty  32 zero bytes
     all    SHA-256("civicnode root 1\\0"   + each space that is not empty: space id(16), root; in their order)
 """
@@ -25,6 +27,7 @@ _WAYS = 16
 _LEAF_DOMAIN = b"civicnode leaf 1\0"
 _BRANCH_DOMAIN = b"civicnode branch 1\0"
 _ROOT_DOMAIN = b"civicnode root 1\0"
+_LACKING_DOMAIN = b"civicnode lacking 1\0"
 Path = tuple[int, ...]  # of nibbles, from the root down
 _Leaf = dict[bytes, tuple[Author, int, bytes]]  # by key: author, seq, hash
 
@@ -39,6 +42,12 @@ class _Place:
         self.below: list[_Place] | None = None
         self.count = 0
         self.root: bytes | None = EMPTY  # None: to be computed
+
+
+def lacking_hash(digest: bytes, missing: Iterable[tuple[int, int]]) -> bytes:
+    """What stands for a head in the root of who lacks bodies below it: seq and index of each, ascending."""
+    parts = [seq.to_bytes(8, "big") + index.to_bytes(4, "big") for seq, index in missing]
+    return sha256(_LACKING_DOMAIN + digest + b"".join(parts)).digest()
 
 
 class HeadTree:

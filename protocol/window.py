@@ -6,21 +6,21 @@ verification, so the last signature of a run vouches for the rest. Author, seq,
 previous hash and the hashes of bodies present are recomputed, not sent:
 
     window    [run …], at most one of each author and space
-    run       [skeleton, body …], the bodies in the order of commits
+    run       [skeleton, body or stub …], in the order of commits
     skeleton  [space, author, first seq, previous hash, entries, signature of the last]
     entry     [hlc minus the hlc before (of the first: its hlc), deps, parts]
-    part      0 for the next of the run's bodies, or the hash of one that was dropped
+    part      0 for a body, the next of the run; 1 for the stub of one that was dropped
 
 Window and run are lists of byte strings, cut rather than decoded, and only the
 small skeleton becomes objects before the signature is checked: a hostile peer
 cannot make 4 MiB take 300, nor seconds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from protocol.body import body_hash
+from protocol.body import Stub, body_hash, decode_stub
 from protocol.commit import (
     Commit,
     check_header,
@@ -54,7 +54,7 @@ class Run:
     encoded: bytes | None = field(default=None, compare=False, repr=False)  # as it came, if it did
 
     def encode(self) -> bytes:
-        """Raises `TooLarge` if a node would not take it; `LocalMisuse` if it is not signed."""
+        """Raises `TooLarge` if a node would not take it; `LocalMisuse` if it is not signed, or not whole."""
         if self.encoded is not None:
             return self.encoded
         if not self.commits or self.commits[-1].signature is None:
@@ -65,9 +65,13 @@ class Run:
         hlc = 0
         for commit in self.commits:
             parts: list[Any] = []
-            for body, digest in zip(commit.bodies, commit.header.body_hashes, strict=True):
-                parts.append(digest if body is None else 0)
-                bodies += [] if body is None else [body]
+            stubs = dict(commit.stubs)
+            for index, body in enumerate(commit.bodies):
+                stub = stubs.get(index)
+                if body is None and stub is None:
+                    raise LocalMisuse("a commit of which a body is not here cannot travel")
+                parts.append(0 if body is not None else 1)
+                bodies.append(body if body is not None else stub.encode())  # type: ignore[union-attr]
             entries.append([commit.header.hlc - hlc, deps_to_lists(commit.header.deps), parts])
             hlc = commit.header.hlc
         signature = self.commits[-1].signature
@@ -88,7 +92,7 @@ def decode_run(data: bytes) -> Run:
         case [skeleton, *bodies]:
             _check_size("skeleton of a run in bytes", len(skeleton), RUN_SKELETON_MAX_BYTES)
         case _:
-            raise Malformed("a run is [skeleton, body …]")
+            raise Malformed("a run is [skeleton, body or stub …]")
     match decode_exact(skeleton):
         case [
             bytes() as space,
@@ -110,11 +114,10 @@ def decode_run(data: bytes) -> Run:
                 hlc += step
             case _:
                 raise Malformed("an entry of a run is [hlc step, deps, parts]")
-        present, hashes = _bodies_of(parts, rest)
+        present, hashes, stubs = _bodies_of(parts, rest)
         header = check_header(space, Author(author), seq, previous, hlc, deps, hashes)
-        commit = commit_of_fields(
-            header, encode_header(space, author, seq, previous, hlc, deps, hashes), present
-        )
+        header_bytes = encode_header(space, author, seq, previous, hlc, deps, hashes)
+        commit = commit_of_fields(header, header_bytes, present, stubs)
         commits.append(commit)
         seq, previous = seq + 1, commit.hash
     if next(rest, None) is not None:
@@ -125,19 +128,24 @@ def decode_run(data: bytes) -> Run:
     return Run(tuple(commits), bytes(data))
 
 
-def _bodies_of(parts: list[Any], rest: Iterator[bytes]) -> tuple[list[bytes | None], list[bytes]]:
+def _bodies_of(
+    parts: list[Any], rest: Iterator[bytes]
+) -> tuple[list[bytes | None], list[bytes], Mapping[int, Stub]]:
     bodies: list[bytes | None] = []
     hashes: list[bytes] = []
-    for part in parts:
-        if type(part) is bytes:
-            bodies.append(None)
-            hashes.append(part)
-        elif type(part) is int and part == 0 and (body := next(rest, None)) is not None:
-            bodies.append(body)
-            hashes.append(body_hash(body))
+    stubs: dict[int, Stub] = {}
+    for index, part in enumerate(parts):
+        data = next(rest, None)
+        if type(part) is not int or part not in (0, 1) or data is None:
+            raise Malformed("a part is 0 for a body of the run, 1 for a stub")
+        if part == 0:
+            bodies.append(data)
+            hashes.append(body_hash(data))
         else:
-            raise Malformed("a part is 0, for a body of the run, or the hash of a dropped one")
-    return bodies, hashes
+            stub = stubs[index] = decode_stub(data)
+            bodies.append(None)
+            hashes.append(stub.hash)
+    return bodies, hashes, stubs
 
 
 def encode_window(runs: Sequence[Run]) -> bytes:

@@ -397,6 +397,9 @@ class Node:
     def delete(self, id: str) -> None:
         self.edit(Edit(EditKind.DELETE, self.world.model, id, {}))
 
+    def erase(self, id: str) -> None:
+        self.edit(Edit(EditKind.ERASE, self.world.model, id, {}))
+
     def create(self, count: int = 1) -> None:
         for _ in range(count):
             id = sortable_id(self.clock_ms(), self.random.getrandbits(80))

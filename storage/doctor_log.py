@@ -9,12 +9,11 @@ Documents are `doctor_replay`'s.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from protocol.body import body_hash
+from protocol.body import body_hash, decode_stub
 from protocol.commit import NO_PREVIOUS, Header, decode_header, header_hash, sign_commit, verify_signature
 from protocol.encoding import decode, encode
 from protocol.errors import ProtocolError
 from protocol.ids import Author, SpaceId, node_of
-from protocol.integrate import Verdict
 from protocol.keys import KeyPair
 from protocol.limits import SIGNATURE_KEPT_EVERY
 from storage.errors import StoreDamaged
@@ -133,13 +132,16 @@ class _Examination:
                 missing.discard(index)
                 self.found.bodies += 1
         for index in sorted(missing):
-            if not self._was_dropped(chain.key + header.seq.to_bytes(8, "big") + index.to_bytes(2, "big")):
+            key = chain.key + header.seq.to_bytes(8, "big") + index.to_bytes(2, "big")
+            if not self._has_stub(key, header.body_hashes[index]):
                 self.found.lost_bodies.append((chain.number, header.seq, index))
 
-    def _was_dropped(self, key: bytes) -> bool:
+    def _has_stub(self, key: bytes, expected: bytes) -> bool:
+        """Whether what is left of a body that was dropped is here."""
         try:
-            return self._transaction.get(Table.VERDICTS, key) == Verdict.DROPPED.value.encode()
-        except StoreDamaged:
+            data = self._transaction.get(Table.STUBS, key)
+            return data is not None and decode_stub(data).hash == expected
+        except (StoreDamaged, ProtocolError):
             return False
 
     # -- what follows from headers

@@ -7,8 +7,11 @@ differences right. What is in the log is `doctor_log`'s.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 
+from protocol.body import stub_of
+from protocol.commit import Commit
 from protocol.document import Document
 from protocol.encoding import decode
 from protocol.errors import Malformed
@@ -25,7 +28,7 @@ from storage.store import Batch, Identity, Snapshot, Store
 Difference = tuple[Table, bytes, bytes | None]  # what the replay has there; None if nothing
 _COMMITS_PER_WRITE = 256
 # META last: it is small, and what of it is derived stands between what is not.
-DERIVED = (Table.COLLECTIONS, Table.HEADS, Table.VERDICTS, Table.KNOWLEDGE, Table.PASTS, Table.EARLY,
+DERIVED = (Table.COLLECTIONS, Table.HEADS, Table.VERDICTS, Table.MISSING, Table.KNOWLEDGE, Table.PASTS, Table.EARLY,
            Table.FORKS, Table.ARRIVALS, Table.REJUDGED, Table.DOCUMENTS, Table.HISTORY, Table.META)  # fmt: skip
 _ALTERED = b"\xff"  # equal to nothing that is stored, and no CBOR
 _DERIVED_META = (b"frontier ", b"named ")
@@ -55,6 +58,11 @@ def replay(real: Snapshot, scratch: Store, step: Callable[[], None]) -> None:
     early = {(chain, seq): due_with for chain, seq, due_with in real.log.early()}
     forks = real.log.forks()
     happenings = real.log.happenings()
+    filled: dict[int, list[tuple[Chain, int, int]]] = {}
+    for chain, seq, index, filled_with in real.log.missing():
+        if filled_with:
+            filled.setdefault(filled_with, []).append((chain, seq, index))
+    late = {place for places in filled.values() for place in places}
     with scratch.write() as batch:
         for told in listed(real.local):  # what stopped a process once need not stop this one
             batch.quarantine(told)
@@ -63,16 +71,32 @@ def replay(real: Snapshot, scratch: Store, step: Callable[[], None]) -> None:
             for arrival in group:
                 if isinstance(arrival, Rejudgement):
                     if arrival.number > batch.log.last_arrival():  # else it follows from the commit before it
-                        _judge_again(batch, arrival, early, forks)
+                        if arrival.number in filled:
+                            batch.fill_again(filled[arrival.number], real.log)
+                        else:
+                            _judge_again(batch, arrival, early, forks)
                     continue
                 commit = real.log.commit(arrival.chain, arrival.seq)
                 if commit is None:
                     raise ReplayFailed(f"arrival {arrival.number} names a commit that is not there")
+                commit = _as_it_came(commit, arrival.chain, late)
                 outcome = batch.integrate(commit, is_early=(arrival.chain, arrival.seq) in early)
                 if not isinstance(outcome, Integrated):
                     raise ReplayFailed(f"arrival {arrival.number} does not integrate: {_reason(outcome)}")
                 batch.keep(outcome)
                 step()
+
+
+def _as_it_came(commit: Commit, chain: Chain, late: set[tuple[Chain, int, int]]) -> Commit:
+    """A commit without the bodies that were filled in later."""
+    if not late:
+        return commit
+    places = [index for index in range(len(commit.bodies)) if (chain, commit.header.seq, index) in late]
+    if not places:
+        return commit
+    bodies = tuple(None if index in places else body for index, body in enumerate(commit.bodies))
+    stubs = {index: stub_of(body) for index in places if (body := commit.bodies[index]) is not None}
+    return replace(commit, bodies=bodies, stubs=tuple(sorted({**dict(commit.stubs), **stubs}.items())))
 
 
 def _judge_again(

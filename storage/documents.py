@@ -185,7 +185,7 @@ class DocumentWriter(DocumentReader):
         arrival_key = b"\0" + arrival.number.to_bytes(8, "big")
         places: list[tuple[bytes, bytes]] = []
         for entry in done.entries:
-            if entry.body is not None:
+            if entry.id:
                 prefix = prefixes.get(entry.model)
                 if prefix is None:
                     number = names.give_collection(transaction, space, entry.model)

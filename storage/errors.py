@@ -49,6 +49,10 @@ class DocumentExists(StorageError):
     """A document of this id is there already."""
 
 
+class DocumentErased(DocumentExists):
+    """There was a document of this id, which nothing can bring back."""
+
+
 class VersionMismatch(StorageError):
     """The document is not at the version that the writer named."""
 

@@ -109,6 +109,11 @@ class Exchange:
             self._heads.follow(snapshot)
         self.is_unsettled = bool(self._waiting.runs)  # a window may have been cut short: `settle`
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no window is under way, and nothing waits for its causes: to take one in means that one alone."""
+        return not (self.is_unsettled or self._waiting.runs)
+
     def perform(self, effect: Effect) -> Answer:
         """Carry out one effect. Blocks on the disk."""
         match effect:
@@ -226,7 +231,9 @@ class Exchange:
         proofs: list[bytes] = []
         told = [(space, tip) for space, tips in effect.spaces for tip in tips]
         forks = self._store.basis.forks
+        incomplete: list[tuple[int, int]] = []
         with self._store.read() as snapshot:
+            self._heads.follow(snapshot)
             for index, (name, tip) in enumerate(told):
                 space = space_id(self._network_id, name)
                 key = space, tip.author
@@ -244,7 +251,15 @@ class Exchange:
                     ours = snapshot.header_hash(space, tip.author, tip.seq)
                     if ours is None or ours[:DEP_HASH_BYTES] != tip.hash_prefix:
                         forked.append((index, tip.seq - 1))
+                    elif (first := self._first_missing(key)) is not None and first <= tip.seq:
+                        incomplete.append((index, first - 1))
+        if not (lacking or forked):  # else what accounts for what is missing may be about to come
+            lacking = incomplete
         return LackingFound(tuple(lacking), tuple(forked), tuple(proofs))
+
+    def _first_missing(self, key: ChainKey) -> int | None:
+        chain = self._store.names.chain(*key)
+        return None if chain is None else self._heads.first_missing(chain)
 
     def _limit_of(self, key: ChainKey) -> int:
         """The last seq of a chain that is worth asking for.
@@ -274,6 +289,8 @@ class Exchange:
         """Take a window in, whose runs are `unpacked`: from any thread, since that is most of the work."""
         if isinstance(runs, ProtocolError):
             return WindowIntegrated(self._heads.position, fault=str(runs))
+        if any(c.stubs for run in runs for c in run.commits if c.header.space == self._store.system):
+            return WindowIntegrated(self._heads.position, fault="a statement that was dropped")
         heard = {space_id(self._network_id, name): name for name in effect.names if name in effect.shares}
         ours = {space: name for space, name in self._heads.names.items() if name in effect.shares}
         spaces = {run.commits[0].header.space for run in runs}

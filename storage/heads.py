@@ -5,14 +5,15 @@ keeps the trees of `protocol.roots` up with both. What counts is `judging`'s; wh
 is told is `exchange`'s.
 
 Of a chain both must have what counts and, counting or not, what that rests on. What
-only some nodes hold, because they had taken it before they knew, is not told.
+only some nodes hold, because they had taken it before they knew, is not told. Who lacks
+bodies of a chain for which no erasure accounts has another root than who has them.
 """
 
 from collections.abc import Iterable
 
 from protocol.ids import SYSTEM_SPACE_NAME, NetworkId, SpaceId, application_space_name, space_id
 from protocol.integrate import Head
-from protocol.roots import HeadTree
+from protocol.roots import HeadTree, lacking_hash
 from storage.judging import Basis, effective_seq
 from storage.log import Arrival
 from storage.names import Chain, Names
@@ -30,6 +31,8 @@ class Heads:
         self._effective: dict[Chain, int] = {}
         self._needed: dict[Chain, int] = {}  # the last commit that one which counts has in its past
         self._told: dict[Chain, Head] = {}
+        self._missing: dict[Chain, list[tuple[int, int]]] = {}  # seq and index of bodies, ascending
+        self._missing_stamp = 0
         self.trees: dict[SpaceId, HeadTree] = {}
         self.names: dict[SpaceId, str] = {}
         self.position = 0  # the newest arrival
@@ -47,12 +50,30 @@ class Heads:
             self._basis = snapshot.basis
             self._effective, self._needed, self._told, self.trees = {}, {}, {}, {}
             changed = {chain for chain, _ in self._chains.authors()}
+        changed |= self._find_missing(snapshot)
         for chain in sorted(changed | self._find_counting(snapshot, sorted(changed))):
             self._tell(snapshot, chain)
 
     def told(self, chain: Chain) -> Head | None:
         """The head that is told of a chain; its hlc is not set. None if nothing is told."""
         return self._told.get(chain)
+
+    def first_missing(self, chain: Chain) -> int | None:
+        """The first commit of a chain of which a body is missing here for which no erasure accounts."""
+        missing = self._missing.get(chain)
+        return missing[0][0] if missing else None
+
+    def _find_missing(self, snapshot: Snapshot) -> set[Chain]:
+        """Look up which bodies are missing, if that may have changed. The chains of which others are than before."""
+        stamp = snapshot.log.missing_stamp()
+        if stamp == self._missing_stamp:
+            return set()
+        before, self._missing, self._missing_stamp = self._missing, {}, stamp
+        for chain, seq, index, filled_with in snapshot.log.missing():
+            if not filled_with:
+                self._missing.setdefault(chain, []).append((seq, index))
+        chains = before.keys() | self._missing.keys()
+        return {chain for chain in chains if before.get(chain) != self._missing.get(chain)}
 
     def _find_counting(self, snapshot: Snapshot, chains: Iterable[Chain]) -> set[Chain]:
         """Look up how far chains count. Others of which more is needed for that."""
@@ -82,4 +103,6 @@ class Heads:
         digest = head.hash if seq == head.seq else snapshot.header_hash(space, author, seq)
         if seq and digest is not None:
             self._told[chain] = Head(seq, digest, 0)
-            self.trees.setdefault(space, HeadTree()).update(author, seq, digest)
+            missing = [place for place in self._missing.get(chain, ()) if place[0] <= seq]
+            leaf = lacking_hash(digest, missing) if missing else digest
+            self.trees.setdefault(space, HeadTree()).update(author, seq, leaf)

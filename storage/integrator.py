@@ -12,14 +12,14 @@ from heapq import heappush
 from typing import Any
 
 from protocol.ancestor import PastOf
-from protocol.body import SALT_BYTES, body_hash
+from protocol.body import ERASURE, SALT_BYTES, body_hash
 from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.document import Document
 from protocol.errors import TooLarge
 from protocol.ids import SpaceId, builtin_model_id, node_of
-from protocol.integrate import Change, CommitBuilder, Integrated, Outcome
+from protocol.integrate import Change, CommitBuilder, Integrated, Known, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
@@ -31,6 +31,7 @@ from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog
 from storage.errors import (
     ConflictChanged,
+    DocumentErased,
     DocumentExists,
     UnknownDocument,
     VersionMismatch,
@@ -63,9 +64,7 @@ class Received:
     commits: Sequence[Commit]
     applications: Sequence[str] = ()
     local: LocalChange | None = None
-    quarantine: Sequence[
-        Quarantined
-    ] = ()  # documents in which nothing is to be merged, these commits included
+    quarantine: Sequence[Quarantined] = ()  # documents in which nothing is to be merged any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +107,7 @@ class Written:
     entries: list[FeedEntry] = field(default_factory=list)
     conflicts: list[ConflictNews] = field(default_factory=list)  # that have appeared or ended
     arrival: int = 0  # the newest of what was stored; 0 if no commit was
-    caught_up: list[str] = field(
-        default_factory=list
-    )  # applications whose first sync is over: to be read anew
+    caught_up: list[str] = field(default_factory=list)  # applications to be read anew: first sync over
     has_new_members: bool = False  # other statements count than before
     # With the application and the arrival of each, if these and nothing else were stored:
     own: Sequence[tuple[str, Commit, int]] = ()
@@ -358,14 +355,22 @@ class Integrator:
     ) -> Record | None:
         model, current = edit.model, builder.document(edit.model.id, edit.id)
         exists, past_of = current is not None and current.exists, group.pasts[change.application]
+        if current is not None and current.is_erased and edit.kind not in (EditKind.UPDATE, EditKind.DELETE):
+            if edit.kind is EditKind.ERASE:
+                return None
+            raise DocumentErased(f"{model.name}/{edit.id} was erased: its id cannot be used again")
         if edit.kind is EditKind.CREATE and exists:
             raise DocumentExists(f"{model.name}/{edit.id} exists")
-        if edit.kind in (EditKind.UPDATE, EditKind.DELETE) and not exists:
+        is_known = current is not None if edit.kind is EditKind.ERASE else exists
+        if edit.kind in (EditKind.UPDATE, EditKind.DELETE, EditKind.ERASE) and not is_known:
             raise UnknownDocument(f"{model.name}/{edit.id} does not exist")
         if edit.if_match is not None and (current is None or current.version != edit.if_match):
             raise VersionMismatch(current=current.version if current and exists else "")
         if edit.guard is not None:
             edit.guard(Record.of(model, current, past_of) if current is not None and exists else None)
+        if edit.kind is EditKind.ERASE:
+            builder.add(change.user, model.id, edit.id, (), ERASURE, next(group.salts))
+            return None
         if edit.kind is EditKind.DELETE:
             assert current is not None
             plan = plan_delete(current, self._author)
@@ -427,6 +432,8 @@ class Integrator:
         for commit in change.commits:
             is_early = not is_due(commit.header.hlc, group.now_ms)
             outcome = batch.integrate(commit, is_early=is_early)
+            if isinstance(outcome, Known):
+                batch.fill(commit)
             if isinstance(outcome, Integrated):
                 if commit.header.space != self._store.system:
                     self._first_syncs.begin(batch, commit.header.space, group.now_ms, is_met=False)

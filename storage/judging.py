@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from protocol.body import decode_body
+from protocol.body import document_named, name_in
 from protocol.commit import Header
 from protocol.cuts import Cut, Cuts
 from protocol.document import Document
-from protocol.errors import ProtocolError
 from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, node_of
 from protocol.integrate import Change, Placed, rebuild
 from protocol.membership import Judgement, Link, Members
@@ -159,15 +158,20 @@ def counting_heads(batch: "Batch", space: SpaceId, basis: Basis) -> list[tuple[A
 
 def documents_of(snapshot: "Snapshot", chain: Chain, seq: int) -> Iterator[DocumentKey]:
     """The documents that the bodies of a commit name."""
-    space, author = snapshot.names.space_of_chain(chain), snapshot.names.author(chain)
+    space = snapshot.names.space_of_chain(chain)
     for index in range(len(snapshot.log.header_fields(chain, seq).body_hashes)):
-        data = snapshot.log.body(chain, seq, index)
-        try:
-            body = decode_body(data, author) if data is not None else None
-        except ProtocolError:
-            body = None
-        if body is not None:
-            yield space, body.model, body.id
+        found = document_at(snapshot, BodyAddress(chain, seq, index))
+        if found is not None:
+            yield space, *found
+
+
+def document_at(snapshot: "Snapshot", at: BodyAddress) -> tuple[str, str] | None:
+    """Model and id of the document that a body names, also if it was dropped; None if it names none."""
+    data = snapshot.log.body(at.chain, at.seq, at.index)
+    if data is not None:
+        return document_named(name_in(data))
+    stub = snapshot.log.stub(at.chain, at.seq, at.index)
+    return stub.document if stub is not None else None
 
 
 class Places:
@@ -219,6 +223,11 @@ class Rebuilder:
         if (is_same and not document.shared) or (before is None and document.is_blank):
             return None
         batch.documents.put(key[0], document)
+        if document.is_erased:
+            batch.drop_bodies(key)
+            if is_same:
+                return None
+            return Rejudged(*key, Change.DELETED, author, hlc, "", ())  # whatever was here of it
         if is_same or (before is None and not document.vector):
             return None  # but for ballast, which shows nothing
         creator = before.created_user if before is not None else document.created_user

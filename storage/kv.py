@@ -13,6 +13,9 @@ Layouts (integers big-endian, so that byte order is number order):
     headers      chain u32, seq u64                 -> header bytes, as signed
     signatures   chain u32, seq u64                 -> 64 bytes; every 64th seq and the newest
     bodies       chain u32, seq u64, index u16      -> body bytes, as hashed in the header
+    stubs        chain u32, seq u64, index u16      -> CBOR [hash, name]: what is left of a body that was dropped
+    missing      chain u32, seq u64, index u16      -> arrival u64 with which a body that had come as a stub, and no
+                                                       erasure said why, was filled in; 0 while it is not
     verdicts     chain u32, seq u64, index u16      -> text; only of bodies that were not applied
     knowledge    chain u32, other chain u32, seq u64 -> seq u64 of the other chain, known from here on
     collections  space(16) model id                 -> collection u32, local to this store
@@ -50,6 +53,8 @@ class Table(StrEnum):
     HEADERS = "headers-1"
     SIGNATURES = "signatures-1"
     BODIES = "bodies-1"
+    STUBS = "stubs-1"
+    MISSING = "missing-1"
     VERDICTS = "verdicts-1"
     KNOWLEDGE = "knowledge-1"
     COLLECTIONS = "collections-1"

@@ -1,7 +1,8 @@
 """The key-value store on disk: one LMDB environment, flushed before a write returns.
 
 Room: the only module that imports LMDB. `writemap` stays off (a full disk would
-kill the process) and so does every option that trades durability for speed. A
+kill the process) and so does every option that trades durability for speed. `meminit`
+stays on: else what memory once held, erased content too, would fill the gaps of pages. A
 commit is two flushes: the pages, then the meta page that makes them count.
 
 The engine does not notice a flipped bit, so every value carries a checksum over
@@ -20,7 +21,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from zlib import crc32
@@ -288,30 +289,27 @@ class LmdbKeyValueStore:
         self.failure: str | None = None
         if not read_only:
             _reserve_lock_table(os.path.join(directory, LOCK_TABLE_FILE))
+        self._opened = self._open(directory, read_only)
+
+    def _open(self, directory: str, read_only: bool = False) -> "_Opened":
         try:
-            self._environment = _open(directory, read_only)
+            environment = _open(directory, read_only)
         except lmdb.Error as error:
             raise _translated(error, self._path) from error
         try:
-            self._handles = self._open_tables(read_only)
+            return environment, _open_tables(environment, read_only)
         except lmdb.Error as error:
-            self._environment.close()
+            environment.close()
             raise _translated(error, self._path) from error
 
-    def _open_tables(self, read_only: bool) -> _Handles:
-        """The tables: all made at once in a new record, all to be there in an old one."""
-        handles = _Handles()
-        if not read_only and self._environment.stat()["entries"] == 0:
-            with self._environment.begin(write=True) as transaction:
-                return _Handles({t: self._environment.open_db(t.encode(), transaction) for t in Table})
-        for table in Table:
-            with suppress(lmdb.NotFoundError):
-                handles[table] = self._environment.open_db(table.encode(), create=False)
-        return handles
+    @property
+    def _environment(self) -> "lmdb.Environment":
+        return self._opened[0]
 
     def read(self) -> LmdbTransaction:
+        environment, handles = self._opened  # another thread may put another file in its place
         try:
-            return LmdbTransaction(self._environment.begin(), self._handles, self._path)
+            return LmdbTransaction(environment.begin(), handles, self._path)
         except lmdb.Error as error:
             raise _translated(error, self._path) from error
 
@@ -319,11 +317,12 @@ class LmdbKeyValueStore:
     def write(self) -> Iterator[LmdbTransaction]:
         if self.failure:
             raise StorageFailed(self.failure)
+        environment, handles = self._opened
         try:
-            transaction = self._environment.begin(write=True)
+            transaction = environment.begin(write=True)
         except lmdb.Error as error:
             raise self._stopped_by(error) from error
-        held = LmdbTransaction(transaction, self._handles, self._path)
+        held = LmdbTransaction(transaction, handles, self._path)
         try:
             yield held
             held.hand_over()
@@ -366,8 +365,42 @@ class LmdbKeyValueStore:
         except lmdb.Error as error:
             raise _translated(error, "the copy of the record") from error
 
+    def move_to(self, directory: str, settle: Callable[[], None]) -> None:
+        """Go on with the copy of this record in another directory, which `settle` then puts in the place of this one.
+
+        Reads that are under way end in the old file, which is closed with the last of them. For the writer, between
+        two writes. Raises `StorageError` if the copy cannot be opened; what `settle` raises stops all writes, because
+        nobody knows then which of both files is in its place. Blocks.
+        """
+        _reserve_lock_table(os.path.join(directory, LOCK_TABLE_FILE))
+        opened = self._open(directory)
+        try:
+            settle()
+        except BaseException as error:
+            self.failure = (
+                f"the compact copy of {self._path} could not take its place ({error}); restart the node"
+            )
+            raise
+        finally:
+            self._opened = opened
+
     def close(self) -> None:
         self._environment.close()
+
+
+_Opened = tuple["lmdb.Environment", _Handles]
+
+
+def _open_tables(environment: "lmdb.Environment", read_only: bool) -> _Handles:
+    """The tables: all made at once in a new record, all to be there in an old one."""
+    handles = _Handles()
+    if not read_only and environment.stat()["entries"] == 0:
+        with environment.begin(write=True) as transaction:
+            return _Handles({t: environment.open_db(t.encode(), transaction) for t in Table})
+    for table in Table:
+        with suppress(lmdb.NotFoundError):
+            handles[table] = environment.open_db(table.encode(), create=False)
+    return handles
 
 
 def _open(directory: str, read_only: bool) -> "lmdb.Environment":
@@ -375,7 +408,7 @@ def _open(directory: str, read_only: bool) -> "lmdb.Environment":
         try:
             return lmdb.open(
                 directory, map_size=size_bytes, subdir=True, max_dbs=len(Table), max_readers=_READERS_MAX,
-                mode=0o600, meminit=False, sync=True, metasync=True, writemap=False, max_spare_txns=8,
+                mode=0o600, meminit=True, sync=True, metasync=True, writemap=False, max_spare_txns=8,
                 readonly=read_only, lock=not read_only, create=not read_only,
             )  # fmt: skip
         except lmdb.MemoryError:  # a device or a container that does not give so much address space

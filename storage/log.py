@@ -1,22 +1,25 @@
 """The signed commit log: headers, bodies, signatures, verdicts, heads, and the order of arrival.
 
 Room: the only place that knows the tables `heads`, `headers`, `signatures`,
-`bodies`, `verdicts`, `knowledge`, `pasts`, `early`, `forks`, `arrivals`, `rejudged` and `times`. Commits have been
-verified before they come here; who may write is decided in `protocol.integrate`.
+`bodies`, `stubs`, `missing`, `verdicts`, `knowledge`, `pasts`, `early`, `forks`, `arrivals`,
+`rejudged` and `times`. Commits have been verified before they come here; who may write is decided in
+`protocol.integrate`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
+from protocol.body import Stub, decode_stub, name_in, stub_of
 from protocol.commit import Commit, Header, decode_header, header_hash, make_commit
 from protocol.encoding import decode, encode
 from protocol.errors import ProtocolError
 from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
-from protocol.integrate import Change, Entry, Head, Integrated, Verdict
+from protocol.integrate import Change, Head, Integrated, Verdict
 from protocol.limits import RUN_SKELETON_MAX_BYTES, SIGNATURE_KEPT_EVERY
 from protocol.membership import Link
+from protocol.window import Run, decode_run
 from storage.ends import Ended, Ends
 from storage.errors import StoreDamaged
 from storage.kv import ReadTransaction, Table, WriteTransaction, after
@@ -27,6 +30,7 @@ PROVED_TOGETHER_MAX_BYTES = RUN_SKELETON_MAX_BYTES
 MS_MAX = (1 << 48) - 1  # of a timestamp
 TIMES_KEPT_MS = 90 * 86_400_000  # three times as long as a cursor may lie back
 _TIMES_FORGOTTEN = 2  # with each that is remembered, so that there are ever fewer too many
+_MISSING_STAMP = b"missing"
 NO_CHAIN = 0xFFFFFFFF  # in place of a chain's number: no commit has arrived
 _CHANGE_CODES = {Change.NONE: 0, Change.CREATED: 1, Change.UPDATED: 2, Change.DELETED: 3}
 _CHANGES = {code: change for change, code in _CHANGE_CODES.items()}
@@ -134,9 +138,35 @@ class LogReader:
         }
         try:
             size = len(decode(header)[8])
-            return make_commit(header, [found.get(i) for i in range(size)], self.signature(chain, seq))
+            stubs = self.stubs(chain, seq) if len(found) < size else None
+            bodies = [found.get(i) for i in range(size)]
+            return make_commit(header, bodies, self.signature(chain, seq), stubs)
         except (ProtocolError, TypeError, IndexError) as error:
             raise StoreDamaged(f"commit {seq} of chain {chain} is damaged: run `civicnode doctor`") from error
+
+    def stub(self, chain: Chain, seq: int, index: int) -> Stub | None:
+        """What is left of a body that was dropped; None of any other."""
+        value = self._transaction.get(Table.STUBS, _u32(chain) + _u64(seq) + index.to_bytes(2, "big"))
+        return None if value is None else _stub(value)
+
+    def stubs(self, chain: Chain, seq: int) -> dict[int, Stub]:
+        """All that is left of the bodies of a commit that were dropped, by index."""
+        key = _u32(chain) + _u64(seq)
+        found = self._transaction.scan(Table.STUBS, key, after(key))
+        return {int.from_bytes(place[12:], "big"): _stub(value) for place, value in found}
+
+    def missing(self, chain: Chain | None = None) -> Iterator[tuple[Chain, int, int, int]]:
+        """Bodies that came as stubs and no erasure says why: chain, seq, index, and the arrival with which each was
+        filled in, 0 while it is not."""
+        start = b"" if chain is None else _u32(chain)
+        for key, value in self._transaction.scan(Table.MISSING, start, after(start)):
+            places = (int.from_bytes(key[:4], "big"), int.from_bytes(key[4:12], "big"))
+            yield *places, int.from_bytes(key[12:], "big"), int.from_bytes(value, "big")
+
+    def missing_stamp(self) -> int:
+        """Another number whenever `missing` has become another."""
+        value = self._transaction.get(Table.META, _MISSING_STAMP)
+        return 0 if value is None else int(decode(value))
 
     def commits(self, chain: Chain, *, after_seq: int = 0) -> Iterator[Commit]:
         """The commits of one chain after `after_seq`, in order."""
@@ -250,6 +280,7 @@ class LogWriter(LogReader):
         super().__init__(transaction, names)
         self._ends = ends
         self._new_heads: dict[Chain, Head] = {}
+        self._is_missing_changed = False
         self._last_arrival: int | None = None
 
     # -- what is at the ends of chains is mostly in memory
@@ -311,9 +342,12 @@ class LogWriter(LogReader):
         if commit.signature is not None:
             self._let_go(chain, commit)
             transaction.put(Table.SIGNATURES, key, commit.signature)
+        stubs = dict(commit.stubs)
         for index, body in enumerate(commit.bodies):
-            if body is not None:
+            if body is not None and done.entries[index].verdict is not Verdict.DROPPED:
                 transaction.put(Table.BODIES, key + index.to_bytes(2, "big"), body)
+            elif (stub := stubs.get(index) if body is None else stub_of(body)) is not None:
+                transaction.put(Table.STUBS, key + index.to_bytes(2, "big"), stub.encode())
         self._store_outcomes(chain, header.space, header.seq, done)
         head = Head(header.seq, commit.hash, header.hlc)
         self._ends.put(chain, head, self._ended(chain, done))
@@ -342,6 +376,9 @@ class LogWriter(LogReader):
         for chain, head in self._new_heads.items():
             self._transaction.put(Table.HEADS, _u32(chain), encode([head.seq, head.hash, head.hlc]))
         self._new_heads.clear()
+        if self._is_missing_changed:
+            self._transaction.put(Table.META, _MISSING_STAMP, encode(self.missing_stamp() + 1))
+            self._is_missing_changed = False
 
     def _next_arrival(self) -> int:
         self._last_arrival = self.last_arrival() + 1
@@ -378,19 +415,21 @@ class LogWriter(LogReader):
             if missing not in sizes:
                 sizes[missing] = self._size_of(chain, missing)
         sizes[seq] = len(commit.header_bytes) + sum(len(body) for body in commit.bodies if body is not None)
+        sizes[seq] += sum(len(stub.encode()) for _, stub in commit.stubs)
         if sum(sizes.values()) <= PROVED_TOGETHER_MAX_BYTES:
             transaction.delete(Table.SIGNATURES, newest[0])
 
     def _size_of(self, chain: Chain, seq: int) -> int:
         key = _u32(chain) + _u64(seq)
-        bodies = self._transaction.scan(Table.BODIES, key, after(key))
-        return len(self.header(chain, seq) or b"") + sum(len(body) for _, body in bodies)
+        held = [*self._transaction.scan(Table.BODIES, key, after(key))]
+        held += self._transaction.scan(Table.STUBS, key, after(key))
+        return len(self.header(chain, seq) or b"") + sum(len(value) for _, value in held)
 
     def _store_outcomes(self, chain: Chain, space: SpaceId, seq: int, done: Integrated) -> None:
         is_early = False
         for entry in done.entries:
             if entry.verdict is not Verdict.APPLIED:
-                self.put_verdict(chain, seq, entry)
+                self.settle_verdict(chain, seq, entry.index, entry.verdict)
                 is_early |= entry.verdict is Verdict.EARLY
         for other, known_seq in done.knowledge.items():
             known = self._names.give_chain(self._transaction, space, other)
@@ -430,12 +469,90 @@ class LogWriter(LogReader):
         key = _u32(chain) + _u64(seq) + index.to_bytes(2, "big")
         if verdict is Verdict.APPLIED:
             self._transaction.delete(Table.VERDICTS, key)
-        else:
-            self._transaction.put(Table.VERDICTS, key, verdict.value.encode())
+            return
+        self._transaction.put(Table.VERDICTS, key, verdict.value.encode())
+        if verdict is Verdict.MISSING:
+            self._transaction.put(Table.MISSING, key, _u64(0))
+            self._is_missing_changed = True
+        elif verdict is Verdict.DROPPED and self._transaction.delete(Table.MISSING, key):
+            self._is_missing_changed = True
 
-    def put_verdict(self, chain: Chain, seq: int, entry: Entry) -> None:
-        key = _u32(chain) + _u64(seq) + entry.index.to_bytes(2, "big")
-        self._transaction.put(Table.VERDICTS, key, entry.verdict.value.encode())
+    # -- erasing
+
+    def drop(self, chain: Chain, seq: int, index: int, arrival: int) -> None:
+        """Keep no more of a body than its stub; nor what it once did, in the order of arrival."""
+        key = _u32(chain) + _u64(seq) + index.to_bytes(2, "big")
+        data = self._transaction.get(Table.BODIES, key)
+        if data is not None:
+            self._transaction.put(Table.STUBS, key, stub_of(data).encode())
+            self._transaction.delete(Table.BODIES, key)
+        self.settle_verdict(chain, seq, index, Verdict.DROPPED)
+        told = self._transaction.get(Table.ARRIVALS, _u64(arrival))
+        if told is not None and told[12 + index : 13 + index] not in (b"", b"\0"):
+            self._transaction.put(
+                Table.ARRIVALS, _u64(arrival), told[: 12 + index] + b"\0" + told[13 + index :]
+            )
+
+    def fill(self, chain: Chain, commit: Commit) -> list[int]:
+        """Put the bodies of a commit where they are missing: their documents are about to be made anew, in the next
+        rejudgement. The indexes of those that were."""
+        filled: list[int] = []
+        for index, body in enumerate(commit.bodies):
+            key = _u32(chain) + _u64(commit.header.seq) + index.to_bytes(2, "big")
+            if body is not None and self._transaction.get(Table.MISSING, key) == _u64(0):
+                self._transaction.put(Table.BODIES, key, body)
+                self._transaction.delete(Table.STUBS, key)
+                self._transaction.put(Table.MISSING, key, _u64(self.last_arrival() + 1))
+                filled.append(index)
+                self._is_missing_changed = True
+        return filled
+
+    def forget_rejudged(self, space: SpaceId, model: str, id: str) -> None:
+        """Tell no more that a document was once made anew."""
+        kept: dict[bytes, list[bytes]] = {}
+        was_told = False
+        for key, value in list(self._transaction.scan(Table.REJUDGED, b"", None)):
+            told = _rejudged(decode(value))
+            is_it = (told.space, told.model, told.id) == (space, model, id)
+            kept.setdefault(key[:8], []).extend([] if is_it else [value])
+            was_told |= is_it
+        for number, values in kept.items() if was_told else ():
+            for key, _ in list(self._transaction.scan(Table.REJUDGED, number, after(number))):
+                self._transaction.delete(Table.REJUDGED, key)
+            for index, value in enumerate(values):
+                self._transaction.put(Table.REJUDGED, number + _u32(index), value)
+
+    def drop_from_forks(self, space: SpaceId, name: bytes) -> None:
+        """Keep no more than stubs of a document's bodies in the proofs of forks, which hold nonetheless."""
+        for (forked, author), fork in self.forks().items():
+            run = without_bodies(decode_run(fork.run), name) if forked == space else None
+            if run is not None:
+                value = encode([fork.seq, run.encode(), fork.arrival])
+                self._transaction.put(Table.FORKS, forked + author, value)
+
+
+def without_bodies(run: Run, name: bytes) -> Run | None:
+    """A run with stubs in place of a document's bodies; None if it has none of them."""
+    commits = []
+    for commit in run.commits:
+        named = {
+            i: body for i, body in enumerate(commit.bodies) if body is not None and name_in(body) == name
+        }
+        if named:
+            bodies = tuple(None if i in named else body for i, body in enumerate(commit.bodies))
+            stubs = tuple(sorted({**dict(commit.stubs), **{i: stub_of(b) for i, b in named.items()}}.items()))
+            commit = replace(commit, bodies=bodies, stubs=stubs)
+        commits.append(commit)
+    if all(ours is theirs for ours, theirs in zip(commits, run.commits, strict=True)):
+        return None
+    return Run(tuple(commits))
+
+
+def _stub(value: bytes) -> Stub:
+    try:
+        return decode_stub(value)
+    except ProtocolError as error:
+        raise StoreDamaged("what is left of an erased body is damaged: run `civicnode doctor`") from error
 
 
 def _links(value: bytes) -> frozenset[Link]:

@@ -29,6 +29,11 @@ def note(local: LocalWriter, told: Quarantined) -> None:
     local.put(_KIND, key, {"at_ms": told.at_ms, "reason": told.reason})
 
 
+def forget(local: LocalWriter, space: SpaceId, model: str, id: str) -> None:
+    """Take a document off the list: it is erased."""
+    local.delete(_KIND, f"{space.hex()} {model} {id}")
+
+
 def listed(local: LocalReader) -> Iterator[Quarantined]:
     """All that are quarantined, in the order of spaces, models and ids."""
     for key, value in local.scan(_KIND):

@@ -44,14 +44,17 @@ class Stretch:
     size_bytes: int = 0
     skeleton_bytes: int = _RUN_FRAME_BYTES  # of that, all but the bodies
     bodies: int = 0
+    is_whole: bool = True  # no body of it was lost
 
     def add(self, commit: Commit) -> None:
         self.commits.append(commit)
-        present = [len(body) for body in commit.bodies if body is not None]
-        heads = len(commit.header_bytes) - (HASH_BYTES + 1) * len(present)  # the hashes of those are not sent
+        sizes = [len(body) for body in commit.bodies if body is not None]
+        sizes += [len(stub.encode()) for _, stub in commit.stubs]
+        self.is_whole &= len(sizes) == len(commit.bodies)
+        heads = len(commit.header_bytes) - (HASH_BYTES + 1) * len(sizes)  # hashes are not sent
         self.skeleton_bytes += heads
-        self.size_bytes += heads + sum(present) + 5 * len(present)
-        self.bodies += len(present)
+        self.size_bytes += heads + sum(sizes) + 5 * len(sizes)
+        self.bodies += len(sizes)
 
     def extend(self, other: "Stretch") -> None:
         for commit in other.commits:
@@ -60,7 +63,7 @@ class Stretch:
     @property
     def fits_a_run(self) -> bool:
         """Whether a peer would take these commits in one run and window."""
-        if self.skeleton_bytes > RUN_SKELETON_MAX_BYTES or self.bodies > RUN_BODIES_MAX:
+        if not self.is_whole or self.skeleton_bytes > RUN_SKELETON_MAX_BYTES or self.bodies > RUN_BODIES_MAX:
             return False
         if len(self.commits) == 1:
             return True  # travels alone, however large

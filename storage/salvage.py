@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from protocol.body import body_hash
+from protocol.body import Stub, body_hash, decode_stub
 from protocol.commit import (
     NO_PREVIOUS,
     Commit,
@@ -39,7 +39,7 @@ from protocol.ids import (
     node_of,
     space_id,
 )
-from protocol.integrate import Integrated, Verdict
+from protocol.integrate import Integrated
 from protocol.keys import KeyPair
 from protocol.limits import SIGNATURE_KEPT_EVERY
 from protocol.membership import Genesis, decode_genesis
@@ -50,7 +50,7 @@ from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.pages import records_on_pages
 from storage.store import Identity, Store
 
-_LOG = frozenset({Table.HEADERS, Table.SIGNATURES, Table.BODIES, Table.ARRIVALS, Table.VERDICTS, Table.META})
+_LOG = frozenset({Table.HEADERS, Table.SIGNATURES, Table.BODIES, Table.STUBS, Table.ARRIVALS, Table.META})
 _APPLICATIONS = b"applications"
 _GUESSED = ("default",)  # applications whose space can be told without their name on record
 _PER_WRITE = 1_000
@@ -122,7 +122,7 @@ def _collect(record: Path, found: LmdbKeyValueStore) -> list[str]:
                 if table is Table.META:
                     if key == _APPLICATIONS:
                         applications = max(applications, decode(value), key=len)  # names are only ever added
-                elif table is not Table.VERDICTS or value == Verdict.DROPPED.value.encode():
+                else:
                     batch.put(table, key, value)
     return applications
 
@@ -163,17 +163,28 @@ def _chains(transaction: ReadTransaction, keys: KeyPair) -> dict[int, _Chain]:
     return chains
 
 
+def _stubs(transaction: ReadTransaction, key: bytes, header: Header) -> dict[int, Stub]:
+    """What is left of the bodies of a commit that were dropped."""
+    found: dict[int, Stub] = {}
+    for place, value in transaction.scan(Table.STUBS, key, after(key)):
+        index, stub = int.from_bytes(place[12:], "big"), decode_stub(value)
+        if index < len(header.body_hashes) and header.body_hashes[index] == stub.hash:
+            found[index] = stub
+    return found
+
+
 def _bodies(transaction: ReadTransaction, key: bytes, header: Header) -> list[bytes | None] | None:
     """The bodies of a commit; None if one is neither there nor dropped on purpose."""
+    stubs = _stubs(transaction, key, header)
     found = {
         int.from_bytes(place[12:], "big"): body
         for place, body in transaction.scan(Table.BODIES, key, after(key))
     }
     bodies: list[bytes | None] = []
     for index, expected in enumerate(header.body_hashes):
-        body = found.get(index)
+        body = found.get(index) if index not in stubs else None  # it may lie on a page that was freed
         if body is None:
-            if transaction.get(Table.VERDICTS, key + index.to_bytes(2, "big")) is None:
+            if index not in stubs:
                 return None
         elif body_hash(body) != expected:
             return None
@@ -265,7 +276,8 @@ def _commit(transaction: ReadTransaction, chain: _Chain, number: int, seq: int, 
     is_to_be_signed = seq == chain.proved or seq % SIGNATURE_KEPT_EVERY == 0
     if signature is None and is_to_be_signed and node_of(chain.author) == keys.public:
         signature = sign_commit(keys, header, ()).signature  # the same as it was
-    return make_commit(data, _bodies(transaction, key, header) or [], signature)
+    bodies = _bodies(transaction, key, header) or []
+    return make_commit(data, bodies, signature, _stubs(transaction, key, header))
 
 
 def _swap(record: Path, new: Path) -> Path:

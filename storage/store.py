@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.body import decode_body, document_named, name_in
 from protocol.clock import hlc_of_ms, ms_of_hlc
 from protocol.commit import DEP_HASH_BYTES, Commit, Dep, Header
 from protocol.document import Document
@@ -37,13 +38,14 @@ from protocol.membership import (
 from protocol.window import Run, decode_run
 from storage.documents import DocumentReader, DocumentWriter, LiveDocuments
 from storage.ends import Ends
+from storage.erasures import note_due
 from storage.errors import NewerFormat, StoreDamaged
 from storage.judging import Basis, DocumentKey, Rebuilder, compare_bases, counting_heads, documents_of, judge
 from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
 from storage.local import LocalReader, LocalWriter
 from storage.log import Arrival, LogReader, LogWriter, Rejudgement
 from storage.names import Chain, Names
-from storage.quarantine import Quarantined, note
+from storage.quarantine import Quarantined, forget, note
 
 FORMAT = 1  # of the layouts in `kv`; a release reads all formats up to its own
 
@@ -109,6 +111,9 @@ class Snapshot:
 
     def document(self, space: SpaceId, model: str, id: str) -> Document | None:
         return self.documents.get(space, model, id)
+
+    def written_by(self, space: SpaceId, model: str, id: str) -> Iterable[tuple[Author, int]]:
+        return ((self.names.author(at.chain), at.seq) for at in self.documents.history(space, model, id))
 
     # -- of the store as a whole
 
@@ -215,6 +220,9 @@ class Batch(Snapshot):
         arrival = self.log.append(done)
         self.documents.store(done, arrival)
         header = done.commit.header
+        for (model, id), document in done.documents.items():
+            if document.is_erased:
+                self.drop_bodies((header.space, model, id))
         if done.counts:  # of what does not count nothing needs to be named
             heads = [head for head in self.frontier(header.space) if not self._is_past(head, done)]
             heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))
@@ -235,6 +243,41 @@ class Batch(Snapshot):
         if known is None:
             known = self.log.knows(header.space, header.author, header.seq, author)
         return seq <= known
+
+    def drop_bodies(self, key: DocumentKey) -> None:
+        """A document is erased: of what was ever written of it only erasures are kept, and stubs.
+
+        What else this node holds of it is to be dropped by who finds it in `erasures.due`.
+        """
+        name = None
+        for at in list(self.documents.history(*key)):
+            data = self.log.body(at.chain, at.seq, at.index)
+            if data is not None and _is_erasure(data, self.names.author(at.chain)):
+                name = name_in(data)
+            else:
+                self.log.drop(at.chain, at.seq, at.index, at.arrival)
+        assert name is not None, "what erases a document is among its bodies"
+        self.log.forget_rejudged(*key)
+        self.log.drop_from_forks(key[0], name)
+        forget(self.local, *key)
+        note_due(self.local, *key)
+
+    def fill(self, commit: Commit) -> None:
+        """A commit that is here has come again: bodies that are missing here are put where they belong."""
+        space, author = commit.header.space, commit.header.author
+        chain = self.names.chain(space, author)
+        filled = [] if chain is None else self.log.fill(chain, commit)
+        named = [document_named(name_in(commit.bodies[index] or b"")) for index in filled]
+        found = {(space, *document): author for document in named if document is not None}
+        if found:
+            self._rebuild(found, commit.header.hlc)
+
+    def fill_again(self, filled: Iterable[tuple[Chain, int, int]], read: LogReader) -> None:
+        """As `fill`, of what another record once filled in: for the doctor's replay."""
+        for chain, seq in sorted({(chain, seq) for chain, seq, _ in filled}):
+            commit = read.commit(chain, seq)
+            if commit is not None:
+                self.fill(commit)
 
     def quarantine(self, told: Quarantined) -> None:
         """Have nothing merged in a document any more, on this node."""
@@ -461,6 +504,13 @@ class Store:
 
     def close(self) -> None:
         self._keys.close()
+
+
+def _is_erasure(data: bytes, author: bytes) -> bool:
+    try:
+        return decode_body(data, author).is_erasure
+    except ProtocolError:
+        return False
 
 
 def _with_branch(members: Members, run: Run, seq: int) -> Members:

@@ -157,16 +157,10 @@ def _write_json(stream: TextIO, records: Iterable[dict[str, Any]]) -> None:
 
 
 def _write_csv(stream: TextIO, records: Iterable[dict[str, Any]], fields: list[str]) -> None:
+    from node.services.record_files import cell_of
+
     columns = [*META_BEFORE, *fields, *META_AFTER]
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     for record in records:
-        writer.writerow([_cell(record.get(column)) for column in columns])
-
-
-def _cell(value: Any) -> object:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+        writer.writerow([cell_of(record.get(column)) for column in columns])

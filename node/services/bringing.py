@@ -6,8 +6,8 @@ after the first sync, so that what the network has already is seen; carried on a
 
 Models come first, then accounts (their second factors before them), what applications keep of them, and everything
 else. What the network has under the same id stays as it is there. An account whose e-mail address exists there is
-listed, not merged. Roles are not brought: rights in a network are given by its own administrators. Deleted documents
-are not brought either.
+listed, not merged. Roles are not brought: rights in a network are given by its own administrators. API keys and
+deleted documents are not brought either.
 
     local "bring" "job"      {aside, state, place, models, accounts, documents, left}
     local "bring" "left NNNNNN"  {application, model, id, reason}, of the first `LISTED_MAX`

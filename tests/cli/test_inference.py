@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.inference import Guess, Names, body_of, value_of
-from cli.reading import Record
+from cli.inference import Guess, Names, body_of
+from node.services.record_files import Record, value_of
 
 
 def types(records: list[Record], *, from_text: bool) -> dict[str, str]:

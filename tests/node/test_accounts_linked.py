@@ -1,5 +1,6 @@
 """Accounts on two devices of one network, an administrator's and a member's: rights, sessions and what ends them."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -173,6 +174,22 @@ async def test_users_with_like_interests_are_found_across_nodes(tmp_path: Path) 
                 "shared_interests": ["hiking", "photography"],
             }
         ]
+
+
+async def test_an_account_that_is_brought_keeps_its_second_factor(tmp_path: Path) -> None:
+    async with devices(tmp_path, "ann", "bob") as (ann, bob):
+        token = await bob.sign_in("dan")
+        shown = (await bob.ask("POST", "/v1/auth/mfa/enable", token=token)).json
+        body = {"code": totp_code(shown["secret"], int(time.time()) // 30)}
+        assert (await bob.ask("POST", "/v1/auth/mfa/verify", body, token=token)).status == 200
+        await bob.join(await ann.invite(), keep="bring")
+        await known(ann, "dan")
+        account = {"email": "dan@example.org", "password": PASSWORD}
+        for device in (ann, bob):
+            answer = await device.ask("POST", "/v1/auth/login", account)
+            assert answer.json["error_code"] == "AUTH_MFA_REQUIRED"
+        recovered = account | {"mfa_code": shown["recovery_codes"][0]}
+        assert (await ann.ask("POST", "/v1/auth/login", recovered)).status == 200
 
 
 async def test_recovery_codes_spent_apart_are_both_spent_once_the_nodes_have_met(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ from storage.memory_kv import MemoryKeyValueStore
 from tests.protocol import dialogue
 from tests.protocol.dialogue import KEYS, NOW_MS, Dialogue, Record
 from tests.protocol.mutation import LONG, NUMBERS, spoilt, spoilt_talk
+from tests.protocol.world import without_bodies
 
 NAMES = ("system", "app/default", "app/forged")
 READ_BYTES = 64 << 10
@@ -317,7 +318,7 @@ class Grounds:
             forger.tips[space] = before
         if random.random() < 0.15:  # some bodies were dropped
             last = commits[-1]
-            commits[-1] = replace(last, bodies=tuple(None for _ in last.bodies))
+            commits[-1] = without_bodies(last, range(len(last.bodies)))
         if random.random() < 0.1:
             random.shuffle(commits)
         runs = [Run(tuple(commits))]

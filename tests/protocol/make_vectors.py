@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from protocol.body import Body, Dot, body_hash, decode_body
+from protocol.body import Body, Dot, body_hash, decode_body, stub_of
 from protocol.commit import (
     NO_PREVIOUS,
     Commit,
@@ -37,7 +37,7 @@ from protocol.keys import verify
 from protocol.membership import Role, found_network
 from protocol.window import Run, decode_window, encode_window
 from tests.protocol import curve25519 as curve
-from tests.protocol.world import MODEL, SPACE, SYSTEM, Peer, World, author_number, keys_of
+from tests.protocol.world import MODEL, SPACE, SYSTEM, Peer, World, author_number, keys_of, without_bodies
 
 PATH = Path(__file__).parents[2] / "protocol" / "vectors.json"
 
@@ -231,6 +231,7 @@ def _bodies() -> list[Case]:
         _body(),
         _body([0, {"title": "Läuft", "done": False, "size": 2.5, "more": {"a": [1, None]}}], user=""),
         _body([1, "tags", ["x", 1, True, None, 0.5]], [2, "tags", ["y"]], [3, "count", -(2**63)]),
+        _body([6]),
         _body([4], [5], seen=(Dot(low, 1, 0), Dot(high, 2**63 - 1, 9_999))),
         _body(
             [0, {"title": "x"}],
@@ -242,15 +243,18 @@ def _bodies() -> list[Case]:
     cases: list[Case] = []
     for body in good:
         data = body.encode(ANN)
-        cases.append({"author": ANN, "bytes": data, "hash": body_hash(data), **body._asdict()})
-    wide = (
-        b"\x86\x58\x10" + _body().encode(ANN)[2:]
-    )  # the length of the salt in two bytes: a body may have that
-    cases.append({"author": ANN, "bytes": wide, "hash": body_hash(wide), **decode_body(wide, ANN)._asdict()})
+        stub = stub_of(data).encode()
+        cases.append({"author": ANN, "bytes": data, "hash": body_hash(data), "stub": stub, **body._asdict()})
+    whole = _body().encode(ANN)
+    wide = whole[:18] + b"\x78" + bytes([whole[18] & 31]) + whole[19:]  # the length of the user in two bytes
+    told = {"hash": body_hash(wide), "stub": stub_of(wide).encode(), **decode_body(wide, ANN)._asdict()}
+    cases.append({"author": ANN, "bytes": wide, **told})
     parts = [SALT, "ann", MODEL, "one", [], [[0, {"title": "x"}]]]
     others = sorted([Dot(BOB, 1, 0), Dot(author_number(3), 1, 0)])
     for odd, index, part in (
         ("a short salt", 0, SALT[:15]),
+        ("an erasure with an argument", 5, [[6, 0]]),
+        ("an erasure that does not stand alone", 5, [[6], [4]]),
         ("a user of 257 characters", 1, "x" * 257),
         ("a model that is no name", 2, "a b"),
         ("an id with a zero byte", 3, "a\0b"),
@@ -314,14 +318,17 @@ def _headers() -> list[Case]:
     return cases
 
 
+DROPPED = Body(SALT, "ann", MODEL, "two", (), [[0, {"title": "gone"}]]).encode(ANN)
+
+
 def _chain(node: int, *contents: list[bytes | None]) -> list[Commit]:
     commits: list[Commit] = []
     previous, author = NO_PREVIOUS, author_number(node)
     for number, bodies in enumerate(contents, 1):
-        whole = [b"dropped" if body is None else body for body in bodies]
+        whole = [DROPPED if body is None else body for body in bodies]
         header = Header(SPACE, author, number, previous, 1_000 * number, (), tuple(map(body_hash, whole)))
         signed = sign_commit(keys_of(node), header, whole)
-        commits.append(Commit(header, signed.header_bytes, signed.hash, tuple(bodies), signed.signature))
+        commits.append(without_bodies(signed, [i for i, body in enumerate(bodies) if body is None]))
         previous = signed.hash
     return commits
 
@@ -387,7 +394,14 @@ ROLES: dict[int, Role | None] = {1: Role.ADMIN, 2: Role.ADMIN, 3: Role.MEMBER, 4
 def _integration() -> list[Case]:
     return [
         _case(*scene)
-        for scene in (_writing_apart(), _sets_and_counters(), _deletes(), _verdicts(), _refusals())
+        for scene in (
+            _writing_apart(),
+            _sets_and_counters(),
+            _deletes(),
+            _verdicts(),
+            _refusals(),
+            _erasures(),
+        )
     ]
 
 
@@ -409,6 +423,7 @@ def _case(what: str, commits: list[Commit]) -> Case:
     documents = [
         {
             "space": space, "model": model, "id": id, "exists": document.exists, "version": document.version,
+            "erased": document.erased_hlc,
             "values": document.values(), "created": [document.created_hlc, document.created_user],
             "updated": [document.updated_hlc, document.updated_user],
             "conflicts": {c.field: [v.value for v in c.values] for c in conflicts(document)},
@@ -533,6 +548,28 @@ def _refusals() -> tuple[str, list[Commit]]:
         sign_commit(bob.keys, odd_place, []),
     ]
     return "commits that wait, come twice, fork, and are refused", commits
+
+
+def _erasures() -> tuple[str, list[Commit]]:
+    ann, bob, member = _peers(1, 2, 3)
+    first = ann.write("one", [[0, {"title": "a"}]])
+    own = member.write("two", [[0, {"title": "b"}]], user="cleo")
+    _exchange(ann, bob, member)
+    beside = bob.write("one", [[0, {"title": "c"}]], [Dot(ann.author, 1, 0)])
+    refused = member.forge([_body([6]).encode(member.author)])  # what others wrote, too
+    member.world.receive(refused)
+    of_own = member.write("two", [[6]], user="cleo")
+    by_admin = ann.write("one", [[6]])
+    later = ann.write("three", [[0, {"title": "d"}]])
+    return "documents that are erased: by who wrote them, by an admin, and what is said of them elsewhere", [
+        without_bodies(first, [0]),
+        own,
+        refused,
+        of_own,
+        by_admin,
+        beside,
+        later,
+    ]
 
 
 def _is_refused(decoder: Callable[..., object], *arguments: object) -> bool:

@@ -53,7 +53,7 @@ operations = st.one_of(
 )
 unknown_operations = st.builds(
     lambda kind, rest: [kind, *rest],
-    st.integers(6, 255).filter(lambda kind: kind not in (8, 9)),
+    st.integers(7, 255).filter(lambda kind: kind not in (8, 9)),
     st.lists(values | st.binary(max_size=8), max_size=3),
 )
 

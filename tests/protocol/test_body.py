@@ -154,7 +154,7 @@ def test_dots_of_the_same_author_are_written_in_short() -> None:
         [3, "", 1],
         [4, 1],
         [5, []],
-        [6, 2**64],
+        [7, 2**64],
         [200, float("nan")],
         [7, {b"a": 1}],
     ],

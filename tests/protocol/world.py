@@ -8,12 +8,13 @@ took away. Nothing here is shared with storage.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
-from protocol.body import Body, Dot, Kind, Operation, body_hash
+from protocol.body import Body, Dot, Kind, Operation, body_hash, decode_body, document_named, stub_of
 from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, sign_commit
 from protocol.document import Document, Layer, element_key
+from protocol.errors import ProtocolError
 from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, author_of, node_of
 from protocol.integrate import CommitBuilder, Head, Integrated, Outcome, Verdict, Waiting, integrate
 from protocol.keys import KeyPair
@@ -46,6 +47,7 @@ class World:
     order: list[Commit] = field(default_factory=list)
     documents: dict[DocumentKey, Document] = field(default_factory=dict)
     outcomes: dict[tuple[Address, int], tuple[Verdict, str]] = field(default_factory=dict)
+    written: dict[DocumentKey, list[tuple[Author, int]]] = field(default_factory=dict)
     claimed: dict[tuple[Address, Author], int] = field(default_factory=dict)  # what `integrate` says it knows
     _pasts: dict[Address, frozenset[Address]] = field(default_factory=dict)
 
@@ -92,6 +94,9 @@ class World:
     def document(self, space: SpaceId, model: str, id: str) -> Document | None:
         return self.documents.get((space, model, id))
 
+    def written_by(self, space: SpaceId, model: str, id: str) -> list[tuple[Author, int]]:
+        return self.written.get((space, model, id), [])
+
     # -- the graph
 
     def past_of(self, space: SpaceId, author: Author, seq: int) -> frozenset[Address]:
@@ -127,9 +132,38 @@ class World:
         self.order.append(done.commit)
         for (model, id), document in done.documents.items():
             self.documents[header.space, model, id] = document
+            if document.is_erased:
+                self._drop(header.space, model, id)
         for entry in done.entries:
             self.outcomes[address, entry.index] = (entry.verdict, entry.id)
+            place = header.author, header.seq
+            self.written.setdefault((header.space, entry.model, entry.id), []).append(place)
         self.claimed.update({(address, other): seq for other, seq in done.knowledge.items()})
+
+        erased = [e.index for e in done.entries if e.verdict is Verdict.DROPPED]
+        self.commits[address] = self.order[-1] = without_bodies(self.commits[address], erased)
+
+    def _drop(self, space: SpaceId, model: str, id: str) -> None:
+        """Leave stubs of all that was said of a document, but for erasures."""
+        for number, commit in enumerate(self.order):
+            header = commit.header
+            address = (header.space, header.author, header.seq)
+            for index, data in enumerate(commit.bodies):
+                stub = dict(commit.stubs).get(index) if data is None else stub_of(data)
+                named = stub is not None and (header.space, *(document_named(stub.name) or ())) == (
+                    space,
+                    model,
+                    id,
+                )
+                if (
+                    not named
+                    or (address, index) not in self.outcomes
+                    or (data and _erases(data, header.author))
+                ):
+                    continue
+                self.outcomes[address, index] = (Verdict.DROPPED, id)
+                self.order[number] = commit = without_bodies(commit, [index])
+                self.commits[address] = commit
 
     def receive(self, commit: Commit) -> Outcome:
         outcome = integrate(commit, self, system=SYSTEM)
@@ -144,6 +178,13 @@ class World:
             left = [commit for commit in waiting if isinstance(self.receive(commit), Waiting)]
             assert len(left) < len(waiting), "commits wait for what is not among them"
             waiting = left
+
+
+def _erases(data: bytes, author: Author) -> bool:
+    try:
+        return decode_body(data, author).is_erasure
+    except ProtocolError:
+        return False
 
 
 def parents_of(commit: Commit) -> list[Address]:
@@ -218,6 +259,14 @@ class Peer:
             tuple(map(body_hash, bodies)),
         )
         return sign_commit(self.keys, header, bodies)
+
+
+def without_bodies(commit: Commit, indexes: Iterable[int]) -> Commit:
+    """A commit with stubs in place of these bodies."""
+    gone = {i: stub_of(body) for i in indexes if (body := commit.bodies[i]) is not None}
+    bodies = tuple(None if i in gone else body for i, body in enumerate(commit.bodies))
+    stubs = tuple(sorted({**dict(commit.stubs), **gone}.items()))
+    return replace(commit, bodies=bodies, stubs=stubs)
 
 
 def document_of(peer: Peer, id: str) -> Document:

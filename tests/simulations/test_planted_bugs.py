@@ -13,7 +13,8 @@ import storage.store
 from protocol.body import Dot, Operation
 from protocol.commit import NO_PREVIOUS, Commit
 from protocol.document import Document, Layer
-from protocol.integrate import Integrated, Outcome, View, _Judge, integrate
+from protocol.integrate import Integrated, Outcome, View, integrate
+from protocol.verdicts import Judge
 from simulations.faults import Run, Settings
 from simulations.forger import window_of
 from simulations.harness import Node
@@ -142,12 +143,12 @@ def the_last_to_come_is_shown(patch: pytest.MonkeyPatch) -> None:
 
 
 def everybody_may_write(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_Judge, "may_write", lambda self, model: True)
+    patch.setattr(Judge, "may_write", lambda self, model: True)
 
 
 def whatever_was_seen_is_past(patch: pytest.MonkeyPatch) -> None:
     """A body may name what its commit does not build on."""
-    patch.setattr(_Judge, "is_past", lambda self, seen, index: True)
+    patch.setattr(Judge, "is_past", lambda self, seen, index: True)
 
 
 def clocks_may_go_back(patch: pytest.MonkeyPatch) -> None:

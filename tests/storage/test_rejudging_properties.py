@@ -31,6 +31,8 @@ NEVER_EARLY_MS = START_MS + 1_000 * CLOCK_AHEAD_MAX_MS
 class Story:
     """Four nodes that write, say and hear things in the order that chance has it."""
 
+    actions: Sequence[str] = ACTIONS
+
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.world = World(seed)
@@ -43,7 +45,7 @@ class Story:
         for _ in range(steps):
             node, other = self.random.sample(self.nodes, 2)
             try:
-                self.act(self.random.choice(ACTIONS), node, other)
+                self.act(self.random.choice(self.actions), node, other)
             except (UnknownDocument, ProtocolError):
                 pass  # it may not, as far as it knows
             self.world.now_ms += self.random.randrange(1_000)

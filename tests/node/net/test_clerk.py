@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from node.net.clerk import SMALL_WINDOW_BYTES, Clerk
+from node.net.clerk import BRIEF_WINDOW_BYTES, SMALL_WINDOW_BYTES, Clerk
 from protocol.commit import DEP_HASH_BYTES
 from protocol.exchange import (
     EVERYTHING,
@@ -87,6 +87,12 @@ class Desk:
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
+
+    async def until_idle(self) -> None:
+        """The thread of the record has nothing to do."""
+        async with asyncio.timeout(20):
+            while self.clerk._record._left:  # noqa: ASYNC110  # what is waited for has no event
+                await asyncio.sleep(0)
 
     @property
     def names(self) -> list[str]:
@@ -171,25 +177,108 @@ async def test_windows_are_taken_in_one_at_a_time_in_the_order_in_which_they_cam
     assert there.seq(here.author) == 601
 
 
-async def test_a_large_window_is_taken_apart_on_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """On which threads windows were taken apart, one after the other."""
+    found: list[str] = []
+
+    def noting(effect: IntegrateWindow) -> Any:
+        found.append(threading.current_thread().name)
+        return unpacked(effect)
+
+    monkeypatch.setattr("node.net.clerk.unpacked", noting)
+    return found
+
+
+async def test_a_large_window_is_taken_apart_on_a_thread_of_its_own(threads: list[str]) -> None:
     here = Record("here")
     there = Record("there", founder=here)
     for number in range(300):
         here.put(f"d{number}", title="some text that makes it larger")
-    threads: list[str] = []
-
-    def noting(effect: IntegrateWindow) -> Any:
-        threads.append(threading.current_thread().name)
-        return unpacked(effect)
-
-    monkeypatch.setattr("node.net.clerk.unpacked", noting)
     async with desk(there) as at:
         at.ask("large", window_of(here))
         await at.until(1)
-        here.put("one", title="more")
+        here.put("one", title="more" * (BRIEF_WINDOW_BYTES // 4))
         at.ask("small", window_of(here, after_seq=300))
         await at.until(2)
     assert threads == ["sync windows", "sync"]
+
+
+async def test_a_commit_that_comes_alone_is_taken_in_without_a_thread(threads: list[str]) -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    here.put("first", title="x")
+    async with desk(there) as at:
+        at.ask("state", state_of(here))  # reads all that has arrived, and so never on the loop
+        at.ask("first", window_of(here))
+        await at.until(2)
+        await at.until_idle()
+        here.put("second", title="y")
+        at.ask("second", window_of(here, after_seq=1))
+        await at.until(3)
+    assert threads == ["sync", "MainThread"]
+    assert there.fingerprint() == here.fingerprint()
+
+
+async def test_a_brief_window_waits_its_turn_behind_others(threads: list[str]) -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    here.put("first", title="x")
+    async with desk(there) as at:
+        at.ask("first", window_of(here))
+        at.gate = asyncio.Event()
+        at.ask("state", state_of(here))
+        await at.until(1)
+        here.put("second", title="y")
+        at.ask("second", window_of(here, after_seq=1))
+        at.ask("state", state_of(here))
+        await at.until(2)
+        assert at.names == ["state", "state"]  # the thread still has the first window under way
+        at.gate.set()
+        await at.until(4)
+        assert at.names[2:] == ["first", "second"]
+    assert there.fingerprint() == here.fingerprint()
+
+
+async def test_beside_what_waits_for_its_causes_nothing_is_taken_in_on_the_loop(threads: list[str]) -> None:
+    here = Record("here")
+    there, third = Record("there", founder=here), Record("third", founder=here)
+    here.put("d", title="x")
+    third.exchange.perform(window_of(here))
+    third.put("d", title="y")
+    chain = (third.store.space("default"), third.author), 0
+    effect = third.exchange.perform(LoadRuns((chain,), 4 << 20))
+    assert isinstance(effect, RunsLoaded) and effect.window is not None
+    async with desk(there) as at:
+        at.ask("its causes are missing", IntegrateWindow(effect.window, NAMES, EVERYTHING))
+        await at.until(1)
+        await at.until_idle()
+        at.ask("its causes", window_of(here))
+        await at.until(2)
+    assert threads == ["sync", "sync"]
+    assert there.fingerprint() == third.fingerprint()
+
+
+async def test_a_bug_on_the_loop_is_logged_and_told_and_the_next_window_is_taken_in(
+    threads: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Record("here")
+    there = Record("there", founder=here)
+    here.put("d", title="x")
+    async with desk(there) as at:
+        at.ask("state", state_of(here))
+        await at.until(1)
+        await at.until_idle()
+        with monkeypatch.context() as patch:
+            patch.setattr("storage.exchange.Exchange.integrate", lambda *_: 1 / 0)
+            at.ask("odd", window_of(here))
+            await at.until(2)
+        assert isinstance(at.answers[1][1], ZeroDivisionError)
+        at.ask("sound", window_of(here))
+        await at.until(3)
+    assert threads[-1] == "MainThread"
+    assert "an effect of sync failed" in caplog.text
+    assert there.fingerprint() == here.fingerprint()
 
 
 async def test_a_window_that_no_honest_node_sends_is_the_peers_fault_and_keeps_nothing() -> None:
