@@ -63,6 +63,8 @@ class Validators:
     """The validators of a model over its fields."""
 
     def __init__(self, validators: tuple[Validator, ...], fields: Mapping[str, Field]) -> None:
+        # What is sealed no node can look at: to a validator it is not there.
+        fields = {name: field for name, field in fields.items() if not field.encrypted}
         self._all = [
             (validator, [name for name in validator.reads if name in fields]) for validator in validators
         ]
@@ -110,6 +112,7 @@ def read_validators(
     if not isinstance(given, list) or len(given) > VALIDATORS_MAX:
         faults["validators"] = f"Must be a list of at most {VALIDATORS_MAX} validators"
         return ()
+    fields = {name: field for name, field in fields.items() if not field.encrypted}
     known = {RECORD: Type(Kind.OBJECT, {name: type_of_field(field) for name, field in fields.items()})}
     known = {**{name: type_of_field(f) for name, f in fields.items() if name not in KEYWORDS}, **known}
     validators: list[Validator] = []
@@ -159,6 +162,7 @@ def read_permissions(
     if not isinstance(permissions, Mapping):
         faults["permissions"] = f"Must be an object with any of: {', '.join(ACTIONS)}"
         return {}
+    fields = {name: field for name, field in fields.items() if not field.encrypted}
     record = {**_META, **{name: type_of_field(field) for name, field in fields.items()}}
     names = {"user": _USER, RECORD: Type(Kind.OBJECT, record), "now": DATETIME}
     for action, rule in permissions.items():

@@ -449,7 +449,8 @@ class Records:
         if logic is not None and logic.concerns(change.edits):
             previous, refused = await logic.before(change.application, change.user, change.edits)
             if refused:
-                raise next(iter(refused.values()))
+                change.reached = next(iter(refused))
+                raise refused[change.reached]
         done: list[Record | None] = await self._writer.submit(change)
         if logic is not None and previous is not None:
             logic.after(change.application, change.user, change.edits, done, previous)
@@ -457,10 +458,15 @@ class Records:
 
     async def apply(self, application: str, user: str, edits: list[Edit]) -> list[Record | None]:
         """Several edits in one signed commit: all of them, or none. Durable when it returns."""
-        for edit in edits:
+        return await self.apply_change(DocumentChange(application, user, edits))
+
+    async def apply_change(self, change: DocumentChange) -> list[Record | None]:
+        """The same, with `change.reached` for who wants to know which edit failed."""
+        for position, edit in enumerate(change.edits):
             if _has_edits(edit):
+                change.reached = position
                 await self._anchor(edit)
-        return await self._write(DocumentChange(application, user, edits))
+        return await self._write(change)
 
     def submit_each(
         self, application: str, user: str, edits: list[Edit]

@@ -6,21 +6,32 @@ the event loop and the writer to others in between.
 """
 
 import asyncio
+import re
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from aiohttp import web
 
-from node.api.civicbase.data import new_instance, raise_if_anothers, raise_unless_creator, write_guard
+from node.api.civicbase.data import (
+    new_instance,
+    opened,
+    page_of,
+    raise_if_anothers,
+    raise_unless_creator,
+    readable,
+    write_guard,
+)
 from node.api.civicbase.receipts import PREFER_NOTE, PeerReceipts
 from node.api.errors import (
     ApiError,
     BadRequest,
     ErrorTable,
     NotFound,
+    PayloadTooLarge,
     ValidationFailed,
     from_exception,
     s1_form,
@@ -30,13 +41,19 @@ from node.api.requests import parse_json, read_body
 from node.api.routes import CALLER, Caller, KeyAccess, Route
 from node.services.permissions import Permissions
 from node.services.records import Records
-from protocol.changes import Edit, EditKind, Record
+from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.limits import BODIES_PER_COMMIT_MAX
+from protocol.query import parse_query
+from protocol.schema import Model
 
 OPERATIONS_MAX = BODIES_PER_COMMIT_MAX
 SLICE = 16  # operations prepared before others get their turn: about 0.2 ms of the event loop
 RUN = 64  # independent operations that are handed to the writer together
 IN_FLIGHT_MAX = 8  # of those runs
+READ_MAX_BYTES = 16 << 20  # that the GETs of a call answer with, about
+_REFERENCE = re.compile(r"\$([0-9]{1,5})\.instance_id")
+_ESCAPED = re.compile(r"\$+\$[0-9]{1,5}\.instance_id")
+_Run = tuple[list[tuple[int, Edit]], "asyncio.Future[list[Record | Exception | None]]"]
 _encode = msgspec.json.Encoder().encode
 _decode_body = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -65,7 +82,7 @@ BATCH = {
                 "type": "object",
                 "required": ["method", "path"],
                 "properties": {
-                    "method": {"type": "string", "enum": ["POST", "PUT", "DELETE"]},
+                    "method": {"type": "string", "enum": ["GET", "POST", "PUT", "PATCH", "DELETE"]},
                     "path": {"type": "string"},
                     "body": {"type": ["object", "null"]},
                     "if_match": {"type": ["string", "null"]},
@@ -93,6 +110,12 @@ RESULTS = {
 }
 
 
+_NOTE = """All or nothing, in one signed commit, unless `atomic` is false; then each operation stands for itself. Faults
+are named by position, `operations[2].title`. The string `"$0.instance_id"`, in a body or as a segment of a path, is the
+id of the instance that operation 0 has created; `"$$0.instance_id"` is that string itself. GETs of an atomic batch see
+all that it did, others what was done before them; they answer with some 16 MiB in all, and with 413 from there on."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchRoutes:
     records: Records
@@ -111,7 +134,7 @@ class BatchRoutes:
                 tags=("Data",),
                 request=BATCH,
                 responses={200: RESULTS},
-                description=PREFER_NOTE,
+                description=f"{_NOTE}\n\n{PREFER_NOTE}",
             ),
         ]
 
@@ -126,67 +149,145 @@ class BatchRoutes:
 
     async def _atomic(self, caller: Caller, operations: list[Operation]) -> list[bytes]:
         edits: list[Edit] = []
+        places: list[int] = []  # of the operations that the edits are
+        ids: dict[int, str] = {}
         faults: dict[str, str] = {}
         for position, operation in enumerate(operations):
             if position % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
+            if operation.method == "GET":
+                continue
             try:
-                edits.append(self._edit(caller, operation))
+                edit = self._edit(caller, refer(operation, ids, position))
             except Exception as error:
                 _gather(faults, position, self._as_api_error(error))
+                continue
+            if edit.kind is EditKind.CREATE:
+                ids[position] = edit.id
+            edits.append(edit)
+            places.append(position)
         if faults:
             raise ValidationFailed(faults)
-        await self.records.apply(caller.application, caller.user_id or "", edits)
-        return [_result(edit) for edit in edits]
+        if edits:
+            await self._apply(caller, edits, places)
+        results = [b""] * len(operations)
+        for position, edit in zip(places, edits, strict=True):
+            results[position] = _result(edit)
+        await self._read_all(caller, operations, ids, results)
+        return results
+
+    async def _apply(self, caller: Caller, edits: list[Edit], places: list[int]) -> None:
+        """All edits in one commit. What one of them fails with is said of its operation."""
+        change = DocumentChange(caller.application, caller.user_id or "", edits)
+        try:
+            await self.records.apply_change(change)
+        except Exception as error:
+            refusal = self._as_api_error(error)
+            if refusal.status < 500 and refusal.status != 413:
+                faults: dict[str, str] = {}
+                _gather(faults, places[change.reached], refusal)
+                refusal.details = faults
+            raise refusal from error
+
+    async def _read_all(
+        self, caller: Caller, operations: list[Operation], ids: dict[int, str], results: list[bytes]
+    ) -> None:
+        """What GETs see of an atomic batch: all that it did."""
+        room = READ_MAX_BYTES
+        for position, operation in enumerate(operations):
+            if operation.method == "GET":
+                results[position] = await self._read(caller, operation, ids, position, room)
+                room -= len(results[position])
+
+    async def _read(
+        self, caller: Caller, operation: Operation, ids: dict[int, str], position: int, room: int
+    ) -> bytes:
+        try:
+            if room <= 0:
+                raise PayloadTooLarge(size_max_bytes=READ_MAX_BYTES)
+            path, _, asked = refer(operation, ids, position).path.partition("?")
+            model, id = self._target(caller, path)
+            if id is not None:
+                document = readable(self.records, self.permissions, caller, model, id)
+                body = (
+                    opened(self.records, caller, model, document).json if model.encrypted else document.json
+                )
+            else:
+                query = parse_query(dict(parse_qsl(asked, keep_blank_values=True)), model)
+                body = await page_of(self.records, self.permissions, caller, model, query)
+        except Exception as error:
+            return self._refused(error)
+        return b'{"status":200,"body":%b}' % body
 
     async def _each(self, caller: Caller, operations: list[Operation]) -> list[bytes]:
         results: list[bytes] = [b""] * len(operations)
         run: list[tuple[int, Edit]] = []
-        waiting: deque[tuple[list[tuple[int, Edit]], asyncio.Future[list[Record | Exception | None]]]] = (
-            deque()
-        )
+        waiting: deque[_Run] = deque()
+        ids: dict[int, str] = {}
+        room = READ_MAX_BYTES
         for position, operation in enumerate(operations):
-            try:
-                run.append((position, self._edit(caller, operation)))
-            except Exception as error:
-                results[position] = self._refused(error)
-            if len(run) == RUN or (run and position == len(operations) - 1):
-                edits = [edit for _, edit in run]
-                waiting.append(
-                    (run, self.records.submit_each(caller.application, caller.user_id or "", edits))
-                )
+            is_read = operation.method == "GET"
+            if is_read or has_references(operation):  # it sees what became of those before it
+                self._submit(caller, run, waiting)
+                run = []
+                while waiting:
+                    await self._settle(*waiting.popleft(), results, ids)
+            if is_read:
+                results[position] = await self._read(caller, operation, ids, position, room)
+                room -= len(results[position])
+            else:
+                try:
+                    run.append((position, self._edit(caller, refer(operation, ids, position))))
+                except Exception as error:
+                    results[position] = self._refused(error)
+            if len(run) == RUN:
+                self._submit(caller, run, waiting)
                 run = []
                 if len(waiting) > IN_FLIGHT_MAX:
-                    await self._settle(*waiting.popleft(), results)
+                    await self._settle(*waiting.popleft(), results, ids)
             if position % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
+        self._submit(caller, run, waiting)
         while waiting:
-            await self._settle(*waiting.popleft(), results)
+            await self._settle(*waiting.popleft(), results, ids)
         return results
+
+    def _submit(self, caller: Caller, run: list[tuple[int, Edit]], waiting: "deque[_Run]") -> None:
+        if run:
+            edits = [edit for _, edit in run]
+            waiting.append((run, self.records.submit_each(caller.application, caller.user_id or "", edits)))
 
     async def _settle(
         self,
         run: list[tuple[int, Edit]],
         done: "asyncio.Future[list[Record | Exception | None]]",
         results: list[bytes],
+        ids: dict[int, str],
     ) -> None:
         try:
             outcomes = await done
         except Exception as error:
             outcomes = [error] * len(run)
         for (position, edit), outcome in zip(run, outcomes, strict=True):
-            failed = isinstance(outcome, Exception)
-            results[position] = self._refused(outcome) if failed else _result(edit)  # type: ignore[arg-type]
+            if isinstance(outcome, Exception):
+                results[position] = self._refused(outcome)
+                continue
+            results[position] = _result(edit)
+            if edit.kind is EditKind.CREATE:
+                ids[position] = edit.id
 
-    def _edit(self, caller: Caller, operation: Operation) -> Edit:
-        segments = operation.path.removeprefix("/v1").split("/")
+    def _target(self, caller: Caller, path: str) -> tuple[Model, str | None]:
+        """The model that a path names, and the id of an instance if it does."""
+        segments = path.removeprefix("/v1").split("/")
         if len(segments) not in (3, 4) or segments[0] or segments[1] != "data":
-            raise NotFound(
-                f"A batch takes /data/<model> and /data/<model>/<id>, not '{operation.path[:100]}'"
-            )
+            raise NotFound(f"A batch takes /data/<model> and /data/<model>/<id>, not '{path[:100]}'")
         name = segments[2]
         model = self.records.model(caller.application, unquote(name) if "%" in name else name)
-        if len(segments) == 3:
+        return model, unquote(segments[3]) if len(segments) == 4 else None
+
+    def _edit(self, caller: Caller, operation: Operation) -> Edit:
+        model, id = self._target(caller, operation.path)
+        if id is None:
             if operation.method != "POST":
                 raise BadRequest("Only POST creates an instance")
             raise_unless_creator(self.permissions, caller, model)
@@ -198,17 +299,17 @@ class BatchRoutes:
         values: dict[str, Any] = {}
         faults: dict[str, str] = {}
         match operation.method:
-            case "PUT":
+            case "PUT" | "PATCH":
                 values, faults = model.check_update(_body(operation))
                 kind = EditKind.UPDATE
             case "DELETE":
                 kind = EditKind.DELETE
             case _:
-                raise BadRequest("A batch takes POST, PUT and DELETE")
+                raise BadRequest("A batch takes GET, POST, PUT, PATCH and DELETE")
         if faults:
             raise ValidationFailed(faults)
         guard = write_guard(self.permissions, caller, model, kind.value)
-        return Edit(kind, model, unquote(segments[3]), values, operation.if_match, guard)
+        return Edit(kind, model, id, values, operation.if_match, guard)
 
     def _as_api_error(self, error: Exception) -> ApiError:
         known = from_exception(error, self.error_table)
@@ -219,6 +320,54 @@ class BatchRoutes:
     def _refused(self, error: Exception) -> bytes:
         known = self._as_api_error(error)
         return _encode({"status": known.status, "body": s1_form(known)})
+
+
+def has_references(operation: Operation) -> bool:
+    """Whether an operation may name what others made: cheap, so that most are not looked at any closer."""
+    return b'"$' in bytes(operation.body) or "/$" in operation.path
+
+
+def refer(operation: Operation, ids: Mapping[int, str], position: int) -> Operation:
+    """The operation with the ids that it refers to: `$N.instance_id` is that of operation N, which has created one.
+
+    A string that shall begin so is written with one more `$`. Raises `ValidationFailed` naming every fault.
+    """
+    if not has_references(operation):
+        return operation
+    faults: dict[str, str] = {}
+
+    def told(text: str, where: str) -> str:
+        if not text.startswith("$"):
+            return text
+        if _ESCAPED.fullmatch(text):
+            return text[1:]
+        match = _REFERENCE.fullmatch(text)
+        if match is None:
+            return text
+        number = int(match[1])
+        if number not in ids:
+            what = "must come before it" if number >= position else "created no instance"
+            faults[where] = f"Operation {number}, to which {text} refers, {what}"
+            return text
+        return ids[number]
+
+    def replaced(value: Any, where: str) -> Any:
+        if type(value) is str:
+            return told(value, where)
+        if type(value) is list:
+            return [replaced(item, where) for item in value]
+        if type(value) is dict:
+            return {name: replaced(item, where) for name, item in value.items()}
+        return value
+
+    path = "/".join(told(segment, "path") for segment in operation.path.split("/"))
+    body = operation.body
+    if b'"$' in bytes(body):
+        content = _body(operation)
+        body = msgspec.Raw(_encode({name: replaced(value, name) for name, value in content.items()}))
+    if faults:
+        raise ValidationFailed(faults)
+    return Operation(operation.method, path, body, operation.if_match)
 
 
 def _body(operation: Operation) -> dict[str, Any]:

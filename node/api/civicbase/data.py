@@ -21,7 +21,7 @@ from node.services.records import Records, Rendered
 from protocol.changes import Guard, Record
 from protocol.errors import InvalidId
 from protocol.ids import check_instance_id
-from protocol.query import parse_aggregation, parse_query
+from protocol.query import Query, parse_aggregation, parse_query
 from protocol.schema import META_FIELDS, Model
 from storage.errors import DocumentExists
 
@@ -158,6 +158,54 @@ def project(document: Rendered, fields: Sequence[str], vector: Mapping[str, int]
     return _encode({"id": content["id"], **{name: content[name] for name in fields if name in content}})
 
 
+def readable(records: Records, permissions: Permissions, caller: Caller, model: Model, id: str) -> Rendered:
+    """The instance, if it is there and the caller may read it. Raises `NotFound`, or as `raise_unless`."""
+    document = records.rendered(model, id)
+    if document is None:
+        if not permissions.may_ever(caller, model, "read"):
+            permissions.raise_unless(caller, model, "read")
+        raise NotFound(f"There is no {model.name} '{id}'")
+    permissions.raise_unless(caller, model, "read", document)
+    return document
+
+
+async def page_of(
+    records: Records, permissions: Permissions, caller: Caller, model: Model, query: Query
+) -> bytes:
+    """One page of what the caller may read, as JSON."""
+    found = await records.find(model, query, permissions.reading(caller, model))
+    fields = query.fields
+    if model.encrypted:
+        found = found._replace(documents=[opened(records, caller, model, d) for d in found.documents])
+    if fields and VECTOR in fields:
+        items = [project(document, fields, _vector(records, model, document)) for document in found.documents]
+    elif fields:
+        items = [project(document, fields) for document in found.documents]
+    else:
+        items = [document.json for document in found.documents]
+    return b'{"items":[%b],"total":%d,"page":%d,"per_page":%d,"next_cursor":%b}' % (
+        b",".join(items),
+        found.total,
+        query.page,
+        query.per_page,
+        b"null" if found.next_cursor is None else _encode(found.next_cursor),
+    )
+
+
+def opened(records: Records, caller: Caller, model: Model, document: Rendered) -> Rendered:
+    """The document with what the caller's key opens."""
+    if records.sealing is None or caller.session_id is None:
+        return document
+    content = _decode(document.json)
+    records.sealing.open(model, content["id"], content, caller.user_id, caller.session_id)
+    return document._replace(json=_encode(content))
+
+
+def _vector(records: Records, model: Model, document: Rendered) -> Mapping[str, int]:
+    found = records.rendered_with_vector(model, _decode(document.json)["id"])
+    return {} if found is None else found[1]
+
+
 def _asked_fields(request: web.Request, model: Model) -> list[str]:
     """The fields that `?fields=` names. Raises `ValidationFailed`."""
     query = read_query(request)
@@ -256,12 +304,7 @@ class DataRoutes:
         caller = request[CALLER]
         match = request.match_info
         model = self.records.model(caller.application, match["model"])
-        document = self.records.rendered(model, match["id"])
-        if document is None:
-            if not self.permissions.may_ever(caller, model, "read"):
-                self.permissions.raise_unless(caller, model, "read")
-            raise NotFound(f"There is no {model.name} '{match['id']}'")
-        self.permissions.raise_unless(caller, model, "read", document)
+        document = readable(self.records, self.permissions, caller, model, match["id"])
         vector: Mapping[str, int] | None = None
         names = _asked_fields(request, model) if "?" in request.raw_path else []
         if VECTOR in names:
@@ -270,47 +313,14 @@ class DataRoutes:
         if request.headers.get("If-None-Match") == etag:
             return Reply(b"", 304, {"ETag": etag})
         if model.encrypted:
-            document = self._opened(caller, model, document)
+            document = opened(self.records, caller, model, document)
         return Reply(project(document, names, vector) if names else document.json, 200, {"ETag": etag})
-
-    def _vector(self, model: Model, document: Rendered) -> Mapping[str, int]:
-        found = self.records.rendered_with_vector(model, _decode(document.json)["id"])
-        return {} if found is None else found[1]
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
         query = parse_query(read_query(request), model)
-        limit = self.permissions.reading(caller, model)
-        found = await self.records.find(model, query, limit)
-        if model.encrypted:
-            opened = [self._opened(caller, model, document) for document in found.documents]
-            found = found._replace(documents=opened)
-        if query.fields and VECTOR in query.fields:
-            items = [
-                project(document, query.fields, self._vector(model, document)) for document in found.documents
-            ]
-        elif query.fields:
-            items = [project(document, query.fields) for document in found.documents]
-        else:
-            items = [document.json for document in found.documents]
-        cursor = b"null" if found.next_cursor is None else _encode(found.next_cursor)
-        body = b'{"items":[%b],"total":%d,"page":%d,"per_page":%d,"next_cursor":%b}' % (
-            b",".join(items),
-            found.total,
-            query.page,
-            query.per_page,
-            cursor,
-        )
-        return Reply(body)
-
-    def _opened(self, caller: Caller, model: Model, document: Rendered) -> Rendered:
-        """The document with what the caller's key opens."""
-        if self.records.sealing is None or caller.session_id is None:
-            return document
-        content = _decode(document.json)
-        self.records.sealing.open(model, content["id"], content, caller.user_id, caller.session_id)
-        return document._replace(json=_encode(content))
+        return Reply(await page_of(self.records, self.permissions, caller, model, query))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
