@@ -8,7 +8,7 @@ The cost of a root field is the number of records that it may read: of a list `p
 more than the objects that are selected below it, since each may be a record of its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ ALIASES_MAX = 30
 ROOT_FIELDS_MAX = 20
 SELECTIONS_MAX = 600  # fields and spreads, those of fragments counted wherever they are spread
 COST_MAX = 5_000  # records
+REPEATS_MAX = 30  # of one response name beside another of it, which validation compares pair by pair
+SPREADS_MAX = 50  # of fragments, which it compares as well
 VALUES_MAX = 12_000  # in variables, all levels together: a set holds 10,000
 OPERATIONS_MAX = 50
 _INTROSPECTION = ("__schema", "__type")
@@ -48,7 +50,21 @@ class _Size(NamedTuple):
     selections: int = 0
     aliases: int = 0
     objects: int = 0
+    repeats: int = 0
+    spreads: int = 0
     introspects: bool = False
+
+    def plus(self, other: "_Size") -> "_Size":
+        """Both, side by side."""
+        return _Size(
+            max(self.depth, other.depth),
+            self.selections + other.selections,
+            self.aliases + other.aliases,
+            self.objects + other.objects,
+            self.repeats + other.repeats,
+            self.spreads + other.spreads,
+            self.introspects or other.introspects,
+        )
 
 
 @dataclass(slots=True)
@@ -126,10 +142,14 @@ class _Measure:
         nodes = [node for node in self._document.definitions if isinstance(node, OperationDefinitionNode)]
         if len(nodes) > OPERATIONS_MAX:
             raise GraphQLError(f"A document may hold {OPERATIONS_MAX} operations at most")
-        total = sum(self._size(node.selection_set).selections for node in nodes)
-        _bound("fields and spreads", total, SELECTIONS_MAX, None)
         for name in self._fragments:  # those that nothing spreads are validated as well
             self._fragment(name)
+        total = _Size()
+        for node in nodes:
+            total = total.plus(self._size(node.selection_set))
+        _bound("fields and spreads", total.selections, SELECTIONS_MAX, None)
+        _bound("repeated fields", total.repeats, REPEATS_MAX, None)
+        _bound("spreads of fragments", total.spreads, SPREADS_MAX, None)
         return [self._operation(node) for node in nodes]
 
     def _operation(self, node: OperationDefinitionNode) -> Operation:
@@ -156,35 +176,30 @@ class _Measure:
                 self._add_roots(self._fragments[selection.name.value].selection_set, roots)
 
     def _size(self, selection_set: SelectionSetNode) -> _Size:
-        depth = selections = aliases = objects = 0
-        introspects = False
+        size = _Size(repeats=_repeats(selection_set))
         for selection in selection_set.selections:
-            part = self._part(selection)
-            depth = max(depth, part.depth)
-            selections += part.selections
-            aliases += part.aliases
-            objects += part.objects
-            introspects = introspects or part.introspects
-        return _Size(depth, selections, aliases, objects, introspects)
+            size = size.plus(self._part(selection))
+        return size
 
     def _part(self, selection: Node) -> _Size:
         if isinstance(selection, FieldNode):
             return self._field(selection)
         if isinstance(selection, InlineFragmentNode):
             part = self._size(selection.selection_set)
-        else:
-            assert isinstance(selection, FragmentSpreadNode)
-            part = self._fragment(selection.name.value)
-        return part._replace(selections=part.selections + 1)
+            own = _repeats(selection.selection_set)  # these are counted around it
+            return part._replace(selections=part.selections + 1, repeats=part.repeats - own)
+        assert isinstance(selection, FragmentSpreadNode)
+        part = self._fragment(selection.name.value)
+        return part._replace(selections=part.selections + 1, spreads=part.spreads + 1)
 
     def _field(self, node: FieldNode) -> _Size:
         below = _Size() if node.selection_set is None else self._size(node.selection_set)
-        return _Size(
-            below.depth + 1,
-            below.selections + 1,
-            below.aliases + (node.alias is not None),
-            below.objects + (node.selection_set is not None),
-            below.introspects or node.name.value in _INTROSPECTION,
+        return below._replace(
+            depth=below.depth + 1,
+            selections=below.selections + 1,
+            aliases=below.aliases + (node.alias is not None),
+            objects=below.objects + (node.selection_set is not None),
+            introspects=below.introspects or node.name.value in _INTROSPECTION,
         )
 
     def _fragment(self, name: str) -> _Size:
@@ -200,6 +215,21 @@ class _Measure:
         _bound("fields and spreads in a fragment", size.selections, SELECTIONS_MAX, self._fragments[name])
         self._sizes[name] = size
         return size
+
+
+def _fields_of(selection_set: SelectionSetNode) -> Iterator[FieldNode]:
+    """The fields of a selection set, those of inline fragments too."""
+    for selection in selection_set.selections:
+        if isinstance(selection, FieldNode):
+            yield selection
+        elif isinstance(selection, InlineFragmentNode):
+            yield from _fields_of(selection.selection_set)
+
+
+def _repeats(selection_set: SelectionSetNode) -> int:
+    """How many of its fields have a name in the answer that another one before has too."""
+    names = [(node.alias or node.name).value for node in _fields_of(selection_set)]
+    return len(names) - len(set(names))
 
 
 def _bound(what: str, found: int, most: int, node: Node | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from graphql import GraphQLResolveInfo
 
-from node.api.civicbase.data import new_instance, raise_if_anothers, raise_unless_creator, write_guard
+from node.api.civicbase.data import new_instance, opened, raise_if_anothers, raise_unless_creator, write_guard
 from node.api.civicbase.graphql.filters import filter_text
 from node.api.civicbase.graphql.schema import RecordType, Resolve
 from node.api.errors import ValidationFailed
@@ -43,7 +43,16 @@ class Asked:
         if not self.permissions.may_ever(self.caller, model, "read"):
             return {}
         found = self.records.rendered_by_id(model, ids)
-        return {id: shown for id, shown in found.items() if check(self.caller, model, "read", shown)}
+        return {
+            id: self.opened(type, shown)
+            for id, shown in found.items()
+            if check(self.caller, model, "read", shown)
+        }
+
+    def opened(self, type: RecordType, document: Rendered) -> Rendered:
+        """As `selection.Reader`."""
+        is_sealed = type.model.encrypted
+        return opened(self.records, self.caller, type.model, document) if is_sealed else document
 
 
 def make_resolve(models: Sequence[Model], cursor: Callable[[], str]) -> Resolve:
@@ -86,7 +95,10 @@ def read_list(type: RecordType, arguments: Mapping[str, Any]) -> Query:
 async def _find(type: RecordType, asked: Asked, arguments: Mapping[str, Any]) -> tuple[Query, Found]:
     query = read_list(type, arguments)
     limit = asked.permissions.reading(asked.caller, type.model)
-    return query, await asked.records.find(type.model, query, limit)
+    found = await asked.records.find(type.model, query, limit)
+    if type.model.encrypted:
+        found = found._replace(documents=[asked.opened(type, document) for document in found.documents])
+    return query, found
 
 
 def _many(type: RecordType) -> Resolver:
@@ -117,7 +129,7 @@ def _one(type: RecordType) -> Callable[..., Rendered | None]:
         shown = asked.records.rendered(type.model, id)
         if shown is not None or not asked.permissions.may_ever(asked.caller, type.model, "read"):
             asked.permissions.raise_unless(asked.caller, type.model, "read", shown)
-        return shown
+        return None if shown is None else asked.opened(type, shown)
 
     return resolve
 
@@ -133,7 +145,8 @@ def _create(type: RecordType) -> Resolver:
         if id is not None:
             raise_if_anothers(asked.records, asked.caller, model, id)
         record = await asked.records.create(model, values, user=asked.caller.user_id or "", id=id)
-        return asked.records.rendered(model, record.id)  # to whom gave every value of it
+        made = asked.records.rendered(model, record.id)  # it is theirs who gave every value of it
+        return None if made is None else asked.opened(type, made)
 
     return resolve
 

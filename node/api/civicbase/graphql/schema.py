@@ -32,7 +32,7 @@ from protocol.query import PER_PAGE_DEFAULT, PER_PAGE_MAX
 from protocol.query_filter import META_KINDS, MOMENTS, Kind, Op, kind_of
 from protocol.schema import Field, FieldType, Model
 
-MODELS_MAX = 1_000  # in one schema, the oldest: anyone signed in may define more
+MODELS_MAX = 500  # in one schema, the oldest: anyone signed in may define more
 _SORTABLE = frozenset({Kind.TEXT, Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN})
 _LITERALS = ("true", "false", "null")
 
@@ -193,6 +193,8 @@ class _Builder:
         return TYPES.get(field.type, JSON)
 
     def _input(self, type: RecordType, field: Field) -> Any:
+        if field.encrypted:
+            return JSON  # the value, or with who may read it
         return self._enum(type, field) if field.type is FieldType.ENUM else TYPES.get(field.type, JSON)
 
     def _enum(self, type: RecordType, field: Field) -> GraphQLEnumType:

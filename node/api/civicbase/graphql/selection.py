@@ -30,6 +30,9 @@ class Reader(Protocol):
     def readable(self, type: RecordType, ids: Sequence[str]) -> dict[str, Rendered]:
         """Those of the records that are there and that the caller may read, by id."""
 
+    def opened(self, type: RecordType, document: Rendered) -> Rendered:
+        """A record that the caller may read, with what its key opens."""
+
 
 class _Leaf(NamedTuple):
     """A member as it is stored, or the name that an option has in GraphQL."""

@@ -109,7 +109,8 @@ class ChangeFollower(Follower):
         name = _EVENTS[entry.change]
         if wanted.events is not None and name not in wanted.events:
             return None
-        document = event.subject if isinstance(event.subject, Rendered) else None
+        reader = self._reader_of(self.caller)
+        document = reader.opened(wanted.type, event.subject) if isinstance(event.subject, Rendered) else None
         matches = None if document is None else self._matches(entry.id)
         is_set = not entry.changed or not wanted.asked_about.isdisjoint({*entry.changed, *_ALWAYS_SET})
         if matches is False and not is_set:
@@ -123,7 +124,7 @@ class ChangeFollower(Follower):
             "cursor": event.cursor,
             "previous": previous,
         }
-        return wanted.answer(wanted.selection.render(values, document, self._reader_of(self.caller)))
+        return wanted.answer(wanted.selection.render(values, document, reader))
 
     def say_anew(self, cursor: str) -> bytes:
         """What was missed is to be read anew."""

@@ -18,7 +18,11 @@ def aliased(count: int) -> str:
 
 
 def many(count: int) -> str:
-    return "{ a {" + " b" * (count - 1) + " } }"
+    parts = [
+        " ".join(f"b{n}" for n in range(count // 2 - 1)),
+        " ".join(f"c{n}" for n in range(count - count // 2 - 1)),
+    ]
+    return "{ a { " + parts[0] + " } d { " + parts[1] + " } }"
 
 
 @pytest.mark.parametrize(
@@ -26,8 +30,16 @@ def many(count: int) -> str:
     [
         (nested, limits.DEPTH_MAX, "levels"),
         (lambda n: "{ a { " + " ".join(f"x{i}: a" for i in range(n)) + " } }", limits.ALIASES_MAX, "aliases"),
-        (lambda n: "{" + " a" * n + " }", limits.ROOT_FIELDS_MAX, "root fields"),
+        (lambda n: "{" + " ".join(f"a{i}" for i in range(n)) + " }", limits.ROOT_FIELDS_MAX, "root fields"),
         (many, limits.SELECTIONS_MAX, "fields and spreads"),
+        (lambda n: "{ a {" + " b" * (n + 1) + " } }", limits.REPEATS_MAX, "repeated fields"),
+        (lambda n: "{ a { b" + " ... { b }" * n + " } }", limits.REPEATS_MAX, "repeated fields"),
+        (lambda n: "{ a { ... { b { c" + " c" * n + " } } } }", limits.REPEATS_MAX, "repeated fields"),
+        (
+            lambda n: "{" + " ...F" * n + " } fragment F on A { a }",
+            min(limits.SPREADS_MAX, limits.ROOT_FIELDS_MAX),
+            "root fields|spreads of fragments",
+        ),
         (
             lambda n: "query A { a } " + " ".join(f"query B{i} {{ a }}" for i in range(n - 1)),
             limits.OPERATIONS_MAX,

@@ -228,6 +228,20 @@ async def test_lists_show_only_what_may_be_read(node: Running) -> None:
     assert answer["errors"][0]["path"] == ["tasks"]
 
 
+async def test_encrypted_fields_open_for_their_readers_alone(node: Running) -> None:
+    patient = {"name": "Patient", "fields": [{"name": "ssn", "type": "string", "encrypted": True}]}
+    assert (await node.ask("POST", "/v1/data-models", patient)).status == 201
+    bob_id, bob = await node.sign_up("bob")
+    _, ann = await node.sign_up("ann")
+    create = 'mutation ($ssn: JSON) { createPatient(input: { id: "p", ssn: $ssn }) { ssn } }'
+    made = await data(node, create, {"ssn": {"value": "123", "readers": [bob_id]}}, token=ann)
+    assert made == {"createPatient": {"ssn": "123"}}
+    for query in ("{ patients { ssn } }", '{ patient(id: "p") { ssn } }'):
+        assert "123" in str(await data(node, query, token=bob))
+        assert "{'ssn': {'encrypted': True}}" in str(await data(node, query))
+    assert "errors" in await run(node, '{ patients(filter: { ssn: "123" }) { id } }', token=bob)
+
+
 async def test_mutations_refuse_as_the_api_does(node: Running) -> None:
     _, ann = await node.sign_up("ann")
     _, bob = await node.sign_up("bob")

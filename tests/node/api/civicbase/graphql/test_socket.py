@@ -26,7 +26,7 @@ from node.api.civicbase.graphql.messages import (
     NotUnderstood,
     read_message,
 )
-from protocol.changes import EditKind
+from tests.node.pair import exchange, pair
 from tests.node.running import Running, running
 
 PATIENCE_S = 20.0
@@ -202,18 +202,20 @@ async def test_a_cursor_misses_nothing_and_one_that_is_too_old_is_told_once(node
         assert more["id"] == "more" and more["previous"] == resync["cursor"]
 
 
-async def test_changes_of_other_nodes_carry_their_origin(node: Running) -> None:
-    model = node.node.catalog.find("default", "Task")
-    assert model is not None
-    async with connected(node, token=owner(node)) as client:
-        await client.init()
-        await client.subscribe("subscription { taskChanged { id origin record { title } } }")
-        await client.say(type="ping")
-        await client.hear()
-        node.other.write(EditKind.CREATE, model, "far", {"title": "x"}, user="bob")
-        await node.other.meet()
-        change = await client.event()
-        assert change["id"] == "far" and change["record"] == {"title": "x"}
+async def test_changes_of_other_nodes_carry_their_origin(tmp_path: Path) -> None:
+    async with pair(tmp_path) as (here, there):
+        await here.done("POST", "/v1/data-models", TASK)
+        await exchange(here, there)
+        url = f"{here.node.url}/v1/graphql?token={here.owner}"
+        async with here.http.ws_connect(url, protocols=[PROTOCOL]) as socket:
+            client = Client(socket)
+            await client.init()
+            await client.subscribe("subscription { taskChanged { id origin record { title } } }")
+            await client.say(type="ping")
+            await client.hear()
+            await there.done("POST", "/v1/data/Task", {"id": "far", "title": "x"})
+            await exchange(here, there)
+            assert await client.event() == {"id": "far", "origin": there.id.hex(), "record": {"title": "x"}}
 
 
 async def test_only_who_may_read_hears(node: Running) -> None:
