@@ -219,4 +219,7 @@ def _users(node: "NodeClient") -> Iterator[dict[str, Any]]:
 
 def _state(account: dict[str, Any]) -> str:
     words = {"disabled": "disabled", "is_admin": "administrator", "mfa_enabled": "MFA"}
-    return ", ".join(word for name, word in words.items() if account.get(name))
+    state = [word for name, word in words.items() if account.get(name)]
+    if "admin" in account["roles"] and not account.get("is_admin"):
+        state.append("administrator's rights rest: the password came from a member's device")
+    return ", ".join(state)

@@ -53,7 +53,13 @@ def account_models(application: str) -> tuple[Model, ...]:
             Field(name="interests", type=FieldType.SET),
             Field(name="profile", type=FieldType.JSON),
         ),
-        _model(application, ROLE, Field(name="roles", type=FieldType.SET)),
+        _model(
+            application,
+            ROLE,
+            Field(name="roles", type=FieldType.SET),
+            # Of an administrator: hashes of the verifiers that an admin node has vouched for. See `accounts`.
+            Field(name="credentials", type=FieldType.SET),
+        ),
         _model(
             application,
             MFA,

@@ -4,8 +4,13 @@ Room: reads and writes the documents of `account_models`, for any surface. It ch
 counts failures, but issues no tokens (`sessions`) and decides no rights (`permissions`). Accounts
 belong to one application each. Two nodes apart may make two accounts with one e-mail; both stay,
 and signing in tries the password against each.
+
+Any member node can write accounts, passwords included, and must, for its users. So that it cannot give itself an
+administrator's rights that way, an account has them only under a password that an admin node has vouched for: its
+hash stands with the roles, which count from admin nodes alone.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +30,7 @@ from node.services.refusals import (
     InvalidFields,
     MfaNotEnabled,
     MfaRequired,
+    NotPermitted,
     UnknownAccount,
     WrongCredentials,
     WrongMfaCode,
@@ -61,6 +67,7 @@ class Account:
     keys_generation: str
     keys: PublicKeys | None
     recovery: str | None = field(repr=False)
+    is_vouched: bool  # whether an admin node stands for its password
     verifier: str | None = field(repr=False)
     key: bytes | None = field(
         default=None, repr=False
@@ -68,7 +75,7 @@ class Account:
 
     @property
     def is_admin(self) -> bool:
-        return ADMIN_ROLE in self.roles
+        return ADMIN_ROLE in self.roles and self.is_vouched
 
     def accepts_session(self, session: str | None, generation: str | None) -> bool:
         """Whether a session begun under `generation` outlived every change of password since."""
@@ -91,8 +98,10 @@ class Accounts:
         random_bytes: Callable[[int], bytes],
         now_ms: Callable[[], int],
         may_author: Callable[[], bool],
+        may_vouch: Callable[[], bool],
     ) -> None:
-        """`random_text(n)` gives n random bytes as text; `may_author()` is False on a reader node."""
+        """`random_text(n)` gives n random bytes as text; `may_author()` is False on a reader node,
+        `may_vouch()` is True on an admin node."""
         self._records = records
         self._passwords = passwords
         self._lockout = lockout
@@ -102,6 +111,7 @@ class Accounts:
         self._random_bytes = random_bytes
         self._now_ms = now_ms
         self._may_author = may_author
+        self._may_vouch = may_vouch
         self._edits = edits
         self._emails_claimed: set[tuple[str, str]] = set()
         # Fields are the same in every application, and they are all that queries and checks need.
@@ -202,9 +212,8 @@ class Accounts:
             author = user or account
             # Rights first: a crash in between leaves a grant to nobody, not an administrator without one.
             if roles:
-                await self._edits.write(
-                    application, ROLE, account, lambda _old: {"roles": sorted(roles)}, user=author
-                )
+                given_role = {"roles": sorted(roles), "credentials": [_fingerprint(fields.get("verifier"))]}
+                await self._edits.write(application, ROLE, account, lambda _old: given_role, user=author)
             given = {name: value for name, value in fields.items() if value is not None}
             await self._edits.write(application, ACCOUNT, account, lambda _old: given, user=author)
         return self.require(application, account)
@@ -246,11 +255,17 @@ class Accounts:
         if (
             account.verifier is not None
             and self._passwords.is_outdated(account.verifier)
-            and self._may_author()
+            and (self._may_vouch() if account.is_admin else self._may_author())
         ):
             assert account.key is not None
             verifier = await self._passwords.make_verifier(password, account.key)
-            await self._edit(application, account.id, lambda _old: {"verifier": verifier}, user=account.id)
+            await self._write_credentials(
+                account,
+                verifier,
+                lambda _old: {"verifier": verifier},
+                vouch=account.is_admin,
+                user=account.id,
+            )
         return account
 
     async def _check_factor(self, account: Account, mfa_code: object, attempt: Attempt) -> None:
@@ -282,9 +297,13 @@ class Accounts:
             faults["current_password"] = "Must be a string" if current else rules.REQUIRED
         if faults or not isinstance(current, str) or not isinstance(new, str):
             raise InvalidFields(faults)
+        vouch = account.is_admin  # not for one whose password nobody vouches for: it may be an intruder's
+        self._raise_unless_may(vouch=vouch)
         key = await self.confirm(account, current, source)
         values = await self._new_credentials(new, UserKey.of(key), kept_session=session)
-        await self._edit(account.application, account.id, lambda _old: values, user=account.id)
+        await self._write_credentials(
+            account, values["verifier"], lambda _old: values, vouch=vouch, user=account.id
+        )
 
     async def confirm(self, account: Account, password: str, source: Source) -> bytes:
         """Prove the password again before something weighty. Returns the account's key.
@@ -317,16 +336,23 @@ class Accounts:
         if (fault := password_fault(new)) or not isinstance(new, str):
             raise InvalidFields({"password": fault or rules.REQUIRED})
         known = self.require(application, account)
+        vouch = ADMIN_ROLE in known.roles
+        self._raise_unless_may(vouch=vouch)
         key = UserKey.of(self._random_bytes(SEED_SIZE_BYTES))
         values = await self._new_credentials(new, key, kept_session=None)
-
         values["keys_generation"] = values["generation"]
 
         def reset(old: Record) -> Values:
             return {**values, "keys": next_key(account, old.values.get("keys"), key, None), "recovery": None}
 
-        await self._edit(application, account, reset, user=user)
+        await self._write_credentials(known, values["verifier"], reset, vouch=vouch, user=user)
         await self._lockout.clear(application, known.email)
+
+    async def reset_mfa(self, application: str, account: str, *, user: str) -> None:
+        """An administrator takes a second factor away, for an owner who has lost it."""
+        known = self.require(application, account)
+        self._raise_unless_may(vouch=ADMIN_ROLE in known.roles)
+        await self._mfa.disable(application, account, by=user)
 
     async def set_disabled(self, application: str, account: str, is_disabled: bool, *, user: str) -> None:
         """A disabled account cannot sign in, and its sessions and API keys end for good."""
@@ -362,6 +388,9 @@ class Accounts:
     ) -> Account:
         """The owner sets a new password by the recovery code; sessions end, the key and what it opens stay.
 
+        Nobody stands for that password: an administrator's rights rest until `admin` is given again, since the sealed
+        key that the code opens is one that any member node could have written.
+
         Raises InvalidFields, WrongRecoveryCode, TooManyAttempts, and as `prove` where a second factor is set.
         """
         if (fault := password_fault(new)) or not isinstance(new, str):
@@ -381,6 +410,33 @@ class Accounts:
         await self._edit(application, account.id, lambda _old: {**values, "recovery": None}, user=account.id)
         return replace(self.require(application, account.id), key=key)
 
+    def _raise_unless_may(self, *, vouch: bool) -> None:
+        if vouch and not self._may_vouch():
+            raise NotPermitted(
+                "An administrator's password and MFA are set on a device that is an administrator's too"
+            )
+
+    async def _write_credentials(
+        self,
+        account: Account,
+        verifier: str,
+        change: Callable[[Record], Values],
+        *,
+        vouch: bool,
+        user: str,
+    ) -> None:
+        """With `vouch`, this node stands for the new verifier; until that is written, for the old one too."""
+        new = _fingerprint(verifier)
+        if vouch:
+            await self._vouch(account, [_fingerprint(account.verifier), new], user=user)
+        await self._edit(account.application, account.id, change, user=user)
+        if vouch:
+            await self._vouch(account, [new], user=user)
+
+    async def _vouch(self, account: Account, fingerprints: list[str], *, user: str) -> None:
+        values = {"credentials": sorted(set(fingerprints))}
+        await self._edits.write(account.application, ROLE, account.id, lambda _old: values, user=user)
+
     async def _new_credentials(self, password: str, key: UserKey, *, kept_session: str | None) -> Values:
         return {
             "verifier": await self._passwords.make_verifier(password, key.seed),
@@ -392,12 +448,20 @@ class Accounts:
     # -- rights -----------------------------------------------------------------------------
 
     async def grant_role(self, application: str, account: str, role: object, *, user: str) -> None:
-        """Give a role; `admin` makes an administrator. Raises InvalidFields, UnknownAccount."""
+        """Give a role; `admin` makes an administrator, and vouches for the password that the account has.
+
+        Raises InvalidFields, UnknownAccount.
+        """
         name, fault = rules.check_role(role)
         if fault:
             raise InvalidFields({"role": fault})
-        self.require(application, account)
-        await self._edits.write(application, ROLE, account, lambda old: _with_role(old, name), user=user)
+        known = self.require(application, account)
+        vouched: Values = {"credentials": [_fingerprint(known.verifier)]} if name == ADMIN_ROLE else {}
+
+        def grant(old: Record | None) -> Values:
+            return _with_role(old, name) | ({} if known.is_admin else vouched)
+
+        await self._edits.write(application, ROLE, account, grant, user=user)
 
     async def withdraw_role(self, application: str, account: str, role: str, *, user: str) -> None:
         """Take a role away; nothing happens if the account has not got it."""
@@ -421,21 +485,24 @@ class Accounts:
         it, is nobody's account."""
         return [self._account(application, record) for record in records if _fits(self._model, record)]
 
-    def _roles(self, application: str, user: str) -> frozenset[str]:
+    def _granted(self, application: str, user: str, name: str) -> frozenset[str]:
+        """What an account's document of roles has under `name`."""
         granted = self._records.get(application, ROLE, user)
         if granted is None or not _fits(self._role_model, granted):
             return frozenset()
-        return frozenset(role for role in granted.values.get("roles") or () if isinstance(role, str))
+        return frozenset(word for word in granted.values.get(name) or () if isinstance(word, str))
 
     def _account(self, application: str, record: Record) -> Account:
         values = record.values
+        roles = self._granted(application, record.id, "roles")
+        vouched = self._granted(application, record.id, "credentials") if ADMIN_ROLE in roles else ()
         return Account(
             id=record.id,
             application=application,
             email=values["email"],
             username=values["username"],
             is_disabled=bool(values.get("disabled")),
-            roles=self._roles(application, record.id),
+            roles=roles,
             interests=tuple(word for word in values.get("interests") or () if isinstance(word, str)),
             profile=profile if isinstance(profile := values.get("profile"), dict) else {},
             created_at_ms=record.created_at_ms,
@@ -447,6 +514,7 @@ class Accounts:
             keys_generation=values.get("keys_generation") or "",
             keys=read_keys(record.id, values.get("keys")),
             recovery=values.get("recovery"),
+            is_vouched=_fingerprint(values.get("verifier")) in vouched,
             verifier=values.get("verifier"),
         )
 
@@ -477,6 +545,10 @@ def _checked(email: object, username: object, password: object) -> Values:
         "username": rules.check_username(username)[0],
         "disabled": False,
     }
+
+
+def _fingerprint(verifier: object) -> str:
+    return hashlib.sha256(str(verifier or "").encode()).hexdigest()
 
 
 def _with_role(old: Record | None, role: str) -> Values:

@@ -130,6 +130,7 @@ def build_identity(
         random_bytes=random_bytes,
         now_ms=now_ms,
         may_author=may_author,
+        may_vouch=lambda: issuer_role(node_id) == "admin",
     )
     keyring = Keyring()
     sessions = Sessions(

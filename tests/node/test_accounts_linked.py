@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from node.services.account_models import ACCOUNT
 from node.services.totp import totp_code
 from tests.node.devices import Device, devices, until
 from tests.node.pair import PASSWORD as PAIRS_PASSWORD
@@ -149,6 +150,33 @@ async def test_an_administrators_token_of_a_members_device_opens_no_administrato
             return await status(ann, made.json["api_key"], routes) == 401
 
         await until(is_over, "signing out everywhere ends it from there too")
+
+
+async def test_a_members_device_gives_nobody_an_administrators_password(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (ann, bob):
+        await ann.sign_in("root", is_admin=True)
+        await ann.sign_in("eve")
+        user, thief = await known(bob, "root"), await known(bob, "eve")
+        body = {"password": "a stolen one"}
+        answer = await bob.ask("POST", f"/v1/admin/users/{user}/password", body)
+        assert answer.status == 403 and "administrator" in answer.text
+        # What a device could write if it were not ours.
+        records = bob.node.identity.accounts._records
+        written = records.get("default", ACCOUNT, thief)
+        assert written is not None
+        stolen = {"verifier": written.values["verifier"], "username": "stolen"}
+        await records.update("default", ACCOUNT, user, stolen, user=thief)
+
+        async def has_arrived() -> bool:
+            account = ann.node.identity.accounts.get("default", user)
+            return account is not None and account.username == "stolen"
+
+        await until(has_arrived, "the forged password crosses")
+        token = (await login(ann, "root"))["token"]
+        assert (await ann.ask("GET", ME, token=token)).json["is_admin"] is False
+        assert await status(ann, token, "/v1/admin/users") == 403
+        await ann.get(f"/v1/users/{user}/roles", {"role": "admin"}, method="POST")
+        assert await status(ann, token, "/v1/admin/users") == 200  # if that is what an administrator wants
 
 
 async def test_users_with_like_interests_are_found_across_nodes(tmp_path: Path) -> None:

@@ -87,8 +87,7 @@ def routes(deps: AccountDeps) -> list[Route]:
 
     async def reset_mfa(request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
-        account = accounts.require(caller.application, account_meant(request, caller))
-        await deps.identity.mfa.disable(caller.application, account.id, by=acting_user(caller))
+        await accounts.reset_mfa(caller.application, account_meant(request, caller), user=acting_user(caller))
         return json_response({"message": "MFA reset successfully"})
 
     return [

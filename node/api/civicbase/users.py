@@ -246,6 +246,10 @@ def routes(deps: AccountDeps) -> list[Route]:
             request=schema("role", role=ROLE, application_id=APPLICATION),
             responses={200: MESSAGE},
             tags=TAGS,
+            description=(
+                "An administrator has rights under a password only that an administrator's device has stood for: "
+                "`admin`, given again, stands for the one that the account has now."
+            ),
         ),
         Route(
             "DELETE",

@@ -13,6 +13,7 @@ from node.services.passwords import Passwords
 from node.services.refusals import (
     EmailTaken,
     InvalidFields,
+    NotPermitted,
     TooManyAttempts,
     UnknownAccount,
     WrongCredentials,
@@ -372,3 +373,110 @@ def test_what_is_no_address_is_not(given: Any) -> None:
 def test_an_accepted_address_is_its_own_normal_form(text: str) -> None:
     email, fault = check_email(text)
     assert fault or check_email(email) == (email, None)
+
+
+async def boss(node: FakeNode) -> Any:
+    return await node.identity.accounts.create_admin(
+        "default", email="boss@example.org", username=None, password=PASSWORD, user="owner"
+    )
+
+
+def now(node: FakeNode, account: Any) -> Any:
+    return node.identity.accounts.require("default", account.id)
+
+
+async def test_a_password_that_a_member_node_has_set_gives_no_administrators_rights(node: FakeNode) -> None:
+    account, other = await boss(node), await ann(node)
+    assert account.is_admin
+    stolen = {"verifier": other.verifier}
+    node.records.put("default", ACCOUNT, account.id, stolen)
+    found = await prove(node, "boss@example.org")
+    assert found.id == account.id and "admin" in found.roles and not found.is_admin
+    await node.identity.accounts.change_password(found, PASSWORD, "another one", session=None, source=HERE)
+    assert not now(node, account).is_admin  # whoever got in stands for nothing
+    await node.identity.accounts.set_password("default", account.id, "the owner's choice", user="owner")
+    assert now(node, account).is_admin
+    node.records.put("default", ACCOUNT, account.id, stolen)
+    await node.identity.accounts.grant_role("default", account.id, "admin", user="owner")
+    assert now(node, account).is_admin
+
+
+async def test_an_administrator_changes_the_password_and_goes_on_as_one(node: FakeNode) -> None:
+    account = await boss(node)
+    await node.identity.accounts.change_password(account, PASSWORD, "another one", session=None, source=HERE)
+    assert now(node, account).is_admin
+    node.records.put("default", ACCOUNT, account.id, {"verifier": account.verifier})
+    assert not now(node, account).is_admin  # the password before counts no more
+
+
+async def test_a_user_made_administrator_and_one_without_a_password_yet_have_their_rights(
+    node: FakeNode,
+) -> None:
+    account = await ann(node)
+    unset = await node.identity.accounts.create(
+        "default", email="new@example.org", username="n", user="owner"
+    )
+    for one in (account, unset):
+        await node.identity.accounts.grant_role("default", one.id, "admin", user="owner")
+        assert now(node, one).is_admin
+    await node.identity.accounts.set_password("default", unset.id, PASSWORD, user="owner")
+    assert now(node, unset).is_admin
+    await node.identity.accounts.withdraw_role("default", unset.id, "admin", user="owner")
+    assert not now(node, unset).is_admin
+
+
+async def test_on_a_member_node_only_users_passwords_are_set(node: FakeNode) -> None:
+    account, other = await boss(node), await ann(node)
+    node.own_role = "member"
+    accounts, writes = node.identity.accounts, node.records.writes
+    with pytest.raises(NotPermitted):
+        await accounts.set_password("default", account.id, "another one", user="owner")
+    with pytest.raises(NotPermitted):
+        await accounts.change_password(account, PASSWORD, "another one", session=None, source=HERE)
+    with pytest.raises(NotPermitted):
+        await accounts.reset_mfa("default", account.id, user="owner")
+    assert node.records.writes == writes
+    assert (await prove(node, "boss@example.org")).is_admin
+    await accounts.set_password("default", other.id, "another one", user="owner")
+    await accounts.reset_mfa("default", other.id, user="owner")
+
+
+async def test_a_change_that_was_cut_short_leaves_the_administrator_as_it_was(node: FakeNode) -> None:
+    account = await boss(node)
+    edits = iter([None, OSError("the power failed")])
+
+    def fail_second() -> None:
+        fault = next(edits)
+        if fault is not None:
+            raise fault
+
+    node.records.before_write = fail_second
+    with pytest.raises(OSError, match="power"):
+        await node.identity.accounts.change_password(
+            account, PASSWORD, "another one", session=None, source=HERE
+        )
+    node.records.before_write = lambda: None
+    assert (await prove(node, "boss@example.org")).is_admin
+
+
+async def test_a_verifier_renewed_at_a_sign_in_is_vouched_for_or_left(node: FakeNode) -> None:
+    account = await boss(node)
+    stronger = Passwords(memory_bytes=16384, passes=1)
+    node.identity.accounts._passwords = stronger
+    node.own_role = "member"
+    assert (await prove(node, "boss@example.org")).is_admin
+    assert now(node, account).verifier == account.verifier
+    node.own_role = "admin"
+    await prove(node, "boss@example.org")
+    assert now(node, account).verifier != account.verifier and now(node, account).is_admin
+    stronger.close()
+
+
+async def test_nobody_stands_for_a_password_set_by_a_recovery_code(node: FakeNode) -> None:
+    """What the code opens lies in the account, where any member node could have put it."""
+    account = await boss(node)
+    code = await node.identity.accounts.new_recovery_code(account, PASSWORD, HERE)
+    recovered = await node.identity.accounts.recover("default", "boss@example.org", code, "another one", HERE)
+    assert recovered.id == account.id and "admin" in recovered.roles and not recovered.is_admin
+    await node.identity.accounts.grant_role("default", account.id, "admin", user="owner")
+    assert (await prove(node, "boss@example.org", "another one")).is_admin
