@@ -64,6 +64,7 @@ class Document:
         "created_user",
         "erased_hlc",
         "id",
+        "is_anew",
         "is_quarantined",
         "layers",
         "model",
@@ -78,6 +79,9 @@ class Document:
         self.id = id
         self.created_hlc: Hlc = 0
         self.created_user = ""
+        self.is_anew = (
+            False  # created again after it was deleted: `created` is of the newest body that did so
+        )
         self.updated_hlc: Hlc = 0
         self.updated_user = ""
         self.vector: dict[bytes, tuple[int, int]] = {}  # author -> (seq, index) of its last body here
@@ -111,6 +115,7 @@ class Document:
         """A document that can be changed without this one. What its layers hold is shared."""
         other = Document(self.model, self.id)
         other.created_hlc, other.created_user = self.created_hlc, self.created_user
+        other.is_anew = self.is_anew
         other.updated_hlc, other.updated_user = self.updated_hlc, self.updated_user
         other.vector = dict(self.vector)
         other.layers = [Layer(x.dot, x.hlc, x.user, x.registers, x.sets, x.is_delete) for x in self.layers]
@@ -250,8 +255,7 @@ class Document:
                 self._share(dot, hlc, user, operation, is_ballast, known_of)
         if is_ballast:
             return
-        if not self.vector or (hlc, user) < (self.created_hlc, self.created_user):
-            self.created_hlc, self.created_user = hlc, user
+        self._note_creation(hlc, user, operations)
         if (hlc, user) >= (self.updated_hlc, self.updated_user):
             self.updated_hlc, self.updated_user = hlc, user
         last = self.vector.get(dot.author)
@@ -272,6 +276,18 @@ class Document:
         blank.erased_hlc = min(hlc, self.erased_hlc or hlc)
         for name in self.__slots__:
             setattr(self, name, getattr(blank, name))
+
+    def _note_creation(self, hlc: Hlc, user: str, operations: Sequence[Operation]) -> None:
+        """By whom it was created: the first body, or the last that deleted it and began it anew."""
+        kinds = {operation[0] for operation in operations} if len(operations) > 1 else ()
+        if Kind.DELETE in kinds and Kind.RESTORE in kinds:
+            is_it = not self.is_anew or (hlc, user) > (self.created_hlc, self.created_user)
+            self.is_anew = True
+        else:
+            is_first = not self.vector or (hlc, user) < (self.created_hlc, self.created_user)
+            is_it = is_first and not self.is_anew
+        if is_it:
+            self.created_hlc, self.created_user = hlc, user
 
     def _share(
         self, dot: Dot, hlc: Hlc, user: str, operation: Operation, is_ballast: bool, known_of: KnownOf | None
@@ -357,7 +373,8 @@ class Document:
 
         Created hlc, created user, updated hlc or 0, updated user or 0, vector, counters or 0, layers;
         vector [number, seq, index, …], or 0 where it says the same as the only layer's dot;
-        in place of counters, if there are collaborative fields: [counters, 1 if quarantined, field …];
+        in place of counters, if there are collaborative fields: [counters, 1 if quarantined + 2 if created anew,
+        field …];
         a layer is 8 items more: number, seq, index, hlc or 0 for created, user or 0 for created, registers,
         sets or 0, is delete. A flat list is encoded in half the time that a tree takes.
         Of an erased document there is the hlc of its erasure alone.
@@ -373,9 +390,9 @@ class Document:
             0,
             self.counters or 0,
         ]
-        if self.shared or self.is_quarantined:
+        if self.shared or self.is_quarantined or self.is_anew:
             fields = [self.shared[key].to_state(number_of) for key in sorted(self.shared)]
-            state[5] = [self.counters, int(self.is_quarantined), *fields]
+            state[5] = [self.counters, int(self.is_quarantined) | self.is_anew << 1, *fields]
         if not (len(layers) == 1 == len(vector) and vector.get(layers[0].dot.author) == layers[0].dot[1:]):
             state[4] = [part for author, last in vector.items() for part in (number_of(author), *last)]
         for x in layers:
@@ -418,8 +435,8 @@ class Document:
                 n, seq, index = vector[start : start + 3]
                 document.vector[author_of(n)] = (seq, index)
             if type(counters) is list:
-                counters, is_quarantined, *fields = counters
-                document.is_quarantined = bool(is_quarantined)
+                counters, marks, *fields = counters
+                document.is_quarantined, document.is_anew = bool(marks & 1), bool(marks & 2)
                 shared = [SharedField.from_state(field, author_of) for field in fields]
                 document.shared = {(field.kind, field.name): field for field in shared}
             document.counters = dict(counters or ())

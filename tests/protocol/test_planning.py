@@ -77,7 +77,7 @@ def test_a_planned_delete_hides_the_document_and_writing_brings_back_just_what_i
     assert back.exists
     assert {n: v for n, v in back.values().items() if n not in COUNTERS} == {"title": "again", "tags": ["x"]}
     assert all(back.values().get(name, 0) == 0 for name in COUNTERS)
-    assert back.created_hlc == gone.created_hlc
+    assert (back.created_hlc, back.created_user) == (1_001, "zoe"), "who creates it anew is its creator"
 
 
 def test_a_write_that_changes_nothing_plans_nothing() -> None:

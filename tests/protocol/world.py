@@ -306,7 +306,13 @@ def expected_document(model: str, id: str, told: Sequence[tuple[Dot, int, Body]]
     document.layers.sort(key=lambda layer: (layer.hlc, *layer.dot))
     if bodies:
         written = [(one.hlc, one.body.user) for one in bodies]
-        document.created_hlc, document.created_user = min(written)
+        anew = [
+            (one.hlc, one.body.user)
+            for one in bodies
+            if {Kind.DELETE, Kind.RESTORE} <= {operation[0] for operation in one.body.operations}
+        ]
+        document.is_anew = bool(anew)
+        document.created_hlc, document.created_user = max(anew) if anew else min(written)
         document.updated_hlc, document.updated_user = max(written)
     return document
 
