@@ -16,6 +16,7 @@ from protocol import (
     integrate,
     keys,
     limits,
+    sealed,
     statements,
     tickets,
     window,
@@ -183,7 +184,7 @@ def test_every_domain_of_the_specification_is_that_of_the_code() -> None:
     told = set(re.findall(r'"(civicnode [a-z]+ \d)\\0"', SPEC))
     sources = [
         module.__file__
-        for module in (body, commit, conflict, document, ids, statements, tickets, window, yjs_update)
+        for module in (body, commit, conflict, document, ids, sealed, statements, tickets, window, yjs_update)
     ]
     used: set[str] = set()
     for source in sources:

@@ -70,6 +70,15 @@ async def _log(node: Running, hook: str, until: Callable[[list[Delivery]], bool]
             await asyncio.sleep(0.005)
 
 
+async def _disabled(node: Running, hook: str) -> Any:
+    """A webhook, once it is disabled."""
+    async with asyncio.timeout(20):
+        while True:
+            shown = await node.done("GET", f"/v1/webhooks/{hook}")
+            if not shown["enabled"]:
+                return shown
+
+
 def _all(status: Status, count: int) -> Callable[[list[Delivery]], bool]:
     return lambda found: len(found) == count and all(each.status is status for each in found)
 
@@ -200,10 +209,7 @@ async def test_a_user_that_is_gone_ends_its_webhook(here: Running, receiver: Rec
     (first,) = await _log(here, hook, _tried(1))
     await here.done("PUT", f"/v1/admin/users/{user}", {"disabled": True})
     await _hooks(here).replay(OWNER, hook, first.id)
-    async with asyncio.timeout(20):
-        while (await here.done("GET", f"/v1/webhooks/{hook}"))["enabled"]:
-            pass
-    shown = await here.done("GET", f"/v1/webhooks/{hook}")
+    shown = await _disabled(here, hook)
     assert shown["disabled_reason"] == "its user is gone or disabled" and shown["pending"] == 1
 
 
@@ -232,9 +238,7 @@ async def test_a_receiver_that_is_gone_is_disabled_and_can_be_enabled(
     hook = await _register(here, receiver, "data.created")
     receiver.answer = lambda sent: (410, {}, b"")
     await here.done("POST", "/v1/data/Task", {"id": "t1"})
-    async with asyncio.timeout(20):
-        while (shown := await here.done("GET", f"/v1/webhooks/{hook}"))["enabled"]:
-            pass
+    shown = await _disabled(here, hook)
     assert "410" in shown["disabled_reason"] and shown["disabled_at"] is not None and shown["pending"] == 1
     await here.done("POST", "/v1/data/Task", {"id": "between"})
     receiver.answer = lambda sent: OK
@@ -253,9 +257,7 @@ async def test_nothing_but_failures_for_five_days_disables(here: Running, receiv
     here.clock.pass_s(5 * DAY_S + 1)
     await here.done("POST", "/v1/data/Task", {"id": "t2"})
     await _log(here, hook, lambda found: len(found) == 2 and all(each.attempts for each in found))
-    async with asyncio.timeout(20):
-        while (shown := await here.done("GET", f"/v1/webhooks/{hook}"))["enabled"]:
-            pass
+    shown = await _disabled(here, hook)
     assert shown["disabled_reason"] == "every attempt of the last 5 days has failed"
 
 
