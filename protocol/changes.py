@@ -126,7 +126,8 @@ class DocumentChange:
     """Edits of one acting user in one application: all of them in one commit, or none.
 
     With `is_atomic` off each stands for itself, and the result holds an exception where one failed. With it on,
-    `reached` is the place of the edit that failed, if one did.
+    `reached` is the place of the edit that failed, if one did. `checks_references` is off where documents are told
+    again that were once true, in no order.
     """
 
     application: str
@@ -134,3 +135,4 @@ class DocumentChange:
     edits: list[Edit]
     is_atomic: bool = True
     reached: int = 0
+    checks_references: bool = True

@@ -290,7 +290,8 @@ def check_datetime(value: Value) -> Value:
 
 
 def check_reference(value: Value) -> Value:
-    """An id. Whether such an instance exists here is not asked: it may still be on its way."""
+    """An id. Whether such an instance is here is asked of local writes alone (`storage.admission`): for other
+    nodes it may still be on its way."""
     if type(value) is str and 0 < len(value) <= _ID_SIZE_MAX and _ID_CHARACTERS.issuperset(value):
         return value
     return _REFERENCE

@@ -4,11 +4,14 @@ Room: the definition in force, conflicts that only a resolution ends, and the re
 comes from peers is never refused: it is integrated, and hidden where its model does not allow it.
 """
 
+from collections.abc import Callable, Sequence
+
 from protocol.ancestor import PastOf
 from protocol.changes import Edit, EditKind, Record
 from protocol.conflict import conflicts
 from protocol.document import Document
 from protocol.ids import SpaceId
+from protocol.schema import Model
 from storage.catalog import Catalog, is_builtin
 from storage.errors import ConflictOpen, DocumentQuarantined, IndexUnavailable, RecordRefused, UnknownModel
 
@@ -29,6 +32,32 @@ def raise_if_broken(edit: Edit, current: Document | None) -> None:
     """Refuse to write into a document that this node cannot show, whatever is written. Deleting it goes."""
     if current is not None and current.is_broken and edit.kind is not EditKind.DELETE:
         raise DocumentQuarantined(f"{edit.model.name}/{edit.id}", {})
+
+
+def check_references(
+    edit: Edit,
+    before: Record | None,
+    references: Sequence[tuple[str, str]],
+    find_model: Callable[[str], Model | None],
+    document: Callable[[str, str], Document | None],
+) -> None:
+    """Refuse a reference to nothing that is here, unless the record held it before. `document` gives any as the
+    group has left it. What was deleted since, or elsewhere, stays referred to: a reference is no lock."""
+    faults: dict[str, str] = {}
+    for name, target_name in references:
+        id = edit.values.get(name)
+        if id is None or (before is not None and before.values.get(name) == id):
+            continue
+        target = find_model(target_name)
+        if target is None:
+            faults[name] = f"There is no data model '{target_name}'"
+            continue
+        found = document(target.id, id)
+        is_itself = (target.id, id) == (edit.model.id, edit.id)
+        if not is_itself and (found is None or not found.exists):
+            faults[name] = f"There is no {target.name} '{id}'"
+    if faults:
+        raise RecordRefused(faults)
 
 
 def raise_if_open(space: SpaceId, edit: Edit, current: Document, past_of: PastOf) -> None:

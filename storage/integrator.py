@@ -8,6 +8,7 @@ disk, and clock and randomness are handed in.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from heapq import heappush
 from typing import Any
 
@@ -26,7 +27,13 @@ from protocol.membership import Members
 from protocol.planning import plan_delete, plan_write
 from protocol.resolution import live_dots, plan_resolution
 from protocol.window import Run
-from storage.admission import check_definition, raise_if_broken, raise_if_open, raise_if_refused
+from storage.admission import (
+    check_definition,
+    check_references,
+    raise_if_broken,
+    raise_if_open,
+    raise_if_refused,
+)
 from storage.ancestry import KnownOrigins, past_in
 from storage.catalog import MODEL, Catalog
 from storage.errors import (
@@ -366,8 +373,11 @@ class Integrator:
             raise UnknownDocument(f"{model.name}/{edit.id} does not exist")
         if edit.if_match is not None and (current is None or current.version != edit.if_match):
             raise VersionMismatch(current=current.version if current and exists else "")
+        before = None
+        if current is not None and exists and (edit.guard is not None or edit.kind is not EditKind.DELETE):
+            before = Record.of(model, current, past_of)
         if edit.guard is not None:
-            edit.guard(Record.of(model, current, past_of) if current is not None and exists else None)
+            edit.guard(before)
         if edit.kind is EditKind.ERASE:
             builder.add(change.user, model.id, edit.id, (), ERASURE, next(group.salts))
             return None
@@ -383,6 +393,9 @@ class Integrator:
                     edit, current if exists else None, kinds.unique, group.claims, document=builder.document,
                     past_of=past_of, is_stored=self._store.space(change.application) in self._applications,
                 )  # fmt: skip
+            if kinds.references and change.checks_references:
+                check_references(edit, before, kinds.references, partial(self._catalog.find, change.application),
+                                 builder.document)  # fmt: skip
             if current is None and kinds.shared:
                 current = Document(model.id, edit.id)
             if edit.ends is not None:
@@ -397,9 +410,6 @@ class Integrator:
                 return Record.of(model, current, past_of) if current is not None else None
         if edit.ends is None and current is not None and model.rules.is_manual:
             raise_if_open(self._store.space(change.application), edit, current, past_of)
-        before = None
-        if exists and current is not None and edit.kind is not EditKind.DELETE:
-            before = Record.of(model, current, past_of)
         builder.add(change.user, model.id, edit.id, plan.seen, plan.operations, next(group.salts))
         document = builder.document(model.id, edit.id)
         assert document is not None

@@ -20,6 +20,7 @@ class Kinds:
     counters: tuple[str, ...]
     shared: dict[str, int]  # collaborative fields, with the kind of operation
     unique: tuple[tuple[str, ...], ...]  # fields that are unique together
+    references: tuple[tuple[str, str], ...]  # fields that name an instance, and the name of its model
 
 
 class KindsOfModels:
@@ -40,6 +41,7 @@ class KindsOfModels:
             tuple(f.name for f in fields if f.type is FieldType.COUNTER),
             {f.name: _SHARED[f.type] for f in fields if f.type in _SHARED},
             tuple(dict.fromkeys(unique)),
+            tuple((f.name, f.model) for f in fields if f.model is not None and not f.encrypted),
         )
         if len(self._known) >= MODELS_MAX:
             self._known.clear()

@@ -191,7 +191,7 @@ class Bringing:
             here = self._parts.records.get(model, one.document.id)
             return None if here is not None and here.values == values else "its e-mail address exists there"
         edit = Edit(EditKind.CREATE, model, one.document.id, values)
-        change = DocumentChange(one.application, one.document.created_user, [edit])
+        change = DocumentChange(one.application, one.document.created_user, [edit], checks_references=False)
         try:
             await self._parts.writer.submit(change)
         except DocumentExists:
