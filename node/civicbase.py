@@ -25,6 +25,7 @@ from node.api.civicbase.mfa import routes as mfa_routes
 from node.api.civicbase.models import ModelRoutes
 from node.api.civicbase.network import NetworkRoutes
 from node.api.civicbase.plugins import PluginRoutes
+from node.api.civicbase.privacy import PrivacyRoutes
 from node.api.civicbase.realtime import Realtime
 from node.api.civicbase.realtime import routes as realtime_routes
 from node.api.civicbase.realtime_edits import RealtimeEdits
@@ -44,6 +45,7 @@ from node.feed import Feed
 from node.metrics import Metrics
 from node.net.network import Network
 from node.services.conflicts import Conflicts
+from node.services.erasing import Erasing
 from node.services.explaining import Explanations
 from node.services.exporting import Exports
 from node.services.history import Histories
@@ -54,6 +56,7 @@ from node.services.models import Models
 from node.services.origins import AllowedOrigins
 from node.services.permissions import Ruled
 from node.services.plugins import Plugins
+from node.services.privacy import Privacy
 from node.services.records import Records
 from node.services.webhook_events import HookEvents
 from node.services.webhooks import WebhookParts, Webhooks
@@ -61,6 +64,7 @@ from node.settings import Settings
 from node.sharing import Sharing
 from protocol.ids import node_of
 from protocol.keys import KeyPair
+from protocol.schema import Model
 from storage.catalog import Catalog, is_builtin
 from storage.index import Index
 from storage.store import Store
@@ -86,6 +90,7 @@ class CivicBaseParts:
     network: Network
     belonging: Belonging
     sharing: Sharing
+    erasing: Erasing
     plugins: Plugins
     settings: Settings
     owner: Caller
@@ -131,6 +136,16 @@ class CivicBase:
                 conflict=self.conflicts.view,
             )
         )
+        self.privacy = Privacy(
+            store,
+            parts.catalog,
+            parts.records,
+            parts.local,
+            identity.api_keys,
+            parts.erasing,
+            now_ms=parts.now_ms,
+        )
+        parts.erasing.listen(self.privacy.forget)
         self.changes = ChangeRoutes(self.realtime, self.conflicts_among)
         self.receipts = PeerReceipts(parts.sharing.receipts)
         self.graphql = GraphQLRoutes(
@@ -173,6 +188,7 @@ class CivicBase:
         for left in self._parts.settings.data_dir.glob(f"{UPLOAD_PREFIX}*"):  # of a process that was killed
             left.unlink(missing_ok=True)
         self.realtime.start()
+        self._parts.erasing.start()
         self.changes.start()
         self.webhooks.start()
 
@@ -180,7 +196,12 @@ class CivicBase:
         await self.webhooks.stop()
         self.graphql.stop()
         self.changes.stop()
+        await self._parts.erasing.stop()
         await self.realtime.stop()
+
+    async def keep_house(self) -> None:
+        """What comes round every hour."""
+        await self.privacy.retire(user=self._parts.owner.user_id or "owner")
 
     def on_members_changed(self) -> None:
         """Other statements count than before."""
@@ -205,6 +226,15 @@ class CivicBase:
             *api_key_routes(accounts),
             *user_routes(accounts),
             *account_admin_routes(accounts),
+            *PrivacyRoutes(
+                accounts,
+                self.privacy,
+                parts.erasing,
+                records,
+                permissions,
+                find_model=self._find_model,
+                name_of=lambda node: belonging.devices.name_of(node),
+            ).routes(),
             *ModelRoutes(parts.models, records).routes(),
             *DataRoutes(records, permissions, receipts).routes(),
             *ConflictRoutes(self.conflicts, histories, parts.models, records, permissions).routes(),
@@ -239,7 +269,7 @@ class CivicBase:
         may = self._parts.identity.permissions.check
         return [content for subject, content in found if may(caller, subject.model, "read", subject)]
 
-    def _find_model(self, application: str, name: str) -> Ruled | None:
+    def _find_model(self, application: str, name: str) -> Model | None:
         model = self._parts.catalog.find(application, name)
         return None if model is None or is_builtin(model) else model
 

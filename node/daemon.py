@@ -41,6 +41,7 @@ from node.randomness import RandomPool
 from node.services.builtin import builtin_models
 from node.services.business_logic import BusinessLogic
 from node.services.canary import Canary
+from node.services.erasing import Erasing, ErasingParts
 from node.services.identity import build_identity
 from node.services.local import LocalStore
 from node.services.models import Models
@@ -246,6 +247,18 @@ class Node:
         self.origins = AllowedOrigins(
             self.local, settings.origins, lambda all: self.server.allow_origins(all)
         )
+        self.erasing = Erasing(
+            ErasingParts(
+                store=store,
+                writer=self.writer,
+                records=self.records,
+                indexer=self.integrator.indexer,
+                index=self.index,
+                compact=record.compact,
+                user=settings.name or os.uname().nodename,
+                log=self.log,
+            )
+        )
         self.canary = Canary(self.log)
         self.network = Network(
             NetworkParts(
@@ -308,6 +321,7 @@ class Node:
                 network=self.network,
                 belonging=self.belonging,
                 sharing=self.sharing,
+                erasing=self.erasing,
                 plugins=self.plugins,
                 settings=settings,
                 owner=owner,
@@ -371,6 +385,7 @@ class Node:
             await asyncio.sleep(HOUR_S)
             try:
                 await self.identity.sweep(self.catalog.applications())
+                await self.civicbase.keep_house()
             except StorageError as error:
                 self.log.warning("sweeping failed", extra={"data": {"reason": str(error)}})
 
@@ -385,6 +400,7 @@ class Node:
     def _on_written(self, entries: Sequence[FeedEntry]) -> None:
         self.records.forget(entries)
         self.network.on_entries(entries)
+        self.erasing.on_entries(entries)
         for entry in entries:
             if entry.model.startswith("$"):
                 self.identity.on_change(entry.model, entry.id)

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from node.metrics import Metrics
 from protocol.changes import DocumentChange
@@ -33,6 +33,14 @@ PENDING_MAX = 20_000  # changes waiting; above it the API answers 503
 GROUP_WAIT_S = 0.002  # longer than a dozen requests take to be read, shorter than a flush of a real disk
 ALONE = 1.2  # writers at a time, smoothed: with fewer, a change does not wait for others even one turn of the loop
 _IDLE_S = 0.05
+
+
+T = TypeVar("T")
+
+
+class _Job(NamedTuple):
+    work: Callable[[], Any]
+    future: "asyncio.Future[Any]"
 
 
 class WriterOverloaded(StorageError):
@@ -67,7 +75,7 @@ class Writer:
         self._on_caught_up = on_caught_up
         self._log = log
         self._pending: deque[tuple[AnyChange, int, asyncio.Future[Any]]] = deque()
-        self._groups: queue.SimpleQueue[list[AnyChange] | None] = queue.SimpleQueue()
+        self._groups: queue.SimpleQueue[list[AnyChange] | _Job | None] = queue.SimpleQueue()
         self._writing: list[asyncio.Future[Any]] | None = None
         self._writers = 1.0  # how many clients write at the same time, smoothed
         self._oldest_at = 0.0
@@ -111,6 +119,15 @@ class Writer:
         while self._writing is not None:
             await asyncio.wait(self._writing)
             await asyncio.sleep(0)  # lets `_group_done` of the group return
+
+    def between(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """The result of work that is done on the writer's thread between two groups. Nothing is written meanwhile."""
+        if self._is_closed:
+            raise WriterOverloaded(self._closed_because)
+        assert self._loop is not None
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._groups.put(_Job(work, future))
+        return future
 
     def submit(self, change: AnyChange) -> "asyncio.Future[Any]":
         """The result of a change, once it is durable: a list of records, or what a local change returned.
@@ -172,6 +189,9 @@ class Writer:
                 continue
             if group is None:
                 return
+            if isinstance(group, _Job):
+                self._work(group)
+                continue
             outcome: Written | BaseException
             try:
                 outcome = self._integrator.write(group, self._now_ms())
@@ -185,6 +205,15 @@ class Writer:
             refill_left = self._integrator.indexer.is_stale
             assert self._loop is not None
             self._loop.call_soon_threadsafe(self._group_done, outcome)
+
+    def _work(self, job: "_Job") -> None:
+        assert self._loop is not None
+        try:
+            result = job.work()
+        except Exception as error:
+            self._loop.call_soon_threadsafe(_settle, job.future, None, error)
+        else:
+            self._loop.call_soon_threadsafe(_settle, job.future, result, None)
 
     def _refill(self) -> bool:
         try:
@@ -221,6 +250,15 @@ class Writer:
                     future.set_exception(outcome)
         if self._pending and self._timer is None and self._loop is not None:
             self._timer = self._loop.call_soon(self._consider)
+
+
+def _settle(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _size(change: AnyChange) -> int:

@@ -5,10 +5,12 @@ Room: the list. Each is defined beside the service that owns it.
 
 from node.services.account_models import account_models
 from node.services.devices import node_model
+from node.services.privacy_models import privacy_models
 from protocol.schema import Model
 from storage.catalog import MODEL
 
 
 def builtin_models() -> tuple[Model, ...]:
     """Templates, to be handed to `Catalog.add_builtin`; their ids and applications are filled in there."""
-    return Model(id=MODEL, application="", name=MODEL, fields={}), *account_models(""), node_model("")
+    definitions = Model(id=MODEL, application="", name=MODEL, fields={})
+    return definitions, *account_models(""), node_model(""), *privacy_models("")

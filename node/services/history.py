@@ -128,7 +128,9 @@ def _item(
             before[author] = reaches[count - 1]
     after = {**before, dot.author: dot[1:]}
     kinds = {operation[0] for operation in told.body.operations}
-    if Kind.DELETE in kinds and Kind.RESTORE not in kinds:
+    if Kind.ERASE in kinds:
+        action = "erased"
+    elif Kind.DELETE in kinds and Kind.RESTORE not in kinds:
         action = "deleted"
     elif Kind.RESTORE in kinds and before:
         action = "restored"
@@ -166,6 +168,8 @@ def _operation(model: Model, operation: Operation) -> dict[str, Any]:
             return {"op": "delete"}
         case [Kind.RESTORE]:
             return {"op": "restore"}
+        case [Kind.ERASE]:
+            return {"op": "erase"}
         case [Kind.TEXT | Kind.ARRAY as kind, field, _, data]:
             return {"op": _name(kind), "field": field, **_edit(kind, field, data)}
         case [kind, str() as field, *_]:

@@ -1,0 +1,137 @@
+"""Erasing across two devices: asked for on one, gone from both, confirmed by each, found in no file."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.node.devices import Device, devices, until
+from tests.storage.test_compacting import in_files
+
+SECRET = "nobody-is-to-read-this-again"
+TASK = {
+    "name": "Task",
+    "fields": [{"name": "title", "type": "string"}, {"name": "body", "type": "text"}],
+}
+ERASE = "/v1/privacy/erase"
+CONFIRMED = {"password": "correct horse", "confirm": True}
+
+
+async def titles(device: Device) -> set[str]:
+    answer = await device.get("/v1/data/Task")
+    return {item["title"] for item in answer["items"]}
+
+
+async def create(device: Device, token: str, **values: Any) -> str:
+    made = await device.ask("POST", "/v1/data/Task", values, token=token)
+    assert made.status == 201, made.text
+    return str(made.json["instance_id"])
+
+
+async def is_confirmed(device: Device, id: str) -> bool:
+    told = await device.ask("GET", f"/v1/privacy/erasures/{id}")
+    return told.status == 200 and bool(told.json["status"] == "confirmed")
+
+
+async def test_an_account_and_all_that_it_made_are_in_no_file_of_either_device_once_both_have_said_so(
+    tmp_path: Path,
+) -> None:
+    async with devices(tmp_path, "ann", "bob") as (ann, bob):
+        await bob.join(await ann.invite())
+        await ann.get("/v1/data-models", TASK, method="POST", status=201)
+        token, other = await ann.sign_in(SECRET), await ann.sign_in("other")
+        gone = await create(ann, token, title=SECRET, body=SECRET * 30)
+        await ann.ask("PUT", f"/v1/data/Task/{gone}", {"body": {"ops": [{"insert": SECRET}]}}, token=token)
+        deleted = await create(ann, token, title=SECRET)
+        await ann.ask("DELETE", f"/v1/data/Task/{deleted}", token=token)
+        kept = await create(ann, other, title="kept")
+        await ann.ask("PUT", "/v1/privacy/consent", {"news": True}, token=token)
+        await until(lambda: _has(bob, f"/v1/data/Task/{gone}"), "bob has it")
+        assert in_files(ann.directory, SECRET) and in_files(bob.directory, SECRET)
+
+        asked = await ann.ask("POST", ERASE, CONFIRMED, token=token)
+        assert asked.status == 202, asked.text
+        id = asked.json["erasure_id"]
+        assert asked.json["documents"] == 4  # two tasks, the account, its consents
+        await until(lambda: is_confirmed(bob, id), "both have confirmed")
+        assert in_files(ann.directory, SECRET) == [] == in_files(bob.directory, SECRET)
+
+        told = await ann.get(f"/v1/privacy/erasures/{id}")
+        assert {node["node"]: node["status"] for node in told["nodes"]} == {
+            ann.id: "confirmed",
+            bob.id: "confirmed",
+        }
+        assert all(node["confirmed_at"] for node in told["nodes"]) and told["left"] == 0
+        assert (await ann.ask("GET", "/v1/users/me", token=token)).status == 401
+        signed_in = await ann.ask(
+            "POST", "/v1/auth/login", {"email": f"{SECRET}@example.org", "password": "correct horse"}
+        )
+        assert signed_in.status == 401
+        for device in (ann, bob):
+            assert await titles(device) == {"kept"}
+            assert (await device.ask("GET", f"/v1/data/Task/{gone}")).status == 404
+        await ann.get(f"/v1/data/Task/{kept}", {"title": "goes on"}, method="PUT")  # the writer serves
+        await until(lambda: _has_titles(bob, {"goes on"}), "links go on too")
+
+
+async def test_what_a_members_device_may_not_erase_is_left_to_an_administrators(tmp_path: Path) -> None:
+    async with devices(tmp_path, "ann", "bob") as (ann, bob):
+        await bob.join(await ann.invite())
+        await ann.get("/v1/data-models", TASK, method="POST", status=201)
+        token = await ann.sign_in("dora")
+        on_ann = await create(ann, token, title=SECRET)
+        await until(lambda: _has(bob, f"/v1/data/Task/{on_ann}"), "bob has it")
+        account = {"email": "dora@example.org", "password": "correct horse"}
+        signed_in = await bob.ask("POST", "/v1/auth/login", account)
+        token = signed_in.json["token"]
+        await create(bob, token, title="written on bob")
+        asked = await bob.ask("POST", ERASE, CONFIRMED, token=token)
+        assert asked.status == 202 and asked.json["status"] == "needs_administrator", asked.text
+        id = asked.json["erasure_id"]
+        assert await titles(bob) == {SECRET}
+        path = f"/v1/privacy/erasures/{id}/complete"
+        assert "administrator" in await bob.refusal("POST", path, status=403)
+        await until(lambda: _has(ann, f"/v1/privacy/erasures/{id}"), "ann knows of it")
+        told = await ann.get(path, method="POST", status=202)
+        assert told["left"] == 0
+        await until(lambda: is_confirmed(ann, id), "both have confirmed")
+        assert await titles(bob) == set() == await titles(ann)
+
+
+async def test_what_is_asked_for_is_checked_and_every_fault_named(tmp_path: Path) -> None:
+    async with devices(tmp_path, "ann") as (ann,):
+        await ann.get("/v1/data-models", TASK, method="POST", status=201)
+        token, other = await ann.sign_in("dora"), await ann.sign_in("other")
+        mine, theirs = await create(ann, token, title="mine"), await create(ann, other, title="theirs")
+
+        async def refused(body: Any, token: str = token) -> tuple[int, set[str]]:
+            answer = await ann.ask("POST", ERASE, body, token=token)
+            return answer.status, set(answer.json.get("details") or ())
+
+        assert await refused({}) == (400, {"confirm", "password"})
+        assert await refused({"confirm": "yes", "password": 7, "model": 1}) == (
+            400,
+            {"confirm", "password", "model", "id"},
+        )
+        assert (await refused({**CONFIRMED, "password": "wrong horse"}))[0] in (400, 401, 403)
+        assert await refused({**CONFIRMED, "model": "Task", "id": theirs}) == (403, set())
+        assert await refused({**CONFIRMED, "model": "Task", "id": "nothing"}) == (404, set())
+        assert await refused({**CONFIRMED, "model": "$account", "id": mine}) == (404, set())
+        assert await refused({**CONFIRMED, "user_id": "somebody"}) == (403, set())
+        assert await titles(ann) == {"mine", "theirs"}
+        answer = await ann.ask("POST", ERASE, {**CONFIRMED, "model": "Task", "id": mine}, token=token)
+        assert answer.status == 202 and await titles(ann) == {"theirs"}
+        assert (await ann.ask("GET", "/v1/users/me", token=token)).status == 200  # the account stays
+        again = await ann.ask("POST", "/v1/data/Task", {"id": mine, "title": "again"}, token=token)
+        assert again.status in (201, 400, 409)  # under that id it cannot come back
+        history = await ann.get(f"/v1/data/Task/{mine}/history")
+        assert [item["action"] for item in history["items"]] == ["erased"]
+        explained = await ann.ask("GET", f"/v1/sync/explain/Task/{mine}")
+        assert explained.status in (200, 404)
+        assert (await ann.ask("GET", "/v1/privacy/erasures/nothing")).status == 404
+
+
+async def _has(device: Device, path: str) -> bool:
+    return (await device.ask("GET", path)).status == 200
+
+
+async def _has_titles(device: Device, wanted: set[str]) -> bool:
+    return await titles(device) == wanted
