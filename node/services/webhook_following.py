@@ -69,6 +69,7 @@ class Following:
 
     async def step(self) -> bool:
         """Take up what comes next. Whether there may be more. Raises `StorageError`."""
+        self._forgotten.clear()
         feed, newest = self._parts.feed, self._parts.feed.newest
         behind = [live for live in self._parts.lives.values() if _is_to_be_read_for(live, newest)]
         if not behind:
@@ -78,7 +79,6 @@ class Following:
             far = [live for live in behind if live.position.arrival < newest.arrival - ARRIVALS_KEPT_MAX]
             await self._store([self._read_anew(live, newest) for live in far])
             return True
-        self._forgotten.clear()
         part = await asyncio.to_thread(feed.part, after, limit=READ_ENTRIES, over_first_sync=True)
         # What is stored but not handed on yet may still be in caches as it was before.
         reach = min(part.reach, feed.newest)

@@ -278,23 +278,21 @@ class WebhookRecords:
         return await self._local.change(step)
 
     async def forget(self, application: str, model: str, id: str) -> list[tuple[str, int]]:
-        """As `forget_deliveries`."""
-        return await self._local.change(lambda local: forget_deliveries(local, application, model, id))
+        """Delete every delivery about one instance, with its content: for erasure. `model` is a model's id.
 
+        Returns hook and number of each. Reads the application's outbox whole, without bodies, on the writer's thread.
+        """
 
-def forget_deliveries(local: LocalWriter, application: str, model: str, id: str) -> list[tuple[str, int]]:
-    """Delete every delivery about one instance, sent or not, with its content: for erasure.
+        def step(local: LocalWriter) -> list[tuple[str, int]]:
+            found: list[tuple[str, int]] = []
+            for hook, value in list(local.scan(_HOOK)):
+                if value["application"] == application:
+                    each = (_delivery(key, value) for key, value in local.scan(_DELIVERY, hook + "/"))
+                    found += [(hook, one.seq) for one in each if (one.model, one.instance) == (model, id)]
+            _delete(local, found)
+            return found
 
-    `model` is a model's id. Returns hook and number of each. Reads the outbox whole, without bodies.
-    """
-    hooks = {hook for hook, value in local.scan(_HOOK) if value["application"] == application}
-    found: list[tuple[str, int]] = []
-    for key, value in local.scan(_DELIVERY):
-        hook, _, seq = key.rpartition("/")
-        if hook in hooks and value["model"] == model and value["instance"] == id:
-            found.append((hook, int(seq, 16)))
-    _delete(local, found)
-    return found
+        return await self._local.change(step)
 
 
 def _note(local: LocalWriter, hook: str, *, next_seq: int = 0, **state: Any) -> None:

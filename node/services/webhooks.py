@@ -15,10 +15,12 @@ from typing import Any
 from node.due import Timers
 from node.feed import Feed
 from node.metrics import Metrics
+from node.services.account_models import ACCOUNT
 from node.services.local import LocalStore
 from node.services.permissions import Actor
 from node.services.refusals import (
     InvalidFields,
+    TooBusy,
     TooManyWebhooks,
     UnknownDelivery,
     UnknownWebhook,
@@ -46,6 +48,7 @@ from node.services.webhook_records import (
 )
 from node.services.webhook_sending import Sender
 from node.services.webhook_targets import url_fault
+from protocol.ids import builtin_model_id
 from storage.errors import StorageError
 from storage.feed_entry import FeedEntry
 
@@ -56,6 +59,7 @@ SECRET_BYTES = (24, 64)  # in a `whsec_` secret, as Standard Webhooks wants it
 OVERLAP_S = 86_400  # for how long the secret before a change signs too
 OVERLAP_MAX_S = 30 * 86_400
 PENDING_MAX = 100_000  # in all: with many webhooks each has less room, and reads the feed later
+PINGS_MAX = 16  # at the same time: each may last as long as an attempt
 SWEEP_S = 3_600.0
 FIELDS = ("url", "events", "secret", "enabled")
 
@@ -129,6 +133,7 @@ class Webhooks:
         self._tasks: list[asyncio.Task[None]] = []
         self._unsubscribe: Callable[[], None] = lambda: None
         self._loaded = asyncio.Event()
+        self._pings = 0  # under way
         parts.metrics.gauge(
             "civicnode_webhook_pending", "Deliveries of webhooks that wait", lambda: self.status()["pending"]
         )
@@ -307,9 +312,11 @@ class Webhooks:
 
     async def remove(self, actor: Actor, id: str) -> None:
         """With its outbox and log. Durable when it returns. Raises `UnknownWebhook`."""
-        live = self._live(actor, id)
-        await self._records.remove(id)
-        self._lives.pop(id, None)
+        await self._remove(self._live(actor, id))
+
+    async def _remove(self, live: Live) -> None:
+        await self._records.remove(live.hook.id)
+        self._lives.pop(live.hook.id, None)
         self._delivering.disarm(live)
         self._share_room()
 
@@ -374,8 +381,17 @@ class Webhooks:
         return again
 
     async def test(self, actor: Actor, id: str) -> Delivery:
-        """Send an event `ping` now, whatever waits, and tell what came of it. Raises `UnknownWebhook`."""
+        """Send an event `ping` now, whatever waits, and tell what came of it. Raises `UnknownWebhook`, `TooBusy`."""
         live = self._live(actor, id)
+        if self._pings >= PINGS_MAX:
+            raise TooBusy
+        self._pings += 1
+        try:
+            return await self._ping(live)
+        finally:
+            self._pings -= 1
+
+    async def _ping(self, live: Live) -> Delivery:
         hook, now_ms, seq = live.hook, self._parts.now_ms(), live.new_seq()
         body = body_of(PING, None, None, {}, now_ms, None)
         ping = Delivery(seq, delivery_id(hook.id, seq, PING, now_ms), PING, "", "", now_ms, len(body))
@@ -400,20 +416,21 @@ class Webhooks:
         self._delivering.look(live)
         return ping
 
-    async def forget(self, application: str, model: str, id: str) -> int:
+    async def forget(self, application: str, model: str, id: str) -> None:
         """Delete every delivery about an instance, sent or not: for its erasure. `model` is a model's id.
 
-        Durable when it returns; how many there were. One that is on its way at this moment arrives. Within a
-        transaction of the writer `webhook_records.forget_deliveries` does the same to the record.
+        With an account its webhooks go too. Durable when it returns; what is on its way at this moment arrives.
         """
+        if model == builtin_model_id(application, ACCOUNT):
+            for live in list(self._lives.values()):
+                if (live.hook.application, live.hook.user) == (application, id):
+                    await self._remove(live)
         self._following.forget(application, model, id)
         gone = await self._records.forget(application, model, id)
         for hook, seq in gone:
-            live = self._lives.get(hook)
-            if live is not None:
-                live.lane.drop(seq)
+            if (told := self._lives.get(hook)) is not None:
+                told.lane.drop(seq)
         self._following.wake()
-        return len(gone)
 
     # -- how they look
 

@@ -16,6 +16,7 @@ from node.services.permissions import Actor
 from node.services.webhook_events import HookUser
 from node.services.webhook_records import Delivery, Status
 from node.services.webhooks import Webhooks
+from protocol.ids import builtin_model_id
 from storage.errors import StorageFull
 from storage.integrator import Shared
 from tests.node.fakes import Clock
@@ -394,14 +395,45 @@ async def test_what_is_erased_is_forgotten(here: Running, receiver: Receiver) ->
     for id in ("t1", "t2"):
         await here.done("POST", "/v1/data/Task", {"id": id, "title": f"secret of {id}"})
     await _log(here, hook, lambda found: [each.attempts for each in found] == [1, 1])
-    assert await _hooks(here).forget("default", model.id, "t1") == 1
-    assert await _hooks(here).forget("other", model.id, "t2") == 0
+    await _hooks(here).forget("default", model.id, "t1")
+    await _hooks(here).forget("other", model.id, "t2")
     (left,) = await _hooks(here).deliveries(OWNER, hook)
     assert left.instance == "t2"
     assert _hooks(here).status()["pending"] == 1
     with here.store.read() as snapshot:
         kept = json.dumps([value for _, value in snapshot.local.scan("webhook body")], default=repr)
     assert "secret of t2" in kept and "secret of t1" not in kept
+
+
+async def test_what_is_erased_while_it_is_taken_up_is_not_kept(
+    here: Running, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = await _register(here, receiver, "data.created")
+    model = here.node.catalog.find("default", "Task")
+    assert model is not None
+    outbox = _hooks(here)._records
+    take_up = outbox.take_up
+
+    async def erased_meanwhile(*given: Any) -> None:
+        monkeypatch.setattr(outbox, "take_up", take_up)
+        await _hooks(here).forget("default", model.id, "t1")
+        await take_up(*given)
+
+    monkeypatch.setattr(outbox, "take_up", erased_meanwhile)
+    await here.done("POST", "/v1/data/Task", {"id": "t1", "title": "secret"})
+    await here.done("POST", "/v1/data/Task", {"id": "t2"})
+    await receiver.heard(1)
+    (left,) = await _log(here, hook, _all(Status.DELIVERED, 1))
+    assert left.instance == "t2"
+    assert [sent.json["instanceId"] for sent in receiver.sent] == ["t2"]
+
+
+async def test_with_an_account_its_webhooks_are_erased(here: Running, receiver: Receiver) -> None:
+    ann, token = await here.sign_up("ann")
+    await _register(here, receiver, token=token)
+    mine = await _register(here, receiver)
+    await _hooks(here).forget("default", builtin_model_id("default", "$account"), ann)
+    assert [each["id"] for each in (await here.done("GET", "/v1/webhooks"))["items"]] == [mine]
 
 
 async def test_the_log_is_bounded(here: Running, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,3 +248,19 @@ async def test_no_api_key_opens_them(node: Running) -> None:
     for method in ("GET", "POST"):
         body = BODY if method == "POST" else None
         assert (await node.ask(method, "/v1/webhooks", body, token=key["api_key"])).status == 403
+
+
+async def test_so_many_pings_at_a_time(
+    open_node: Running, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import node.services.webhooks as webhooks
+
+    monkeypatch.setattr(webhooks, "PINGS_MAX", 1)
+    answers = asyncio.Event()
+    made = await open_node.done("POST", "/v1/webhooks", {**BODY, "url": receiver.url})
+    receiver.answer = lambda sent: None if not answers.is_set() else (200, {}, b"")
+    first = asyncio.create_task(open_node.ask("POST", f"/v1/webhooks/{made['id']}/test"))
+    await receiver.heard(1)
+    assert (await open_node.ask("POST", f"/v1/webhooks/{made['id']}/test")).status == 429
+    await open_node.done("DELETE", f"/v1/webhooks/{made['id']}")
+    first.cancel()
