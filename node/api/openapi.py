@@ -194,9 +194,13 @@ def _body(schema: Json, route: Route) -> Json:
     return {"required": not route.body_optional, "content": content}
 
 
+# As `routes.percent_decoded` takes it.
+_SEGMENT: Json = {"type": "string", "minLength": 1, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
+
+
 def _parameters(route: Route) -> list[Json]:
     parameters: list[Json] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        {"name": name, "in": "path", "required": True, "schema": _SEGMENT}
         for name in re.findall(r"\{(\w+)\*?\}", route.path)
     ]
     for name, schema in (route.query or {}).items():

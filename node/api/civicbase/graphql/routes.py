@@ -91,7 +91,7 @@ class GraphQLRoutes:
                 key_access=KeyAccess.DATA,
                 tags=_TAGS,
                 request=_REQUEST,
-                responses={200: _RESPONSE},
+                responses={200: _RESPONSE, 400: _RESPONSE},
                 body_max_bytes=BODY_MAX_BYTES,
                 description=f"{_DESCRIPTION}\n\n{PREFER_NOTE}",
             ),
@@ -106,7 +106,7 @@ class GraphQLRoutes:
                 key_access=KeyAccess.DATA,
                 tags=_TAGS,
                 query=_QUERY,
-                responses={101: None, 200: _RESPONSE},
+                responses={101: None, 200: _RESPONSE, 400: _RESPONSE},
                 description=_SOCKET_DESCRIPTION,
             ),
             Route(
