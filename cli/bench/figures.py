@@ -207,6 +207,7 @@ class Ledger:
 _POST_FLOOR = "bare POST"
 _GET_FLOOR = "bare GET"
 _SQL_FLOOR = "raw SQL"
+_REST = "the same over REST"
 
 
 def _least(bound: float, *, compared: bool = False) -> Target:
@@ -272,6 +273,15 @@ SPECS: tuple[Spec, ...] = (
         _least(4_000),
         Against.SHARE,
         _SQL_FLOOR,
+    ),
+    Spec(
+        "graphql_page",
+        Group.PAGES,
+        "GraphQL page of 100, 1 conn.",
+        "ms",
+        _most(3, compared=True),
+        Against.TIMES,
+        _REST,
     ),
     Spec("import_c1", Group.IMPORT, "import, calls of {call}, one by one", "/s", _least(14_000)),
     Spec("import_c2", Group.IMPORT, "import, calls of {call}, two at a time", "/s"),

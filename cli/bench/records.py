@@ -16,6 +16,7 @@ SEED = 20_240
 DISTRICTS = 100
 STATUSES = ("proposed", "open", "planned", "done", "declined")
 PER_PAGE = 20
+GRAPHQL_PER_PAGE = 100
 SORTABLE = ("title", "status", "votes", "cost", "due", "summary", "urgent")
 
 _WORDS = """
@@ -49,21 +50,21 @@ class Question:
         )
 
 
+_FIELDS: tuple[dict[str, object], ...] = (
+    {"name": "title", "type": "string", "required": True},
+    {"name": "summary", "type": "string"},
+    {"name": "district", "type": "string", "required": True, "indexed": True},
+    {"name": "status", "type": "enum", "options": list(STATUSES), "default": STATUSES[0]},
+    {"name": "votes", "type": "integer", "min": 0},
+    {"name": "cost", "type": "number"},
+    {"name": "urgent", "type": "boolean"},
+    {"name": "due", "type": "date", "indexed": True},
+)
+
+
 def definition() -> dict[str, object]:
     """The body of `POST /v1/data-models`: eight fields, two of them indexed."""
-    return {
-        "name": MODEL,
-        "fields": [
-            {"name": "title", "type": "string", "required": True},
-            {"name": "summary", "type": "string"},
-            {"name": "district", "type": "string", "required": True, "indexed": True},
-            {"name": "status", "type": "enum", "options": list(STATUSES), "default": STATUSES[0]},
-            {"name": "votes", "type": "integer", "min": 0},
-            {"name": "cost", "type": "number"},
-            {"name": "urgent", "type": "boolean"},
-            {"name": "due", "type": "date", "indexed": True},
-        ],
-    }
+    return {"name": MODEL, "fields": list(_FIELDS)}
 
 
 def district(number: int) -> str:
@@ -104,6 +105,20 @@ def questions(count: int, record_count: int, *, seed: int = SEED) -> list[Questi
     ]
     random.Random(seed).shuffle(every)
     return [every[number % len(every)] for number in range(count)]
+
+
+def rest_page(page: int) -> str:
+    """The address of a page of 100 whole records."""
+    return f"/v1/data/{MODEL}?sort=due&order=asc&page={page}&per_page={GRAPHQL_PER_PAGE}"
+
+
+def graphql_page(page: int) -> dict[str, object]:
+    """The same in GraphQL, every member of every record."""
+    fields = [str(field["name"]) for field in _FIELDS]
+    members = " ".join(["id", *fields, "created_at", "updated_at", "created_by", "version"])
+    query = "query ($page: Int) { page: benchs(sort: { field: due, order: ASC }, page: $page, per_page: "
+    query += f"{GRAPHQL_PER_PAGE}) {{ {members} }} }}"
+    return {"query": query, "variables": {"page": page}}
 
 
 def canonical_bytes(sample: Iterable[Mapping[str, object]]) -> float:

@@ -23,15 +23,18 @@ from cli.bench.load import Outcome, Plan
 from cli.bench.process import Load, Workspace
 from cli.bench.rawsql import RawOutcome, find_index
 from cli.bench.records import (
+    GRAPHQL_PER_PAGE,
     MODEL,
     SEED,
     Question,
     as_json,
     canonical_bytes,
+    graphql_page,
     questions,
     record_id,
     records,
     request,
+    rest_page,
 )
 from cli.bench.servers import Node, floor_running, node_running, size_on_disk
 
@@ -48,7 +51,7 @@ _CREATES = (
     "disk_creates",
 )
 _READS = ("get_c1", "get_c32")
-_PAGES = ("page_c1", "page_c32")
+_PAGES = ("page_c1", "page_c32", "graphql_page")
 _IMPORTS = ("import_c1", "import_c2", "get_p99_import")
 _LARGE_ONCE = ("import_large", "disk_import")
 _LARGE = ("start_large", "query_large")
@@ -210,6 +213,31 @@ class Rounds(Asking):
             ours = self._load(node.port, wanted, connections=connections)
             sample = Sample(ours.per_second, raw.per_second, None, ours.p50_ms, ours.p99_ms, ours.core_share)
             self._ledger.add(key, sample)
+        self._graphql(node)
+
+    def _graphql(self, node: Node) -> None:
+        """Whole pages in GraphQL between the same ones over REST."""
+        pages = range(1, self._sizes.small // GRAPHQL_PER_PAGE + 1)
+        asked = [graphql_page(page) for page in pages]
+        self._expect_same_page(node)
+        for_node = [
+            request("POST", "/v1/graphql", port=node.port, body=as_json(body), token=node.token)
+            for body in asked
+        ]
+        over_rest = [request("GET", rest_page(page), port=node.port, token=node.token) for page in pages]
+        early = self._half(node.port, over_rest, connections=1)
+        ours = self._load(node.port, for_node)
+        late = self._half(node.port, over_rest, connections=1)
+        rest_ms = (early.p50_ms + late.p50_ms) / 2
+        self._ledger.add(
+            "graphql_page", Sample(ours.p50_ms, rest_ms, None, ours.p50_ms, ours.p99_ms, ours.core_share)
+        )
+
+    def _expect_same_page(self, node: Node) -> None:
+        """An answer with errors is one as well: what is compared must be the same records."""
+        answered = node.client.json("POST", "/v1/graphql", graphql_page(1))
+        if answered.get("data", {}).get("page") != node.client.json("GET", rest_page(1))["items"]:
+            raise LoadFailed("GraphQL does not answer the page that REST does")
 
     def _imports(self, node: Node, ids: list[str]) -> None:
         held = node.total()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from cli.bench.records import MODEL, definition
+from cli.bench.records import GRAPHQL_PER_PAGE, MODEL, definition
 
 FIELDS = ["title", "summary", "district", "status", "votes", "cost", "urgent", "due"]
 TABLE = "m_bench_0badcafe"
@@ -42,6 +42,7 @@ class StandIn:
         app.router.add_get("/metrics", self.metrics)
         app.router.add_post("/v1/data-models", self.define)
         app.router.add_post("/v1/batch", self.batch)
+        app.router.add_post("/v1/graphql", self.graphql)
         app.router.add_post("/v1/data/{model}", self.create)
         app.router.add_get("/v1/data/{model}", self.find)
         app.router.add_get("/v1/data/{model}/{id}", self.read)
@@ -89,6 +90,14 @@ class StandIn:
             f"SELECT * FROM {TABLE} WHERE id = ?", (request.match_info["id"],)
         ).fetchone()
         return web.json_response(_record(row)) if row else web.Response(status=404)
+
+    async def graphql(self, request: web.Request) -> web.Response:
+        page = (await request.json())["variables"]["page"]
+        rows = self._database.execute(
+            f"SELECT * FROM {TABLE} ORDER BY due ASC, id LIMIT ? OFFSET ?",
+            [GRAPHQL_PER_PAGE, (page - 1) * GRAPHQL_PER_PAGE],
+        ).fetchall()
+        return web.json_response({"data": {"page": [_record(row) for row in rows]}})
 
     async def find(self, request: web.Request) -> web.Response:
         asked = request.query

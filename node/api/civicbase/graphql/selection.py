@@ -7,6 +7,7 @@ resolver would for five. References are followed for all records of a level at o
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -60,16 +61,24 @@ class Selection:
         ]
         self._template = b"{" + b",".join(texts) + b"}"
         self._parts = [part for _, part in parts if not isinstance(part, bytes)]
+        # Of members alone, which is most selections: all those of a record in one call.
+        sources = [part.source for part in self._parts if isinstance(part, _Leaf) and part.options is None]
+        self._plain = itemgetter(*sources) if 0 < len(sources) == len(self._parts) else None
         self.type = type
         self.follows = any(isinstance(part, _Follow) for part in self._parts)
 
     def render(self, documents: Sequence[Rendered], reader: Reader) -> list[bytes]:
         """The selected members of each, as JSON. Reads the records that are referred to."""
-        if not self._parts:
-            return [self._template % ()] * len(documents)
-        rows = [_members(document.json) for document in documents]
-        columns = [self._column(part, rows, reader) for part in self._parts]
         template = self._template
+        if not self._parts:
+            return [template % ()] * len(documents)
+        rows = [_members(document.json) for document in documents]
+        if self._plain is not None:
+            try:
+                return [template % values for values in map(self._plain, rows)]
+            except KeyError:
+                pass  # a member that is there only where it says something
+        columns = [self._column(part, rows, reader) for part in self._parts]
         return [template % values for values in zip(*columns, strict=True)]
 
     def _column(self, part: _Leaf | _Follow, rows: Sequence[Row], reader: Reader) -> Sequence[Any]:
