@@ -67,9 +67,11 @@ _Step = Callable[[_Run], Value]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an expression came to; `is_spent` if it cost more fuel than there was, and then `value` is null."""
+    """What an expression came to, and the fuel that is left; `is_spent` if it cost more than there was, and then
+    `value` is null."""
 
     value: Value
+    fuel: int = 0
     is_spent: bool = False
 
 
@@ -84,8 +86,9 @@ class Expression:
 
     def evaluate(self, names: Mapping[str, Value], fuel: int = FUEL) -> Verdict:
         """The value over `names`; a name that is not there is null. Never raises."""
+        run = _Run(names, fuel)
         try:
-            return Verdict(self._step(_Run(names, fuel)))
+            return Verdict(self._step(run), run.fuel)
         except _Spent:
             return Verdict(None, is_spent=True)
 
@@ -119,7 +122,8 @@ def is_equal(left: Value, right: Value, run: _Run | None = None) -> bool:
         return (
             type(right) is dict
             and left.keys() == right.keys()
-            and all(is_equal(value, right[name], run) for name, value in left.items())
+            # In one order, so that it costs the same wherever the keys came in another.
+            and all(is_equal(left[name], right[name], run) for name in sorted(left))
         )
     return type(right) in (int, float) and bool(left == right)
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from protocol.errors import ExpressionFault
-from protocol.expression import Expression, compile_expression
+from protocol.expression import FUEL, Expression, compile_expression
 from protocol.expression_check import BOOLEAN, DATETIME, LIST, TEXT, Kind, Type, faults_of, type_of_field
 from protocol.expression_text import KEYWORDS, Member, Name, Node, names_of, parts_of
 from protocol.schema_field import EMPTY, Field, Value
@@ -95,8 +95,10 @@ class Validators:
                 record[name] = self._empty[name] if value is None else value
         names = {**record, RECORD: record}
         told: dict[str, list[str]] = {}
+        fuel = FUEL  # of all of them, so that many cost no more than one may
         for validator, fields in asked:
-            verdict = validator.compiled.evaluate(names)
+            verdict = validator.compiled.evaluate(names, fuel)
+            fuel = verdict.fuel
             if verdict.value is False or verdict.is_spent:
                 where = fields[0] if fields else RECORD
                 told.setdefault(where, []).append(_COSTS_TOO_MUCH if verdict.is_spent else validator.message)

@@ -34,6 +34,7 @@ DEFAULTS: Mapping[str, str] = {
     "update": "owner",
     "delete": "owner",
 }
+RULE_FUEL = 5_000  # of all expressions of an action, for one document: a list asks it of each
 _ROLE_PREFIX = "role:"
 _MODELS_MAX = 1024  # models whose rules are kept taken apart
 
@@ -202,14 +203,23 @@ class Permissions:
         roles = sorted(actor.roles)
         user = {"id": actor.user_id, "roles": roles, "is_admin": actor.is_admin} if actor.user_id else None
         names: dict[str, Any] = {"user": user, "now": datetime_from_ms(self._now_ms())}
-        if any(expression.evaluate(names).value is True for expression in rule.at_large):
-            return True
+        fuel = RULE_FUEL
+        for expression in rule.at_large:
+            verdict = expression.evaluate(names, fuel)
+            if verdict.value is True:
+                return True
+            fuel = verdict.fuel
         if record is None or not rule.of_record:
             return False
         facts = record.facts()
         names[RECORD] = {"created_by": record.created_by} if facts is None else facts
         asked = rule.of_record if facts is not None else rule.of_creator
-        return any(expression.evaluate(names).value is True for expression in asked)
+        for expression in asked:
+            verdict = expression.evaluate(names, fuel)
+            if verdict.value is True:
+                return True
+            fuel = verdict.fuel
+        return False
 
     def _rule(self, model: Ruled, action: str) -> _Rule | None:
         known = self._taken_apart.get(model.id)

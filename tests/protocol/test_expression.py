@@ -38,7 +38,10 @@ def test_an_evaluation_ends_within_its_fuel_and_raises_nothing(
         assert verdict.value is None
     else:
         assert _is_plain(verdict.value)
-        assert repr(Expression(tree).evaluate(names, fuel + 1)) == repr(verdict), "more fuel changes nothing"
+        more = Expression(tree).evaluate(names, fuel + 1)
+        assert (repr(more.value), more.fuel) == (repr(verdict.value), verdict.fuel + 1), (
+            "more changes nothing"
+        )
     assert repr(names) == before
 
 

@@ -71,6 +71,15 @@ def test_a_validator_that_costs_too_much_refuses() -> None:
     assert faults == {"tags": "checking this takes more steps than a validator has"}
 
 
+def test_validators_share_their_fuel() -> None:
+    dear = "tags.all(a, tags.all(b, a != '' || b != ''))"
+    tags = [str(n) for n in range(100)]
+    for count in (1, 2):
+        validators = [{"expression": f"{dear} && {n} == {n}", "message": "Never"} for n in range(count)]
+        faults = account(*validators).check_create({"owner": "ann", "tags": tags})[1]
+        assert bool(faults) is (count == 2)
+
+
 def test_faults_of_expressions_are_named_where_they_are() -> None:
     faults = faults_of(
         validators=[{"expression": "balanc > 0 && tags > 1", "message": "x"}],
