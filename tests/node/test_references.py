@@ -60,3 +60,22 @@ async def test_a_reference_from_elsewhere_may_be_ahead_of_what_it_names(tmp_path
         node.other.integrator.write_one(change, node.node.world.now_ms())
         await node.other.meet()
         assert (await node.ask("GET", "/v1/data/Task/t1")).json["project"] == "soon"
+
+
+async def test_what_a_reference_names_comes_along_when_asked_for(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        await node.model({**PROJECT, "permissions": {"read": "record.title == 'open'"}})
+        await node.model(TASK)
+        for id, title in (("p1", "open"), ("p2", "closed")):
+            await node.ask("POST", "/v1/data/Project", {"id": id, "title": title})
+        for id, project in (("t1", "p1"), ("t2", "p2"), ("t3", None)):
+            await node.ask("POST", "/v1/data/Task", {"id": id, "project": project, "parent": id})
+        one = (await node.ask("GET", "/v1/data/Task/t2?expand=project,parent")).json
+        assert one["expand"]["project"] == (await node.ask("GET", "/v1/data/Project/p2")).json
+        assert one["expand"]["parent"]["id"] == one["id"] == "t2"
+        _, ann = await node.sign_up("ann")
+        page = (await node.ask("GET", "/v1/data/Task?expand=project&sort=id&order=asc", token=ann)).json
+        assert [item["expand"].get("project", {}).get("id") for item in page["items"]] == ["p1", None, None]
+        for path in ("/v1/data/Task/t1", "/v1/data/Task"):
+            refused = await node.ask("GET", f"{path}?expand=rank,any")
+            assert refused.json["details"] == {"expand": "Not a reference to a model: rank, any"}

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from node.api.civicbase.expansion import EXPAND_QUERY, expanded, read_expansion
 from node.api.civicbase.receipts import PREFER_NOTE, PeerReceipts
 from node.api.errors import BadRequest, NotFound, ValidationFailed
 from node.api.replies import Reply, json_response, no_content
@@ -62,6 +63,7 @@ LIST_QUERY: dict[str, dict[str, Any]] = {
     "filter": {"type": "string", "description": "field:operator:value, joined by `,` (and) and `|` (or)"},
     "fields": {"type": "string", "description": "the fields to answer with, parted by commas"},
     "cursor": {"type": "string", "description": "next_cursor of the page before"},
+    "expand": EXPAND_QUERY,
 }
 AGGREGATION = {
     "type": "object",
@@ -170,9 +172,14 @@ def readable(records: Records, permissions: Permissions, caller: Caller, model: 
 
 
 async def page_of(
-    records: Records, permissions: Permissions, caller: Caller, model: Model, query: Query
+    records: Records,
+    permissions: Permissions,
+    caller: Caller,
+    model: Model,
+    query: Query,
+    expand: Sequence[str] = (),
 ) -> bytes:
-    """One page of what the caller may read, as JSON."""
+    """One page of what the caller may read, as JSON, with what the references `expand` name."""
     found = await records.find(model, query, permissions.reading(caller, model))
     fields = query.fields
     if model.encrypted:
@@ -183,6 +190,8 @@ async def page_of(
         items = [project(document, fields) for document in found.documents]
     else:
         items = [document.json for document in found.documents]
+    if expand:
+        items = expanded(records, permissions, caller, model, expand, items)
     return b'{"items":[%b],"total":%d,"page":%d,"per_page":%d,"next_cursor":%b}' % (
         b",".join(items),
         found.total,
@@ -206,17 +215,17 @@ def _vector(records: Records, model: Model, document: Rendered) -> Mapping[str, 
     return {} if found is None else found[1]
 
 
-def _asked_fields(request: web.Request, model: Model) -> list[str]:
-    """The fields that `?fields=` names. Raises `ValidationFailed`."""
+def _asked_fields(request: web.Request, model: Model) -> tuple[list[str], list[str]]:
+    """The fields that `?fields=` and `?expand=` name. Raises `ValidationFailed`."""
     query = read_query(request)
-    unknown = {name: "Unknown parameter" for name in query if name != "fields"}
+    unknown = {name: "Unknown parameter" for name in query if name not in ("fields", "expand")}
     if unknown:
         raise ValidationFailed(unknown)
     names = [name for name in query.get("fields", "").split(",") if name]
     wrong = [name for name in names if name not in model.fields and name not in (*META_FIELDS, VECTOR)]
     if wrong:
         raise ValidationFailed({"fields": f"Unknown field: {', '.join(wrong)}"})
-    return names
+    return names, read_expansion(query.get("expand"), model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +236,7 @@ class DataRoutes:
 
     def routes(self) -> list[Route]:
         many, one = "/v1/data/{model}", "/v1/data/{model}/{id}"
-        fields = {"fields": LIST_QUERY["fields"]}
+        fields = {"fields": LIST_QUERY["fields"], "expand": EXPAND_QUERY}
         open_to_all = Auth.OPTIONAL  # a model may be public: its permissions decide
         return [
             Route(
@@ -306,21 +315,25 @@ class DataRoutes:
         model = self.records.model(caller.application, match["model"])
         document = readable(self.records, self.permissions, caller, model, match["id"])
         vector: Mapping[str, int] | None = None
-        names = _asked_fields(request, model) if "?" in request.raw_path else []
+        names, expand = _asked_fields(request, model) if "?" in request.raw_path else ([], [])
         if VECTOR in names:
             document, vector = self.records.rendered_with_vector(model, match["id"]) or (document, {})
         etag = f'"{document.version}"'
-        if request.headers.get("If-None-Match") == etag:
+        if request.headers.get("If-None-Match") == etag and not expand:  # of which the version says nothing
             return Reply(b"", 304, {"ETag": etag})
         if model.encrypted:
             document = opened(self.records, caller, model, document)
-        return Reply(project(document, names, vector) if names else document.json, 200, {"ETag": etag})
+        content = project(document, names, vector) if names else document.json
+        if expand:
+            (content,) = expanded(self.records, self.permissions, caller, model, expand, [content])
+        return Reply(content, 200, {"ETag": etag})
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
-        query = parse_query(read_query(request), model)
-        return Reply(await page_of(self.records, self.permissions, caller, model, query))
+        asked = read_query(request)
+        query, expand = parse_query(asked, model), read_expansion(asked.get("expand"), model)
+        return Reply(await page_of(self.records, self.permissions, caller, model, query, expand))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
