@@ -17,8 +17,8 @@ from protocol.schema import FieldType, Model
 
 AND, OR = "AND", "OR"
 _NEVER = 'id:eq:""'  # no document has this id
-_ORDER = (Op.NE, Op.IN, Op.NIN, Op.GT, Op.GTE, Op.LT, Op.LTE)
-_EQUALITY = (Op.NE, Op.IN, Op.NIN)
+_ORDER = (Op.EQ, Op.NE, Op.IN, Op.NIN, Op.GT, Op.GTE, Op.LT, Op.LTE)
+_EQUALITY = (Op.EQ, Op.NE, Op.IN, Op.NIN)
 _OPERATORS: Mapping[Kind, tuple[Op, ...]] = {
     Kind.TEXT: (*_ORDER, Op.LIKE),
     Kind.INTEGER: _ORDER,
@@ -37,7 +37,7 @@ class Member(NamedTuple):
 
 
 def members_of(model: Model) -> list[Member]:
-    """What a filter of the model may hold beside `AND` and `OR`: a field by itself asks for the value."""
+    """What a filter of the model may hold beside `AND` and `OR`. A field by itself asks for the value, as `_eq`."""
     fields = [name for name in (*META_KINDS, *model.fields) if kind_of(name, model) in _OPERATORS]
     taken = {AND, OR}
     named: list[Member] = []

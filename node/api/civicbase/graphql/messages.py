@@ -56,7 +56,7 @@ _decode = msgspec.json.Decoder(Message).decode
 
 
 class NotUnderstood(Exception):
-    """Not a message of the protocol; the text says why, in few enough bytes for a close frame."""
+    """Not a message of the protocol; the text says why."""
 
 
 def read_message(text: str | bytes) -> Message:

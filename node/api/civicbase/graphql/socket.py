@@ -47,6 +47,7 @@ from node.api.routes import Caller
 from node.feed import CursorTooOld
 
 MESSAGE_MAX_BYTES = 1 << 20  # of a client: a document with its variables
+REASON_MAX_BYTES = 123
 OPERATIONS_MAX = 100  # at the same time, of one socket
 STOPPING = (WSCloseCode.GOING_AWAY, "the node is stopping")
 
@@ -117,7 +118,7 @@ class Socket:
     async def _close(self, code: int, reason: str) -> None:
         try:
             async with asyncio.timeout(self._timing.linger_s):
-                await self._socket.close(code=code, message=reason.encode())
+                await self._socket.close(code=code, message=_short(reason))
         except (TimeoutError, ConnectionError):
             self._abort()
 
@@ -178,7 +179,7 @@ class Socket:
         if not self._is_ready:
             self.close(UNAUTHORIZED, "Unauthorized")
         elif message.id in self._running:
-            self.close(ID_IN_USE, f"Subscriber for {message.id} already exists"[:100])
+            self.close(ID_IN_USE, f"Subscriber for {message.id} already exists")
         elif len(self._running) >= OPERATIONS_MAX:
             error = ApiError(429, "LIMIT_EXCEEDED", f"A socket runs {OPERATIONS_MAX} operations at most")
             await self._send(error_of(message.id, [refused(error)]))
@@ -260,9 +261,8 @@ class Socket:
                     return None
                 await self._tell(message, follower, news)
                 if engine.current(chosen.request.caller.application) is not chosen.made:
-                    chosen = await self._choose(
-                        message
-                    )  # the models are others: it may not be valid any more
+                    # The models are others: it may not be valid any more.
+                    chosen = await self._choose(message)
                     follower.want(engine.wanted(chosen))
         self.close(*STOPPING)
         return None
@@ -304,3 +304,8 @@ class Socket:
         self._sending.discard(task)
         if not task.cancelled():
             task.exception()
+
+
+def _short(reason: str) -> bytes:
+    """As much of it as fits a close frame (RFC 6455, 5.5), in whole characters."""
+    return reason.encode()[:REASON_MAX_BYTES].decode(errors="ignore").encode()

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from node.api.civicbase.graphql.limits import COST_MAX
+from protocol.membership import Role
+from tests.node.pair import exchange, pair
 from tests.node.running import Running, running
 
 PERSON = {
@@ -273,6 +275,22 @@ async def test_mutations_refuse_as_the_api_does(node: Running) -> None:
     deleted = await data(node, delete % changed["updateTask"]["version"], token=ann)
     assert deleted == {"deleteTask": {"title": "U"}}
     assert await data(node, '{ task(id: "t") { id } }') == {"task": None}
+
+
+async def test_a_reader_refuses_to_write_in_the_words_of_the_api(tmp_path: Path) -> None:
+    async with pair(tmp_path, role=Role.READER) as (host, reader):
+        await host.done("POST", "/v1/data-models", NOTICE)
+        await exchange(host, reader)
+        refused = await reader.ask("POST", "/v1/data/Notice", {"text": "x"})
+        assert refused.status == 403
+        query = 'mutation { createNotice(input: { text: "x" }) { id } }'
+        answer = await reader.done("POST", "/v1/graphql", {"query": query})
+        assert answer["data"] == {"createNotice": None}
+        assert answer["errors"][0]["message"] == refused.json["error"]
+        assert answer["errors"][0]["extensions"] == {"error_code": "FORBIDDEN"}
+        assert (await reader.done("POST", "/v1/graphql", {"query": "{ notices { id } }"}))["data"] == {
+            "notices": []
+        }
 
 
 async def test_mutations_run_one_after_another_and_one_that_fails_stops_none(node: Running) -> None:

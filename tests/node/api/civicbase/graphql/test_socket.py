@@ -268,7 +268,10 @@ async def test_who_signs_out_hears_no_more(node: Running) -> None:
         (
             [
                 '{"type":"connection_init"}',
-                *['{"type":"subscribe","id":"1","payload":{"query":"subscription { publicChanged { id } }"}}']
+                *[
+                    '{"type":"subscribe","id":"%s","payload":{"query":"subscription { publicChanged { id } }"}}'
+                    % ("ö" * 128)
+                ]
                 * 2,
             ],
             ID_IN_USE,
@@ -395,6 +398,5 @@ async def test_sockets_are_not_counted_and_queries_that_pretend_are_none(node: R
 
 @given(st.text(max_size=40) | st.sampled_from(["[]", "{}", '{"type":1}', '{"type":"ping","payload":[]}']))
 def test_whatever_comes_is_a_message_or_not_understood(text: str) -> None:
-    with pytest.raises(NotUnderstood) as caught:
+    with pytest.raises(NotUnderstood):
         read_message(text)
-    assert len(str(caught.value).encode()) <= 123  # of a close frame (RFC 6455, 5.5)
