@@ -225,8 +225,8 @@ class _Builder:
                 OR: GraphQLInputField(each, description="And one of these at least"),
             }
 
-        text = "Records that meet all of it. A field by itself asks for the value, as `_eq`; the operators are those of "
-        text += "`filter` over HTTP: a field without a value meets `_ne` and `_nin` alone, in `_like` `%` is any run."
+        text = "Records that meet all of it. A field by itself asks for the value, as `_eq`; the operators are those "
+        text += "of `filter` over HTTP: a field without a value meets `_ne` and `_nin` alone, in `_like` `%` is any run."
         made = GraphQLInputObjectType(f"{type.names.type}Filter", fields, description=text)
         return made
 
