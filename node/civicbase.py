@@ -183,6 +183,7 @@ class CivicBase:
                 log=parts.log,
             )
         )
+        parts.erasing.listen(self.webhooks.forget)
 
     def start(self) -> None:
         for left in self._parts.settings.data_dir.glob(f"{UPLOAD_PREFIX}*"):  # of a process that was killed

@@ -183,7 +183,7 @@ class Node:
             store, self.index, self.catalog, record.keys, HybridClock(), world.random_bytes, record.note
         )
         self.integrator.indexer.open()
-        self.feed = Feed(store)
+        self.feed = Feed(store, world.now_ms)
         self.conflict_feed = ConflictFeed(self.feed, self.index)
         self.writer = Writer(
             self.integrator,

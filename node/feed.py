@@ -22,6 +22,8 @@ from storage.log import Arrival, Rejudgement
 from storage.store import Snapshot, Store
 
 ARRIVALS_KEPT_MAX = 1_000_000  # how far back a cursor may lie (CONTRACT, "One cursor")
+KEPT_MS = 30 * 86_400_000  # likewise
+_LOOK_AGAIN_MS = 60_000  # a minute makes no difference to a month
 ARRIVALS_READ_MAX = 10_000  # in one go: the log of a busy application beside a quiet one, 50 ms
 BODY_MAX = 1 << 32  # after every body of an arrival, and every document that was judged again
 Listener = Callable[[Sequence[FeedEntry]], None]
@@ -58,9 +60,12 @@ class _Subscriber:
 class Feed:
     """Subscribers are called on the loop, in the order in which they subscribed."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
         assert store.identity is not None
         self._store = store
+        self._now_ms = now_ms
+        self._oldest = 0  # this arrival and what lies before it came longer ago than the feed reaches
+        self._looked_at_ms: int | None = None
         self._epoch = store.identity.epoch
         self._subscribers: list[_Subscriber] = []
         with store.read() as snapshot:
@@ -125,9 +130,18 @@ class Feed:
             return self._reachable(Position(snapshot.log.arrival_before(ms), BODY_MAX))
 
     def _reachable(self, position: Position) -> Position:
-        if position.arrival < self.newest.arrival - ARRIVALS_KEPT_MAX:
+        oldest = max(self.newest.arrival - ARRIVALS_KEPT_MAX, self._oldest_reachable())
+        if position < self.newest and position.arrival < oldest:  # who has seen all lacks nothing
             raise CursorTooOld(str(position))
         return position
+
+    def _oldest_reachable(self) -> int:
+        now_ms = self._now_ms()
+        if self._looked_at_ms is None or abs(now_ms - self._looked_at_ms) >= _LOOK_AGAIN_MS:
+            with self._store.read() as snapshot:
+                self._oldest = snapshot.log.arrived_before(now_ms - KEPT_MS)
+            self._looked_at_ms = now_ms
+        return self._oldest
 
     def part(
         self, after: Position, *, limit: int, application: str | None = None, over_first_sync: bool = False

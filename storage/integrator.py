@@ -50,7 +50,7 @@ from storage.index_conflicts import ConflictNews
 from storage.indexer import Indexer, Records
 from storage.kinds import KindsOfModels
 from storage.local import LocalWriter
-from storage.log import Arrival, Rejudgement
+from storage.log import TIME_KEPT_EVERY_MS, Arrival, Rejudgement
 from storage.names import Chain
 from storage.quarantine import Quarantined
 from storage.store import Batch, Store
@@ -102,7 +102,6 @@ class Said:
 
 AnyChange = DocumentChange | Received | Forked | Shared | Said | LocalChange
 
-TIME_KEPT_EVERY_MS = 10_000  # of arrivals: what is asked for by time may come with so much more
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
 
 

@@ -28,6 +28,7 @@ from storage.names import Chain, Names
 # Commits that one signature proves: more, and they would not fit the run in which they travel.
 PROVED_TOGETHER_MAX_BYTES = RUN_SKELETON_MAX_BYTES
 MS_MAX = (1 << 48) - 1  # of a timestamp
+TIME_KEPT_EVERY_MS = 10_000  # of arrivals: what is asked for by time may come with so much more
 TIMES_KEPT_MS = 90 * 86_400_000  # three times as long as a cursor may lie back
 _TIMES_FORGOTTEN = 2  # with each that is remembered, so that there are ever fewer too many
 _MISSING_STAMP = b"missing"
@@ -241,6 +242,17 @@ class LogReader:
         """An arrival such that all which came at this time or later follow it; others may follow it too."""
         found = self._transaction.last(Table.TIMES, b"", _u64(min(ms, MS_MAX) + 1))
         return int.from_bytes(found[1], "big") if found else 0
+
+    def arrived_before(self, ms: int) -> int:
+        """An arrival such that it and all before it came before this time; 0 if none is known to have.
+
+        What follows a mark came within `TIME_KEPT_EVERY_MS` of it, or with a mark of its own.
+        """
+        found = self._transaction.last(Table.TIMES, b"", _u64(max(0, ms - TIME_KEPT_EVERY_MS) + 1))
+        if found is None:
+            return 0
+        following = next(self._transaction.scan(Table.TIMES, found[0] + b"\0", None), None)
+        return self.last_arrival() if following is None else int.from_bytes(following[1], "big")
 
     # -- what commits count as
 

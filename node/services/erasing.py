@@ -45,7 +45,7 @@ ITEMS_MAX = 5_000  # of one erasure: its list fits a body, its erasures a commit
 
 Item = tuple[str, str]  # model id, document id
 # Drops what a service of this node keeps of a document: application, model id, document id.
-OnErased = Callable[[str, str, str], Awaitable[None]]
+OnErased = Callable[[str, str, str], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,16 @@
 
 import pytest
 
-from node.feed import BODY_MAX, CursorTooOld, Feed, Part, Position
+from node.feed import BODY_MAX, KEPT_MS, CursorTooOld, Feed, Part, Position
 from protocol.cuts import Cuts
 from protocol.ids import node_of
 from protocol.integrate import Change
 from protocol.schema import Model
 from protocol.statements import Revoke, encode_statement
 from storage.feed_entry import FeedEntry
-from storage.integrator import TIME_KEPT_EVERY_MS, Received, Said, Shared
+from storage.integrator import Received, Said, Shared
 from storage.kv import Table
-from storage.log import TIMES_KEPT_MS
+from storage.log import TIME_KEPT_EVERY_MS, TIMES_KEPT_MS
 from tests.storage.kit import APPLICATION, TASK, Site
 from tests.storage.test_first_sync import Joined, host_with
 
@@ -37,7 +37,7 @@ def model_of(site: Site) -> Model:
 
 def test_a_part_reaches_as_far_as_it_was_read() -> None:
     site = host_with("a", "b", "c")
-    feed = Feed(site.store)
+    feed = Feed(site.store, lambda: site.now_ms)
     last = site.arrivals()[-1].number
     whole = after(feed)
     assert ids(whole) == ["a", "b", "c"] and whole.reach == (last, BODY_MAX)
@@ -53,7 +53,7 @@ def test_other_applications_are_left_out_and_read_past() -> None:
     site = host_with("a")
     shop = site.define(TASK, "shop")
     site.create(shop, "s", title="s")
-    feed = Feed(site.store)
+    feed = Feed(site.store, lambda: site.now_ms)
     assert ids(after(feed)) == ["a"]
     assert ids(after(feed, application="shop")) == ["s"]
     assert ids(after(feed, application=None)) == ["a", "s"]
@@ -65,7 +65,7 @@ def test_a_quiet_application_is_read_in_slices_beside_a_busy_one(monkeypatch: py
     site = host_with(*"abcdefg")
     shop = site.define(TASK, "shop")
     site.create(shop, "s", title="s")
-    feed, place, reads = Feed(site.store), Position(0, BODY_MAX), 0
+    feed, place, reads = Feed(site.store, lambda: site.now_ms), Position(0, BODY_MAX), 0
     found: list[FeedEntry] = []
     while place < feed.newest:
         part = feed.part(place, limit=10, application="shop")
@@ -83,7 +83,7 @@ def test_a_time_is_a_place_after_which_nothing_that_came_later_is_missing() -> N
         site.now_ms += 1_700
         site.create(model, f"t{number}", title="x")
         came.append((site.now_ms, f"t{number}"))
-    feed = Feed(site.store)
+    feed = Feed(site.store, lambda: site.now_ms)
     for ms, _ in came:
         part = feed.part(feed.position_at(ms), limit=100, application=APPLICATION)
         wanted = [id for at, id in came if at >= ms]
@@ -104,7 +104,7 @@ def test_a_clock_that_is_set_back_loses_nothing() -> None:
     site.create(model, "back", title="x")
     site.now_ms += 60_000
     site.create(model, "later", title="x")
-    feed = Feed(site.store)
+    feed = Feed(site.store, lambda: site.now_ms)
     found = ids(feed.part(feed.position_at(asked_ms), limit=100, application=APPLICATION))
     assert found[-2:] == ["back", "later"]
 
@@ -118,7 +118,7 @@ def test_times_long_past_are_forgotten_and_bring_everything() -> None:
     site.create(model, "newer", title="x")
     with site.store.read() as snapshot:
         assert snapshot.transaction.count(Table.TIMES) == 2
-    feed = Feed(site.store)
+    feed = Feed(site.store, lambda: site.now_ms)
     assert feed.position_at(old_ms + HOUR_MS) == (0, BODY_MAX)
     assert ids(feed.part(feed.position_at(site.now_ms), limit=9, application=APPLICATION)) == ["newer"]
 
@@ -126,7 +126,7 @@ def test_times_long_past_are_forgotten_and_bring_everything() -> None:
 def test_what_a_first_sync_brings_is_not_handed_on_and_cannot_be_replayed() -> None:
     host = host_with("a", "b")
     joiner = Joined(host)
-    feed = Feed(joiner.store)
+    feed = Feed(joiner.store, lambda: joiner.now_ms)
     before = feed.newest
     heard: list[str] = []
     everything: list[str] = []
@@ -153,7 +153,7 @@ def test_what_a_first_sync_brings_is_not_handed_on_and_cannot_be_replayed() -> N
 
 def test_cursors_of_another_life_and_from_the_future_are_too_old() -> None:
     site = host_with("a")
-    feed = Feed(site.store)
+    feed = Feed(site.store, lambda: site.now_ms)
     epoch = feed.cursor().partition(".")[0]
     for cursor in ("", "x.1.0", f"{epoch}.9999.0", f"{epoch}.1", f"{epoch}.-1.0", f"{epoch}.1.0x"):
         with pytest.raises(CursorTooOld):
@@ -163,13 +163,33 @@ def test_cursors_of_another_life_and_from_the_future_are_too_old() -> None:
 
 def test_a_cursor_further_back_than_the_feed_reaches_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     site = host_with(*"abcdef")
-    feed = Feed(site.store)
+    feed = Feed(site.store, lambda: site.now_ms)
     epoch = feed.cursor().partition(".")[0]
     monkeypatch.setattr("node.feed.ARRIVALS_KEPT_MAX", 3)
     with pytest.raises(CursorTooOld):
         feed.position(f"{epoch}.1.0")
     with pytest.raises(CursorTooOld):
         feed.position_at(0)
+
+
+def test_a_cursor_from_before_a_month_ago_is_too_old_and_one_that_has_seen_all_never_is() -> None:
+    site = host_with("a", "b")
+    feed = Feed(site.store, lambda: site.now_ms)
+    seen = feed.cursor(Position(site.arrivals()[-1].number, BODY_MAX))
+    early = feed.cursor(Position(1, BODY_MAX))
+    assert feed.position(early).arrival == 1
+    site.now_ms += KEPT_MS - HOUR_MS
+    assert feed.position(early).arrival == 1
+    site.create(model_of(site), "c", title="c")
+    feed.newest = Position(site.arrivals()[-1].number, BODY_MAX)
+    site.now_ms += 2 * HOUR_MS
+    with pytest.raises(CursorTooOld):
+        feed.position(early)
+    with pytest.raises(CursorTooOld):
+        feed.position_at(site.now_ms - 2 * KEPT_MS)
+    assert ids(feed.part(feed.position(seen), limit=100, application=APPLICATION)) == ["c"]
+    site.now_ms += 2 * KEPT_MS
+    assert feed.position(feed.cursor()) == feed.newest
 
 
 def test_what_is_judged_again_is_told_live_and_from_the_record_alike() -> None:
@@ -187,7 +207,7 @@ def test_what_is_judged_again_is_told_live_and_from_the_record_alike() -> None:
     joiner.update(model, "a", title="changed", points=7)
     _bring(host, joiner)
     assert host.values(model, "a") == {"title": "changed", "points": 7}
-    feed = Feed(host.store)
+    feed = Feed(host.store, lambda: host.now_ms)
     before = feed.newest
     cut = Cuts.at_heads([(head.header.space, head.header.author, head.header.seq, head.hash)])
     revoke = encode_statement(Revoke(node_of(head.header.author), cut), bytes(16))
