@@ -202,6 +202,7 @@ class CivicBase:
 
     async def keep_house(self) -> None:
         """What comes round every hour."""
+        self._parts.erasing.look_again()
         await self.privacy.retire(user=self._parts.owner.user_id or "owner")
 
     def on_members_changed(self) -> None:

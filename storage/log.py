@@ -292,6 +292,7 @@ class LogWriter(LogReader):
         super().__init__(transaction, names)
         self._ends = ends
         self._new_heads: dict[Chain, Head] = {}
+        self.late: list[tuple[SpaceId, str, str]] = []  # documents of which a body came after their erasure
         self._is_missing_changed = False
         self._last_arrival: int | None = None
 
@@ -360,6 +361,8 @@ class LogWriter(LogReader):
                 transaction.put(Table.BODIES, key + index.to_bytes(2, "big"), body)
             elif (stub := stubs.get(index) if body is None else stub_of(body)) is not None:
                 transaction.put(Table.STUBS, key + index.to_bytes(2, "big"), stub.encode())
+                if body is not None:
+                    self.late.append((header.space, *stub.document))
         self._store_outcomes(chain, header.space, header.seq, done)
         head = Head(header.seq, commit.hash, header.hlc)
         self._ends.put(chain, head, self._ended(chain, done))

@@ -223,6 +223,8 @@ class Batch(Snapshot):
         for (model, id), document in done.documents.items():
             if document.is_erased:
                 self.drop_bodies((header.space, model, id))
+        while self.log.late:  # it may have waited here with a commit whose causes were missing
+            note_due(self.local, *self.log.late.pop())
         if done.counts:  # of what does not count nothing needs to be named
             heads = [head for head in self.frontier(header.space) if not self._is_past(head, done)]
             heads.append((header.author, header.seq, done.commit.hash[:DEP_HASH_BYTES]))

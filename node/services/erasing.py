@@ -41,6 +41,7 @@ COLLECT_S = 0.2  # erasures that come together share a copy of the record
 INTERVAL_S = 60.0
 LOAD_MAX = 20  # times as long as the last copy took
 RETRY_S = 1.0
+FAILED_RETRY_S = 30.0  # a full disk is not helped by trying at once
 ITEMS_MAX = 5_000  # of one erasure: its list fits a body, its erasures a commit
 
 Item = tuple[str, str]  # model id, document id
@@ -112,6 +113,10 @@ class Erasing:
     def listen(self, on_erased: OnErased) -> None:
         """Have a service drop what it keeps of a document that was erased. Called again if it was cut short."""
         self._listeners.append(on_erased)
+
+    def look_again(self) -> None:
+        """For a timer: what came too late to change anything may have left something behind."""
+        self._woken.set()
 
     def on_entries(self, entries: Sequence[FeedEntry]) -> None:
         """Documents have changed, here or elsewhere."""
@@ -227,7 +232,7 @@ class Erasing:
             except (StorageError, NotPermitted) as error:
                 if not isinstance(error, WriterOverloaded):
                     self._parts.log.warning("erasing goes on later", extra={"data": {"reason": str(error)}})
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(FAILED_RETRY_S)
                 self._woken.set()
 
     async def _carry_out(self) -> bool:
