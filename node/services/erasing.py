@@ -61,7 +61,6 @@ class ErasingParts:
     compact: Callable[[], None]
     user: str
     log: logging.Logger
-    interval_s: float = INTERVAL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +96,7 @@ class Erasing:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listeners: list[OnErased] = []
+        self.interval_s = INTERVAL_S  # at least, between two copies of the record
         self._next_at = 0.0  # of the loop's time: when the record may be copied again
         self._confirmed: set[tuple[str, str]] = set()  # application, erasure
 
@@ -251,7 +251,7 @@ class Erasing:
             started = loop.time()
             if not await self._parts.writer.between(self._scrub):
                 return False
-            self._next_at = loop.time() + max(self._parts.interval_s, LOAD_MAX * (loop.time() - started))
+            self._next_at = loop.time() + max(self.interval_s, LOAD_MAX * (loop.time() - started))
             await self._parts.writer.submit(partial(_settle_all, ready))
         for application in names.values():
             await self._confirm(application)

@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from node.services import erasing
 from tests.node.devices import Device, devices, until
 from tests.storage.test_compacting import in_files
 
@@ -72,9 +75,13 @@ async def test_an_account_and_all_that_it_made_are_in_no_file_of_either_device_o
         await until(lambda: _has_titles(bob, {"goes on"}), "links go on too")
 
 
-async def test_what_a_members_device_may_not_erase_is_left_to_an_administrators(tmp_path: Path) -> None:
+async def test_what_a_members_device_may_not_erase_is_left_to_an_administrators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "LOAD_MAX", 0)
     async with devices(tmp_path, "ann", "bob") as (ann, bob):
         await bob.join(await ann.invite())
+        bob.node.erasing.interval_s = 0  # it has to copy its record twice
         await ann.get("/v1/data-models", TASK, method="POST", status=201)
         token = await ann.sign_in("dora")
         on_ann = await create(ann, token, title=SECRET)
