@@ -226,7 +226,8 @@ class _Builder:
             }
 
         text = "Records that meet all of it. A field by itself asks for the value, as `_eq`; the operators are those "
-        text += "of `filter` over HTTP: a field without a value meets `_ne` and `_nin` alone, in `_like` `%` is any run."
+        text += "of `filter` over HTTP: a field without a value meets `_ne` and `_nin` alone; "
+        text += "in `_like`, `%` is any run of characters."
         made = GraphQLInputObjectType(f"{type.names.type}Filter", fields, description=text)
         return made
 
