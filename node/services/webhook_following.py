@@ -173,7 +173,7 @@ class Following:
                 continue
             live.position = live.stored_position = max(live.position, each.reach)
             for delivery, _ in each.new:
-                if (each.application, delivery.model, delivery.instance) not in forgotten:
+                if not delivery.is_of(forgotten, each.application):
                     live.lane.add(delivery)
             if each.new:
                 self._parts.on_taken_up(live)

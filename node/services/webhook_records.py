@@ -13,7 +13,7 @@ the feed is read on from there, so no event is lost and none becomes two deliver
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -104,6 +104,15 @@ class Delivery:
     @property
     def is_over(self) -> bool:
         return self.status is not Status.PENDING
+
+    def is_of(self, forgotten: Container[tuple[str, str, str]], application: str) -> bool:
+        """Whether it tells of one of these instances: application, model, id. Not where it tells that one is gone.
+
+        A receiver that is to delete what it holds has to hear of it, and such a delivery has no content.
+        """
+        if not self.is_over and self.event.endswith(".deleted"):
+            return False
+        return (application, self.model, self.instance) in forgotten
 
 
 class New(NamedTuple):
@@ -238,7 +247,7 @@ class WebhookRecords:
                     next_seq=max((new.delivery.seq + 1 for new in each.new), default=0),
                 )
                 for delivery, body in each.new:
-                    if (each.application, delivery.model, delivery.instance) not in forgotten:
+                    if not delivery.is_of(forgotten, each.application):
                         _put(local, each.hook, delivery, body)
 
         await self._local.change(step)
@@ -278,17 +287,19 @@ class WebhookRecords:
         return await self._local.change(step)
 
     async def forget(self, application: str, model: str, id: str) -> list[tuple[str, int]]:
-        """Delete every delivery about one instance, with its content: for erasure. `model` is a model's id.
+        """Delete every delivery about one instance, with its content, but for news of its deletion: for erasure.
 
-        Returns hook and number of each. Reads the application's outbox whole, without bodies, on the writer's thread.
+        `model` is a model's id. Returns hook and number of each. Reads the application's outbox whole, without
+        bodies, on the writer's thread.
         """
+        forgotten = {(application, model, id)}
 
         def step(local: LocalWriter) -> list[tuple[str, int]]:
             found: list[tuple[str, int]] = []
             for hook, value in list(local.scan(_HOOK)):
                 if value["application"] == application:
                     each = (_delivery(key, value) for key, value in local.scan(_DELIVERY, hook + "/"))
-                    found += [(hook, one.seq) for one in each if (one.model, one.instance) == (model, id)]
+                    found += [(hook, one.seq) for one in each if one.is_of(forgotten, application)]
             _delete(local, found)
             return found
 

@@ -419,7 +419,8 @@ class Webhooks:
     async def forget(self, application: str, model: str, id: str) -> None:
         """Delete every delivery about an instance, sent or not: for its erasure. `model` is a model's id.
 
-        With an account its webhooks go too. Durable when it returns; what is on its way at this moment arrives.
+        News that it was deleted, which wait, are sent all the same: they have no content. With an account its
+        webhooks go too. Durable when it returns; what is on its way at this moment arrives.
         """
         if model == builtin_model_id(application, ACCOUNT):
             for live in list(self._lives.values()):

@@ -20,7 +20,7 @@ from protocol.ids import builtin_model_id
 from storage.errors import StorageFull
 from storage.integrator import Shared
 from tests.node.fakes import Clock
-from tests.node.pair import Running, exchange, hand_over, pair
+from tests.node.pair import PASSWORD, Running, exchange, hand_over, pair
 from tests.node.services.webhook_receiver import OK, Receiver, receiving
 
 TASK = {"name": "Task", "fields": {"title": {"type": "string"}, "stage": {"type": "string"}}}
@@ -390,16 +390,20 @@ async def test_a_disk_that_is_full_loses_no_event(
 async def test_what_is_erased_is_forgotten(here: Running, receiver: Receiver) -> None:
     receiver.answer = lambda sent: (500, {}, b"")
     hook = await _register(here, receiver, "data.created")
+    deletions = await _register(here, receiver, "data.deleted")
     model = here.node.catalog.find("default", "Task")
     assert model is not None
     for id in ("t1", "t2"):
         await here.done("POST", "/v1/data/Task", {"id": id, "title": f"secret of {id}"})
     await _log(here, hook, lambda found: [each.attempts for each in found] == [1, 1])
+    await here.done("DELETE", "/v1/data/Task/t1")
+    await _log(here, deletions, _tried(1))
     await _hooks(here).forget("default", model.id, "t1")
     await _hooks(here).forget("other", model.id, "t2")
     (left,) = await _hooks(here).deliveries(OWNER, hook)
     assert left.instance == "t2"
-    assert _hooks(here).status()["pending"] == 1
+    assert [each.event for each in await _hooks(here).deliveries(OWNER, deletions)] == ["data.deleted"]
+    assert _hooks(here).status()["pending"] == 2
     with here.store.read() as snapshot:
         kept = json.dumps([value for _, value in snapshot.local.scan("webhook body")], default=repr)
     assert "secret of t2" in kept and "secret of t1" not in kept
@@ -434,6 +438,21 @@ async def test_with_an_account_its_webhooks_are_erased(here: Running, receiver: 
     mine = await _register(here, receiver)
     await _hooks(here).forget("default", builtin_model_id("default", "$account"), ann)
     assert [each["id"] for each in (await here.done("GET", "/v1/webhooks"))["items"]] == [mine]
+
+
+async def test_who_asks_for_erasure_is_forgotten_by_outboxes_too(here: Running, receiver: Receiver) -> None:
+    receiver.answer = lambda sent: (500, {}, b"")
+    _, ann = await here.sign_up("ann")
+    mine = await _register(here, receiver, "data.created", "user.updated")
+    await _register(here, receiver, token=ann)
+    await here.done("POST", "/v1/data/Task", {"id": "t1", "title": "a secret of ann"}, token=ann)
+    await here.done("PUT", "/v1/users/me", {"bio": "a secret of ann"}, token=ann)
+    await _log(here, mine, lambda found: len(found) == 2)
+    await here.done("POST", "/v1/privacy/erase", {"password": PASSWORD, "confirm": True}, token=ann)
+    await _log(here, mine, lambda found: found == [])
+    assert [each["id"] for each in (await here.done("GET", "/v1/webhooks"))["items"]] == [mine]
+    with here.store.read() as snapshot:
+        assert list(snapshot.local.scan("webhook body")) == []
 
 
 async def test_the_log_is_bounded(here: Running, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
