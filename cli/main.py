@@ -30,6 +30,7 @@ COMMANDS = {
     "config": "cli.commands.config:config",
     "import": "cli.commands.importing:import_",
     "export": "cli.commands.exporting:export",
+    "verify": "cli.commands.verify:verify",
     "query": "cli.commands.query:query",
     "backup": "cli.commands.backup:backup",
     "restore": "cli.commands.backup:restore",

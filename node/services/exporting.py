@@ -6,7 +6,7 @@ thread, a slice at a time, so memory holds a slice and writers wait for nothing.
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, aclosing
 
 from node.services.permissions import Limit
 from node.services.record_files import Format, cell_of, csv_line, json_text
@@ -15,6 +15,7 @@ from node.services.refusals import TooBusy
 from protocol.changes import Record
 from protocol.schema import META_FIELDS, Model
 from storage.ancestry import past_in
+from storage.archive import write_archive
 from storage.store import Snapshot, Store
 
 EXPORTS_MAX = 4  # at a time: each holds a snapshot, whose pages cannot be used anew meanwhile
@@ -37,11 +38,26 @@ class Exports:
 
         CSV holds one model. Raises `TooBusy`.
         """
+        async with aclosing(self._streamed(self._parts(self._store.read(), models, format))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def archive(self, application: str) -> AsyncGenerator[bytes, None]:
+        """A signed export of the application (`storage.archive`), in chunks. Raises `TooBusy`."""
+
+        def parts() -> Generator[bytes, None, None]:
+            with self._store.read() as snapshot:
+                yield from write_archive(snapshot, self._store, application)
+
+        async with aclosing(self._streamed(parts())) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _streamed(self, parts: Generator[bytes, None, None]) -> AsyncGenerator[bytes, None]:
+        """What `parts` makes, made on a thread."""
         if self._running >= EXPORTS_MAX:
             raise TooBusy
         self._running += 1
-        reading = self._store.read()
-        parts = self._parts(reading, models, format)
         reads: asyncio.Future[bytes | None] | None = None
         try:
             while True:

@@ -6,7 +6,7 @@ streamed; what is uploaded is kept in the data directory until it has been read,
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -19,6 +19,7 @@ from node.api.errors import (
     ApiError,
     BadRequest,
     ErrorTable,
+    Forbidden,
     PayloadTooLarge,
     RequestTimeout,
     ValidationFailed,
@@ -38,6 +39,7 @@ from protocol.schema import Model
 from storage.errors import UnknownModel
 
 TAG = ("Data",)
+SIGNED = "signed"
 UPLOAD_PREFIX = "import-"  # of files in the data directory that are being read
 UPLOAD_MAX_BYTES = 1 << 30
 MODELS_MAX = 100
@@ -58,7 +60,7 @@ EXPORT: dict[str, Any] = {
             "maxItems": MODELS_MAX,
             "description": "Names or ids; without it every model of which you may read something",
         },
-        "format": {"type": "string", "enum": [*Format], "default": "json"},
+        "format": {"type": "string", "enum": [*Format, SIGNED], "default": "json"},
     },
 }
 IMPORT: dict[str, Any] = {
@@ -101,7 +103,8 @@ IMPORTED: dict[str, Any] = {
 }
 _EXPORT_NOTE = """The records that you may read, as they all were at one moment. `json` is an object of arrays, by
 model; `ndjson` a line `{"model", "data"}` for each record; `csv` takes one model. An export that breaks off ends
-without the end of its encoding (an error to HTTP clients), never as if it were whole."""
+without the end of its encoding (an error to HTTP clients), never as if it were whole. `signed`, for administrators, is
+the log of the whole application with every signature: `civicnode verify FILE` checks it without a node."""
 _IMPORT_NOTE = f"""A form with the file, of at most {UPLOAD_MAX_BYTES >> 20} MiB, in any form that an export has, or a
 JSON array of records. Each row stands for itself: those that fail are named with their number (the first 1,000), the
 others are stored. With `mode` `upsert` a row whose id is there changes the fields that it gives. `dry_run` `true`
@@ -167,8 +170,18 @@ class TransferRoutes:
         asked = await read_json(request, ExportRequest)
         caller = request[CALLER]
         faults: dict[str, str] = {}
+        if asked.format == SIGNED:
+            if not caller.is_admin:
+                raise Forbidden("A signed export holds all of the application: it is for administrators")
+            if asked.models is not None:
+                raise ValidationFailed({"models": "A signed export holds all models"})
+            headers: dict[str, str] = {
+                hdrs.CONTENT_TYPE: "application/cbor-seq",
+                hdrs.CONTENT_DISPOSITION: 'attachment; filename="export.signed"',
+            }
+            return await _stream(request, self.exports.archive(caller.application), headers)
         if asked.format not in [*Format]:
-            faults["format"] = f"Invalid option. Must be one of: {', '.join(Format)}"
+            faults["format"] = f"Invalid option. Must be one of: {', '.join([*Format, SIGNED])}"
         if asked.models is not None and not 1 <= len(asked.models) <= MODELS_MAX:
             faults["models"] = f"Must name 1 to {MODELS_MAX} models"
         models = self._asked_models(caller, asked.models, faults)
@@ -199,22 +212,8 @@ class TransferRoutes:
         self, request: web.Request, models: dict[str, tuple[Model, Limit | None]], format: Format
     ) -> web.StreamResponse:
         disposition = f'attachment; filename="export.{format}"'
-        headers = {hdrs.CONTENT_TYPE: _TYPES[format], hdrs.CONTENT_DISPOSITION: disposition}
-        async with aclosing(self.exports.chunks(models, format)) as chunks:
-            first = await anext(chunks, b"")  # what cannot be begun is refused with an answer
-            response = web.StreamResponse(headers=headers)
-            await response.prepare(request)
-            try:
-                await _write(response, first)
-                async for chunk in chunks:
-                    await _write(response, chunk)
-                await response.write_eof()
-            except (TimeoutError, ConnectionError):
-                _abort(request)  # it takes nothing, or has gone
-            except Exception:
-                _abort(request)  # half a file must not look whole
-                raise
-        return response
+        headers: dict[str, str] = {hdrs.CONTENT_TYPE: _TYPES[format], hdrs.CONTENT_DISPOSITION: disposition}
+        return await _stream(request, self.exports.chunks(models, format), headers)
 
     # -- import
 
@@ -303,6 +302,26 @@ class TransferRoutes:
 
 def _counts(outcome: Outcome) -> dict[str, int]:
     return {name: getattr(outcome, name) for name in ("rows", "created", "updated", "failed")}
+
+
+async def _stream(
+    request: web.Request, stream: AsyncGenerator[bytes, None], headers: Mapping[str, str]
+) -> web.StreamResponse:
+    async with aclosing(stream) as chunks:
+        first = await anext(chunks, b"")  # what cannot be begun is refused with an answer
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        try:
+            await _write(response, first)
+            async for chunk in chunks:
+                await _write(response, chunk)
+            await response.write_eof()
+        except (TimeoutError, ConnectionError):
+            _abort(request)  # it takes nothing, or has gone
+        except Exception:
+            _abort(request)  # half a file must not look whole
+            raise
+    return response
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
