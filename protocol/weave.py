@@ -12,7 +12,7 @@ being different. Deleted units keep their place for ever.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from protocol.encoding import decode, encode
@@ -352,8 +352,11 @@ class Weave:
 
     def runs(self) -> list[Run]:
         """Runs that are as long as they can be: the same on every node that holds the same updates."""
+        return self._joined(self)
+
+    def _joined(self, runs: Iterable[Run]) -> list[Run]:
         whole: list[Run] = []
-        for run in self:
+        for run in runs:
             last = whole[-1] if whole else None
             if (
                 last is not None
@@ -381,8 +384,7 @@ class Weave:
 
         return tuple(
             (name((r.client, r.clock)), r.length, name(r.origin), name(r.right), r.is_deleted)
-            for r in self.runs()
-            if not r.is_ballast
+            for r in self._joined(run for run in self if not run.is_ballast)
         )
 
     def to_state(self, number_of: Callable[[bytes], int]) -> bytes:

@@ -10,6 +10,7 @@ from protocol.body import Operation
 from protocol.errors import Malformed
 from protocol.planning import plan_write
 from protocol.text_edit import AnchoredEdit
+from protocol.walk import plan, write
 from protocol.weave import Anchored, Splice, Weave
 from protocol.yjs_update import Update, decode_update, units
 from tests.protocol.editors import Editors
@@ -180,3 +181,11 @@ def test_what_was_taken_back_was_never_there() -> None:
 
 def test_an_update_is_a_value() -> None:
     assert Update(1, (), ()) == Update(1, (), ())
+
+
+def test_ballast_makes_no_difference_to_the_normal_form_wherever_it_lies() -> None:
+    calm, torn = typed("abcd"), typed("abcd")
+    update = plan(torn, torn.anchor([Splice(2, 0, "xy")]), BEN)
+    assert update is not None
+    write(torn, update, BEN, 1, is_ballast=True)
+    assert torn.normal() == calm.normal() and torn.runs() != calm.runs()
