@@ -16,7 +16,7 @@ from node.writer import Writer
 from protocol.ids import application_space_name, node_of
 from storage.catalog import Catalog
 from storage.errors import StorageError
-from storage.integrator import Integrator, Shared
+from storage.integrator import Integrator, SayAgain, Shared
 from storage.store import Store
 
 if TYPE_CHECKING:  # loaded with links, after the start
@@ -71,16 +71,27 @@ class Sharing:
     def on_in_sync(self, shares: "Shares") -> None:
         """This node and a peer hold the same of what they share."""
         parts = self._parts
+        if parts.integrator.has_lost_anything():
+            self._write(SayAgain(), self._said_again)
         shared = [a for a in parts.catalog.applications() if application_space_name(a) in shares]
         unshared = parts.integrator.unshared(shared)
-        if not unshared:
-            return
+        if unshared:
+            self._write(Shared(unshared), self._noted)
+
+    def _write(self, change: Shared | SayAgain, done: "Callable[[asyncio.Future[Any]], None]") -> None:
         try:
-            written = parts.writer.submit(Shared(unshared))
+            written = self._parts.writer.submit(change)
         except StorageError as error:
-            parts.log.warning("not noted: %s", error)  # the next time both hold the same, it is tried again
+            self._parts.log.warning(
+                "not noted: %s", error
+            )  # tried again when both hold the same the next time
         else:
-            written.add_done_callback(self._noted)
+            written.add_done_callback(done)
+
+    def _said_again(self, done: "asyncio.Future[Any]") -> None:
+        self._noted(done)
+        if not done.cancelled() and done.exception() is None and done.result():
+            self._parts.log.warning("what this node had lost is issued again: %d documents", done.result())
 
     def _noted(self, done: "asyncio.Future[Any]") -> None:
         if not done.cancelled() and (error := done.exception()) is not None:

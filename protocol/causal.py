@@ -5,8 +5,9 @@ Room: an order over runs, from their deps alone. The verdict on each commit is
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from protocol.commit import Commit
 from protocol.exchange import ChainKey
@@ -22,11 +23,18 @@ class Order:
     tails: list[tuple[Commit, ...]]
 
 
-def causal_order(runs: Sequence[Run], known_seq: Callable[[ChainKey], int], *, system: SpaceId) -> Order:
+def causal_order(
+    runs: Sequence[Run],
+    known_seq: Callable[[ChainKey], int],
+    *,
+    system: SpaceId,
+    forks: Mapping[ChainKey, int] = MappingProxyType({}),
+) -> Order:
     """Commits of `runs`, causes first. `known_seq` tells how much of a chain is integrated here.
 
-    What is known already is `ready` too, so that a fork shows when it is integrated. The same runs and
-    heads give the same order.
+    `forks` are the first seqs that are known to be signed twice: causes from there on need not be here. What is known
+    already is `ready` too, so that a fork shows when it is integrated. The same runs, heads and forks give the same
+    order.
     """
     reach: dict[ChainKey, int] = {}
 
@@ -44,7 +52,7 @@ def causal_order(runs: Sequence[Run], known_seq: Callable[[ChainKey], int], *, s
         commits = runs[number].commits
         while places[number] < len(commits):
             commit = commits[places[number]]
-            missing = _missing(commit, reached, system)
+            missing = _missing(commit, reached, system, forks)
             if missing is not None:
                 sleepers.setdefault(missing[0], []).append((missing[1], number))
                 break
@@ -60,7 +68,7 @@ def causal_order(runs: Sequence[Run], known_seq: Callable[[ChainKey], int], *, s
 
 
 def _missing(
-    commit: Commit, reached: Callable[[ChainKey], int], system: SpaceId
+    commit: Commit, reached: Callable[[ChainKey], int], system: SpaceId, forks: Mapping[ChainKey, int]
 ) -> tuple[ChainKey, int] | None:
     """The first cause of a commit that is not here."""
     header = commit.header
@@ -71,6 +79,6 @@ def _missing(
         return None  # known, or another one in its place
     for dep in header.deps:
         key = (system if dep.in_system else header.space), dep.author
-        if reached(key) < dep.seq:
+        if reached(key) < dep.seq < forks.get(key, dep.seq + 1):
             return key, dep.seq
     return None

@@ -67,6 +67,8 @@ class StateLoaded:
         int  # up to which arrival of the peer, in this epoch of its store, all of it is here; 0 if unknown
     )
     theirs: tuple[SpaceTips, ...]  # the head of the peer's own chain in each space
+    # Of forked chains of the peer's node, what is held here: the node says again what of it counts no more.
+    branches: tuple[SpaceTips, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,15 @@ class LoadArrivals:
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A chain that has grown. `first_seq` is the first that arrived after the position asked about."""
+    """A chain that has grown. `first_seq` is the first that arrived after the position asked about.
+
+    Or one that forks, as is known since: whatever the peer has of it, it may not know that.
+    """
 
     space: str
     first_seq: int
     tip: Tip
+    is_fork: bool = False
 
 
 @dataclass(frozen=True, slots=True)

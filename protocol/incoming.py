@@ -21,6 +21,8 @@ from protocol.exchange import (
     WindowIntegrated,
     WindowStored,
 )
+from protocol.ids import SYSTEM_SPACE_NAME
+from protocol.integrate import FINAL_RULES
 from protocol.messages import Ack, Done, Lack, Offer, Tip, Want, Window, Yours
 from protocol.outgoing import CREDITS
 
@@ -112,8 +114,8 @@ class Incoming:
         talk.send(Want(tuple(lacks)))
         return None
 
-    def on_integrated(self, done: WindowIntegrated) -> PeerMisbehaved | None:
-        """The last event of this session, should the window break a rule."""
+    def on_integrated(self, done: WindowIntegrated) -> PeerMisbehaved | RolledBack | None:
+        """The last event of this session, should the window break a rule, or show that we have forked."""
         if not self._windows_storing:
             raise LocalMisuse("a window that was not handed in")
         self._windows_storing -= 1
@@ -121,6 +123,10 @@ class Incoming:
             return PeerMisbehaved(done.fault, "window")
         self._windows_stored += 1
         talk = self._talk
+        for fork in done.forks:
+            if fork.author == talk.author:
+                talk.emit(fork)
+                return RolledBack(SYSTEM_SPACE_NAME, fork.seq)
         talk.arrived(done.position)
         talk.owes_root = True
         self.has_progressed |= done.integrated > 0
@@ -129,7 +135,8 @@ class Incoming:
         for fork in done.forks:
             put_bounded(self._given_up, (fork.space, fork.author), fork.seq)
         for chain in done.refused:
-            put_bounded(self._given_up, (chain.space, chain.author), chain.seq)
+            if chain.rule in FINAL_RULES:  # the rest may be integrated once a fork is known
+                put_bounded(self._given_up, (chain.space, chain.author), chain.seq)
         talk.emit(*done.forks, *done.refused, WindowStored(done.integrated, done.waiting, done.bodies))
         talk.send(Ack(self._windows_stored, CREDITS))
         return None

@@ -29,6 +29,7 @@ from protocol.membership import (
     Judgement,
     Link,
     Members,
+    Role,
     StatementKind,
     decode_genesis,
     read_system_commit,
@@ -47,16 +48,23 @@ class Head:
     hlc: int
 
 
-class View(Protocol):
+class Sight(Protocol):
+    """What commits have seen of others, and who wrote what."""
+
+    def knows(self, space: SpaceId, author: Author, seq: int, other: Author) -> int:
+        """The last seq of `other` in the causal past of the author's commit `seq`; 0 if none."""
+
+    def written_by(self, space: SpaceId, model: str, id: str) -> Iterable[tuple[Author, int]]:
+        """Author and seq of every body of a document that is here or was dropped, whatever its verdict."""
+
+
+class View(Sight, Protocol):
     """What integration may read. One consistent state: the caller's transaction."""
 
     def head(self, space: SpaceId, author: Author) -> Head | None: ...
 
     def header_hash(self, space: SpaceId, author: Author, seq: int) -> bytes | None:
         """Hash of an integrated header, effective or void; None if it is not here."""
-
-    def knows(self, space: SpaceId, author: Author, seq: int, other: Author) -> int:
-        """The last seq of `other` in the causal past of the author's commit `seq`; 0 if none."""
 
     def known_by(self, space: SpaceId, author: Author, seq: int) -> Iterable[tuple[Author, int]]:
         """All of `knows`, for authors of whom anything is known."""
@@ -81,9 +89,6 @@ class View(Protocol):
 
     def document(self, space: SpaceId, model: str, id: str) -> Document | None:
         """The stored document. The caller may not change it: copy first."""
-
-    def written_by(self, space: SpaceId, model: str, id: str) -> Iterable[tuple[Author, int]]:
-        """Author and seq of every body of a document that is here or was dropped, whatever its verdict."""
 
 
 class Change(StrEnum):
@@ -151,7 +156,8 @@ class Refused:
 
 
 Outcome = Integrated | Waiting | Known | Fork | Refused
-RULES = ("clock_not_increasing", "dep_hash_mismatch", "system_dep_in_system")
+FINAL_RULES = ("clock_not_increasing", "system_dep_in_system")
+RULES = tuple(sorted((*FINAL_RULES, "dep_hash_mismatch")))
 
 
 def integrate(commit: Commit, view: View, *, system: SpaceId, is_early: bool = False) -> Outcome:
@@ -357,7 +363,7 @@ def rebuild(
     return document, verdicts
 
 
-def grow(view: View, space: SpaceId, document: Document, bodies: Iterable[Placed]) -> Iterator[Verdict]:
+def grow(view: Sight, space: SpaceId, document: Document, bodies: Iterable[Placed]) -> Iterator[Verdict]:
     """Apply bodies to a document, causes first. The verdict on each, given when it has been applied."""
     for placed in bodies:
         header = placed.header
@@ -466,6 +472,15 @@ class CommitBuilder:
     def known_of(self, author: bytes) -> int:
         """How much of another author's chain the commit will have in its past."""
         return self._judge.known_of(author)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether this node may write anything here at all, as far as it knows."""
+        return self._role is not None and self._role is not Role.READER
+
+    def is_past(self, dot: Dot) -> bool:
+        """Whether the next body may have seen this one."""
+        return self._judge.is_past((dot,), len(self._bodies))
 
     def document(self, model: str, id: str) -> Document | None:
         """The document as the next body would see it. Not to be changed by the caller."""

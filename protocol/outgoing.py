@@ -50,6 +50,8 @@ class Outgoing:
         self.sent_bodies = 0
         self.pushes = False  # our own new commits go out unasked
         self._spaces: deque[tuple[str, bytes]] = deque()  # to offer: name, and the author after whom to go on
+        self._branches: deque[SpaceTips] = deque()  # to offer: what the peer's node had written as another
+        self._branches_told: dict[ChainKey, int] = {}
         self._offered: list[tuple[ChainKey, Tip]] | None = None  # not answered yet
         self._loading: LoadHeads | LoadArrivals | None = None  # what is to be offered next
         self._wanted: dict[ChainKey, int] = {}
@@ -71,6 +73,7 @@ class Outgoing:
         """Whether any of what is told of is under way."""
         return bool(
             self._spaces
+            or self._branches
             or self._loading is not None
             or self._offered is not None
             or self._wanted
@@ -93,6 +96,14 @@ class Outgoing:
         """Offer every head of these spaces."""
         waiting = {space for space, _ in self._spaces}
         self._spaces += [(space, b"") for space in spaces if space not in waiting]
+
+    def offer_branches(self, branches: Iterable[SpaceTips]) -> None:
+        """Offer these heads as they are, each once."""
+        for space, tips in branches:
+            keys = {self._talk.key(space, tip.author): tip.seq for tip in tips}
+            if any(seq > self._branches_told.get(key, 0) for key, seq in keys.items()):
+                self._branches_told |= keys
+                self._branches.append(SpaceTips(space, tips))
 
     def prove(self, windows: Iterable[bytes]) -> None:
         """Send these, unasked: each shows that an author has signed one seq twice."""
@@ -161,9 +172,15 @@ class Outgoing:
         offers: dict[str, list[Tip]] = {}
         for fresh in all_fresh:
             key = talk.key(fresh.space, fresh.tip.author)
-            if fresh.tip.author == talk.peer or talk.peer_has.get(key, 0) >= fresh.tip.seq:
+            is_there = talk.peer_has.get(key, 0) >= fresh.tip.seq and not fresh.is_fork
+            if fresh.tip.author == talk.peer or is_there:
                 continue
-            if self.pushes and fresh.tip.author == talk.author and fresh.space in talk.names:
+            if (
+                self.pushes
+                and not fresh.is_fork
+                and fresh.tip.author == talk.author
+                and fresh.space in talk.names
+            ):
                 self._wanted.setdefault(key, fresh.first_seq - 1)  # nobody else can have brought them
             else:
                 offers.setdefault(fresh.space, []).append(fresh.tip)
@@ -209,7 +226,9 @@ class Outgoing:
         """Ask storage for what goes out next."""
         talk = self._talk
         if self._offered is None and self._loading is None and len(self._wanted) < WANTED_MAX:
-            if self._spaces:
+            if self._branches:
+                self._offer([self._branches.popleft()])
+            elif self._spaces:
                 self._loading = LoadHeads(*self._spaces[0], HEADS_MAX)
                 talk.emit(self._loading)
             elif self.told_position < talk.our_position:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from protocol.body import Dot, Kind, Operation
 from protocol.document import Document, Layer, element_key, wrapped
-from protocol.errors import BaseMoved, EditFault, TooLarge, Unmergeable
+from protocol.errors import BaseMoved, EditFault, TooLarge, UnknownPlace, Unmergeable
 from protocol.limits import SEEN_PER_BODY_MAX
 from protocol.schema_field import JSON_SIZE_MAX_BYTES, STRING_SIZE_MAX_BYTES
 from protocol.shared import SharedField, elements_of, shown_size_bytes
@@ -132,6 +132,32 @@ def plan_shared(
         if name in values:
             assert current is not None, "a client id depends on the document's name"
             operations += _one(current, kind, name, values[name], author, known_of, is_anew=False)
+    return operations
+
+
+def plan_changed(
+    current: Document, before: Document, after: Document, author: bytes, known_of: KnownOf
+) -> list[Operation]:
+    """Operations that change collaborative fields as they change from one document to another.
+
+    All that was ever in `before` is in `current` too. A field whose contents are not to be had, or that would become
+    too large, is left out.
+    """
+    operations: list[Operation] = []
+    for kind, name in sorted(after.shared):
+        old, new, field = (
+            each.shared.get((kind, name)) or SharedField(kind, name) for each in (before, after, current)
+        )
+        if old.is_broken or new.is_broken:
+            continue
+        shown = [each.shown if each.is_text else elements_of(each.shown) for each in (old, new)]
+        edit = AnchoredEdit(tuple(old.weave.anchor(diff(*shown))))
+        if edit.splices:
+            try:
+                writer = _free_writer(current, field, author)
+                operations += _edit(current, field, writer, edit, known_of)
+            except (Unmergeable, TooLarge, UnknownPlace):
+                continue
     return operations
 
 

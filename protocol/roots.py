@@ -14,6 +14,10 @@ place with at most `LEAF_HEADS_MAX` heads below it is a leaf.
            SHA-256("civicnode lacking 1\0" + that hash + each of them: seq u64, index u32; ascending)
     empty  32 zero bytes
     all    SHA-256("civicnode root 1\\0"   + each space that is not empty: space id(16), root; in their order)
+
+A chain of which a seq was signed twice has its first such seq for a head, with a hash that says no more than that:
+
+    fork   SHA-256("civicnode fork 1\\0"   + author(40), seq u64)
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +32,7 @@ _LEAF_DOMAIN = b"civicnode leaf 1\0"
 _BRANCH_DOMAIN = b"civicnode branch 1\0"
 _ROOT_DOMAIN = b"civicnode root 1\0"
 _LACKING_DOMAIN = b"civicnode lacking 1\0"
+_FORK_DOMAIN = b"civicnode fork 1\0"
 Path = tuple[int, ...]  # of nibbles, from the root down
 _Leaf = dict[bytes, tuple[Author, int, bytes]]  # by key: author, seq, hash
 
@@ -146,3 +151,8 @@ def root_over(spaces: Mapping[bytes, bytes]) -> bytes:
     """One root over the roots of spaces by their id; spaces without a commit make no difference."""
     told = b"".join([space + root for space, root in sorted(spaces.items()) if root != EMPTY])
     return sha256(_ROOT_DOMAIN + told).digest()
+
+
+def fork_mark(author: Author, seq: int) -> bytes:
+    """In place of the hash of a head: this seq was signed twice, and nothing lower is known to have been."""
+    return sha256(_FORK_DOMAIN + author + seq.to_bytes(8, "big")).digest()

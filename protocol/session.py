@@ -386,6 +386,7 @@ class SyncSession:
 
     def _on_state(self, state: StateLoaded) -> None:
         self._talk.arrived(state.position)
+        self._outgoing.offer_branches(state.branches)
         if self._state is State.OPENING:
             self._opened = state
             self._talk.send(Open(state.root, state.cursor, state.position))

@@ -62,7 +62,7 @@ from storage.catalog import Catalog
 from storage.exchange import Exchange
 from storage.feed_entry import FeedEntry
 from storage.index import Index
-from storage.integrator import AnyChange, Integrator, Said
+from storage.integrator import AnyChange, Integrator, Said, SayAgain
 from storage.kv import KeyValueStore, Table
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import found_store, join_store, renew_identity
@@ -109,6 +109,7 @@ class World:
         self.now_ms = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._tickets = count()
+        self._numbers = count()  # of nodes, those included that are gone
         self.trace = sha256()
         self.network_keys = KeyPair.from_seed(self.chance("keys").randbytes(32))
         self.model = model_of(TASK)
@@ -149,13 +150,13 @@ class World:
 
         Or one that comes `by` a ticket, admitted by a member that knows of it.
         """
-        node = Node(self, len(self.nodes), skew_ms, role, by)
+        node = Node(self, next(self._numbers), skew_ms, role, by)
         self.nodes.append(node)
         return node
 
-    def twin(self, node: "Node") -> "Node":
-        """A copy of a node's data directory, run as well."""
-        twin = Node(self, len(self.nodes), node.skew_ms, Role.MEMBER, copy_of=node)
+    def twin(self, node: "Node", *, is_noticed: bool = True) -> "Node":
+        """A copy of a node's data directory, run as well; as with another disk image, unless it is noticed."""
+        twin = Node(self, next(self._numbers), node.skew_ms, Role.MEMBER, copy_of=node, is_noticed=is_noticed)
         self.nodes.append(twin)
         return twin
 
@@ -221,6 +222,7 @@ class Node:
         role: Role,
         by: "tuple[Node, KeyPair] | None" = None,
         copy_of: "Node | None" = None,
+        is_noticed: bool = True,
     ) -> None:
         self.world = world
         self.number = number
@@ -237,8 +239,10 @@ class Node:
         if copy_of is not None:
             self.node_keys, self.keys = copy_of.node_keys, _copy(copy_of.keys)
         store = Store(self.keys)
-        if copy_of is not None:
+        if copy_of is not None and is_noticed:
             renew_identity(store, self.random.randbytes)  # as the gate does, which sees another inode
+        elif copy_of is not None:
+            pass
         elif not world.nodes:
             found_store(store, self.node_keys, world.network_keys, now_ms=self.clock_ms(),
                         random_bytes=self.random.randbytes)  # fmt: skip
@@ -413,6 +417,11 @@ class Node:
         if head is not None:
             self.acknowledged.add((self.identity.author, head.seq))
         self.tell()
+
+    def say_again(self) -> None:
+        """Say again what was lost with a branch of an own chain, if anything was."""
+        if self.integrator.has_lost_anything() and self.write(SayAgain()):
+            self.tell()
 
     def tell(self) -> None:
         """Every session hears that something has arrived."""

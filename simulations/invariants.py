@@ -11,7 +11,7 @@ from protocol.ids import Author, SpaceId
 from protocol.integrate import Verdict
 from protocol.membership import Judgement, Standing
 from storage.doctor_replay import replayed_differences
-from storage.judging import spans
+from storage.judging import documents_of, spans
 from storage.memory_kv import MemoryKeyValueStore
 
 if TYPE_CHECKING:
@@ -62,8 +62,26 @@ def check_nothing_is_lost(world: "World") -> None:
             if judged.counts:
                 lacking = [other.number for other in world.nodes if other.seq_of(author) < seq]
                 assert not lacking, f"{_where(world, node)}: acknowledged {seq} is not on {lacking}"
+            elif judged.standing is Standing.FORKED:
+                missing = [id for id in _named_by(world, author, seq) if not _is_known(world.nodes[0], id)]
+                assert not missing, f"{_where(world, node)}: {seq} is forked, and {missing} not said again"
             else:
                 assert judged.standing in _EXCUSES, f"{_where(world, node)}: {seq} is {judged.standing}"
+
+
+def _named_by(world: "World", author: Author, seq: int) -> Iterator[tuple[str, str]]:
+    """The documents that a commit of an own branch names, as far as anybody holds it."""
+    for node in world.nodes:
+        chain = node.store.names.chain(node.space, author)
+        with node.store.read() as snapshot:
+            if chain is not None and snapshot.log.header(chain, seq) is not None:
+                yield from (named[1:] for named in documents_of(snapshot, chain, seq))
+
+
+def _is_known(node: "Node", key: tuple[str, str]) -> bool:
+    """Whether anything that counts was ever said of a document."""
+    document = node.documents().get(key)
+    return document is not None and bool(document.vector)
 
 
 def check_nothing_forbidden_is_shown(world: "World") -> None:

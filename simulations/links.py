@@ -277,6 +277,7 @@ class Endpoint:
                     assert self.peer is not None
                     self.node.exchange.keep_cursor(self.peer.author, self.peer.epoch, position)
                     self.node.news.append(event)
+                    self.node.say_again()
                 case RolledBack():
                     self.node.news.append(event)
                     self.node.renew()

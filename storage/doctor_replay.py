@@ -15,7 +15,7 @@ from protocol.commit import Commit
 from protocol.document import Document
 from protocol.encoding import decode
 from protocol.errors import Malformed
-from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
+from protocol.ids import SPACE_ID_BYTES
 from protocol.integrate import Integrated, Refused, Waiting
 from protocol.window import decode_run
 from storage.errors import StorageError
@@ -56,7 +56,7 @@ def replay(real: Snapshot, scratch: Store, step: Callable[[], None]) -> None:
     Raises `ReplayFailed`, or `StoreDamaged` where the log cannot be read.
     """
     early = {(chain, seq): due_with for chain, seq, due_with in real.log.early()}
-    forks = real.log.forks()
+    forks = {fork.arrival: fork for _, fork in real.log.all_forks()}
     happenings = real.log.happenings()
     filled: dict[int, list[tuple[Chain, int, int]]] = {}
     for chain, seq, index, filled_with in real.log.missing():
@@ -103,12 +103,12 @@ def _judge_again(
     batch: Batch,
     told: Rejudgement,
     early: Mapping[tuple[Chain, int], int],
-    forks: Mapping[tuple[SpaceId, Author], KnownFork],
+    forks: Mapping[int, KnownFork],
 ) -> None:
     """What this node once found out from its clock, or from a branch that it does not keep."""
-    found = [fork for fork in forks.values() if fork.arrival == told.number]
-    if found:
-        batch.keep_fork(decode_run(found[0].run), found[0].seq)
+    fork = forks.get(told.number)
+    if fork is not None:
+        batch.keep_fork(decode_run(fork.run), fork.seq)
     else:
         batch.materialise((at for at, due_with in early.items() if due_with == told.number), told.at_ms)
 

@@ -47,12 +47,13 @@ from protocol.ids import (
 from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting
 from protocol.messages import SpaceRoot, SpaceTips, Tip
 from protocol.packing import pack_window, unpack_window
-from protocol.roots import root_over
+from protocol.roots import fork_mark, root_over
 from protocol.window import Run, decode_run
 from storage.heads import Heads
 from storage.integrator import AnyChange, Forked, LocalChange, Received
 from storage.local import LocalWriter
 from storage.names import Chain
+from storage.reissue import is_kept, keep_branch, lives
 from storage.runs import RunReader, WaitingRoom, begun, ends_to_keep, key_of
 from storage.store import Snapshot, Store
 
@@ -107,6 +108,7 @@ class Exchange:
         with store.read() as snapshot:
             self._waiting = WaitingRoom(snapshot)
             self._heads.follow(snapshot)
+            self._lives = lives(snapshot.local)
         self.is_unsettled = bool(self._waiting.runs)  # a window may have been cut short: `settle`
 
     @property
@@ -179,13 +181,31 @@ class Exchange:
                 if (head := snapshot.head(space, effect.peer)) is not None
             ]
             cursor = snapshot.local.get(_CURSOR, effect.peer.hex())
+            branches = self._branches_of(snapshot, effect)
         return StateLoaded(
             root=self._root(shared),
             roots=tuple(SpaceRoot(name, self._heads.trees[space].root) for name, space in shared),
             position=self._heads.position,
             cursor=cursor["position"] if cursor is not None and cursor["epoch"] == effect.peer_epoch else 0,
             theirs=tuple(theirs),
+            branches=branches,
         )
+
+    def _branches_of(self, snapshot: Snapshot, effect: LoadState) -> tuple[SpaceTips, ...]:
+        """What is held here of chains that the peer's node has forked as somebody that it was before."""
+        found: dict[str, list[Tip]] = {}
+        for space, author in sorted(self._store.basis.forks):
+            name = self._heads.names.get(space)
+            if (
+                node_of(author) != node_of(effect.peer)
+                or author == effect.peer
+                or space == self._store.system
+            ):
+                continue
+            head = snapshot.head(space, author)
+            if head is not None and name is not None and name in effect.shares:
+                found.setdefault(name, []).append(_tip(author, head))
+        return tuple(SpaceTips(name, tuple(tips)) for name, tips in sorted(found.items()))
 
     # -- what we can offer ---------------------------------------------------------------------------------
 
@@ -222,8 +242,21 @@ class Exchange:
                 name, head = self._heads.names.get(space), self._heads.told(chain)
                 if name is not None and name in effect.shares and head is not None and head.seq >= seq:
                     fresh.append(Fresh(name, seq, _tip(author, head)))
+            if self._store.basis.forks:
+                forks = {(f.space, f.tip.author): f for f in self._forks_after(snapshot, effect)}
+                fresh = [f for f in fresh if (f.space, f.tip.author) not in forks] + list(forks.values())
         fresh.sort(key=lambda found: (found.space, found.tip.author))
         return ArrivalsLoaded(position, is_last, tuple(fresh))
+
+    def _forks_after(self, snapshot: Snapshot, effect: LoadArrivals) -> Iterator[Fresh]:
+        """Chains that are known to fork, or lower than before, since a position."""
+        for key, fork in snapshot.log.forks().items():
+            name, chain = self._heads.names.get(key[0]), self._store.names.chain(*key)
+            head = self._heads.told(chain) if chain is not None else None
+            if name is None or head is None or name not in effect.shares:
+                continue
+            if fork.arrival > effect.after_position:
+                yield Fresh(name, head.seq, _tip(key[1], head), is_fork=True)
 
     def _find_lacking(self, effect: FindLacking) -> LackingFound:
         lacking: list[tuple[int, int]] = []
@@ -240,8 +273,9 @@ class Exchange:
                 head = snapshot.head(space, tip.author)
                 seq = head.seq if head is not None else 0
                 if key in forks and tip.seq >= forks[key]:
-                    if len(proofs) < PROOFS_MAX:
-                        proofs.append(self._proof(snapshot, key, tip))
+                    proofs += self._proofs(snapshot, key, tip)[: PROOFS_MAX - len(proofs)]
+                    if tip.author in self._lives and self._is_rival(snapshot, key, tip):
+                        forked.append((index, forks[key] - 1))
                 elif key in self._suspects:
                     forked.append((index, min(self._suspects[key], tip.seq - 1)))
                 elif tip.seq > (held := self._waiting.held_seq(key, seq)):
@@ -275,13 +309,30 @@ class Exchange:
         limit = min((cut.seq if cut is not None else 0 for cut in cuts), default=SEQ_MAX)
         return max(limit, self._waiting.cause_seq(key))
 
-    def _proof(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> bytes:
-        """A window with the branch of a forked chain that a peer who tells of this head has not."""
+    def _proofs(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> list[bytes]:
+        """Windows with the branches of a forked chain that a peer who tells of this head may not have."""
         fork = snapshot.log.forks()[key]
+        is_mark = tip.hash_prefix == fork_mark(tip.author, tip.seq)[:DEP_HASH_BYTES]
+        if is_mark and tip.seq == fork.seq:
+            return []
+        other = pack_window([decode_run(fork.run)])
+        if not is_mark and self._is_ours(snapshot, key, tip):
+            return [other]
+        ours = RunReader(snapshot, self._store.names, self._waiting).window_after(key, fork.seq - 1)
+        return [ours, other] if is_mark else [ours]
+
+    def _is_ours(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> bool:
         ours = snapshot.header_hash(*key, tip.seq)
-        if ours is not None and ours[:DEP_HASH_BYTES] == tip.hash_prefix:
-            return pack_window([decode_run(fork.run)])
-        return RunReader(snapshot, self._store.names, self._waiting).window_after(key, fork.seq - 1)
+        return ours is not None and ours[:DEP_HASH_BYTES] == tip.hash_prefix
+
+    def _is_rival(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> bool:
+        """Whether a head is of a branch of our own former chain of which not all is here."""
+        is_mark = tip.hash_prefix == fork_mark(tip.author, tip.seq)[:DEP_HASH_BYTES]
+        return not (
+            is_mark
+            or self._is_ours(snapshot, key, tip)
+            or is_kept(snapshot.local, key, tip.seq, tip.hash_prefix)
+        )
 
     # -- what we get ---------------------------------------------------------------------------------------
 
@@ -327,6 +378,8 @@ class Exchange:
         slices = plan.slices
         if len(slices) != 1:
             yield from self._keep_waiting(plan.begun)
+        if met and not slices:  # what waits may be integrated with a window of other spaces
+            yield Received((), met)
         taken = _Taken()
         proofs = {commit.hash: run for run in runs for commit in run.commits}
         for number, some in enumerate(slices, 1):
@@ -342,6 +395,9 @@ class Exchange:
                 elif not isinstance(outcome, Known):
                     yield from self._note_left(commit, outcome, proofs, taken)
         yield from self._keep_waiting({key: run for key, run in plan.kept.items() if key not in taken.left})
+        rivals = self._rivals(runs)
+        if rivals:
+            yield lambda local: keep_branch(local, rivals)
         self.is_unsettled = False
         return taken
 
@@ -358,8 +414,9 @@ class Exchange:
                 run = proofs.get(commit.hash)
                 if run is not None and self._is_fork_point(commit):
                     self._suspects.pop(key, None)
-                    yield Forked(run, seq)
-                    taken.forks.append(ForkFound(*key, seq, run.encode()))
+                    if seq < self._store.basis.forks.get(key, seq + 1):
+                        yield Forked(run, seq)
+                        taken.forks.append(ForkFound(*key, seq, run.encode()))
                 else:
                     self._suspect(key, (run.commits[0].header.seq if run is not None else seq) // 2)
             case Refused(rule):
@@ -368,6 +425,21 @@ class Exchange:
             case Waiting():
                 taken.left.add(key)
                 taken.refused.append(ChainRefused(*key, seq, "cause_refused"))
+
+    def _rivals(self, runs: list[Run]) -> list[Commit]:
+        """Commits of other branches of chains that this node has written: to be said again by who it is now."""
+        forks, found = self._store.basis.forks, list[Commit]()
+        with self._store.read() as snapshot:
+            for run in runs:
+                key = key_of(run.commits[0])
+                if key[1] in self._lives and key in forks and key[0] != self._store.system:
+                    found += [
+                        commit
+                        for commit in run.commits
+                        if commit.header.seq >= forks[key]
+                        and snapshot.header_hash(*key, commit.header.seq) != commit.hash
+                    ]
+        return found
 
     def _is_fork_point(self, commit: Commit) -> bool:
         """Whether a commit with the seq of one that is here continues what is here."""
@@ -398,7 +470,7 @@ class Exchange:
                 head = heads[key]
                 return head.seq if head is not None else 0
 
-            order = causal_order(runs, known_seq, system=self._store.system)
+            order = causal_order(runs, known_seq, system=self._store.system, forks=self._store.basis.forks)
         reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
         slices = list(_slices(order.ready))
         kept_meanwhile = begun(runs, reach) if len(slices) > 1 else {}

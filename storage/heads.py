@@ -6,14 +6,16 @@ is told is `exchange`'s.
 
 Of a chain both must have what counts and, counting or not, what that rests on. What
 only some nodes hold, because they had taken it before they knew, is not told. Who lacks
-bodies of a chain for which no erasure accounts has another root than who has them.
+bodies of a chain for which no erasure accounts has another root than who has them. Of a
+forked chain it is told that it forks, and where: what its branches hold is not the
+same everywhere, but whoever is to integrate what was built on one must know of it.
 """
 
 from collections.abc import Iterable
 
 from protocol.ids import SYSTEM_SPACE_NAME, NetworkId, SpaceId, application_space_name, space_id
 from protocol.integrate import Head
-from protocol.roots import HeadTree, lacking_hash
+from protocol.roots import HeadTree, fork_mark, lacking_hash
 from storage.judging import Basis, effective_seq
 from storage.log import Arrival
 from storage.names import Chain, Names
@@ -99,10 +101,12 @@ class Heads:
         seq = head.seq
         if space != self._system:
             seq = min(seq, max(self._effective.get(chain, 0), self._needed.get(chain, 0)))
-        seq = min(seq, self._basis.forks.get((space, author), seq + 1) - 1)
+        forked_at = self._basis.forks.get((space, author))
         digest = head.hash if seq == head.seq else snapshot.header_hash(space, author, seq)
+        if forked_at is not None:
+            seq, digest = forked_at, fork_mark(author, forked_at)
         if seq and digest is not None:
             self._told[chain] = Head(seq, digest, 0)
             missing = [place for place in self._missing.get(chain, ()) if place[0] <= seq]
-            leaf = lacking_hash(digest, missing) if missing else digest
+            leaf = lacking_hash(digest, missing) if missing and forked_at is None else digest
             self.trees.setdefault(space, HeadTree()).update(author, seq, leaf)

@@ -18,13 +18,14 @@ from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.document import Document
-from protocol.errors import TooLarge
+from protocol.errors import NotPermitted, TooLarge
 from protocol.ids import SpaceId, builtin_model_id, node_of
 from protocol.integrate import Change, CommitBuilder, Integrated, Known, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
 from protocol.planning import plan_delete, plan_write
+from protocol.reissue import Lost, plan_again
 from protocol.resolution import live_dots, plan_resolution
 from protocol.window import Run
 from storage.admission import (
@@ -53,6 +54,7 @@ from storage.local import LocalWriter
 from storage.log import TIME_KEPT_EVERY_MS, Arrival, Rejudgement
 from storage.names import Chain
 from storage.quarantine import Quarantined
+from storage.reissue import DocumentName, Reissue, settle, unsaid
 from storage.store import Batch, Store
 from storage.uniqueness import Claims, Uniqueness
 
@@ -100,7 +102,15 @@ class Said:
     make: Callable[[Members, Header], bytes]
 
 
-AnyChange = DocumentChange | Received | Forked | Shared | Said | LocalChange
+@dataclass(frozen=True, slots=True)
+class SayAgain:
+    """This node and a peer hold the same: what this node had written on branches that do not count is said again.
+
+    The result is how many documents that took.
+    """
+
+
+AnyChange = DocumentChange | Received | Forked | Shared | Said | SayAgain | LocalChange
 
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
 
@@ -206,6 +216,8 @@ class Integrator:
                         written.results.append(next(outcomes))
                     elif isinstance(change, Said):
                         written.results.append(self._say(change, group))
+                    elif isinstance(change, SayAgain):
+                        written.results.append(self._say_again(group))
                     elif isinstance(change, Shared):
                         self._note_shared(change, group)
                         written.results.append(None)
@@ -467,6 +479,46 @@ class Integrator:
         assert isinstance(outcome, Integrated), outcome
         group.said.append((outcome, batch.keep(outcome)))
         return commit
+
+    # -- what was written on branches of our own chain -----------------------------------------------------
+
+    def has_lost_anything(self) -> bool:
+        """Whether `SayAgain` would say something. From any thread."""
+        with self._store.read() as snapshot:
+            return bool(unsaid(snapshot))
+
+    def _say_again(self, group: _Group) -> int:
+        documents = 0
+        for key, state in unsaid(group.batch):
+            application = self._applications.get(key[0])
+            if application is None or not self._builder(application, group).may_write:
+                continue  # put out, or a reader: perhaps later
+            for name, lost, salts in Reissue(group.batch, self._keys).of(key):
+                documents += self._add_again(application, name, lost, salts, group)
+            settle(group.batch.local, key, state)
+        return documents
+
+    def _add_again(
+        self, application: str, name: DocumentName, lost: Lost, salts: Iterator[bytes], group: _Group
+    ) -> bool:
+        """Plan the bodies for one document, into the next commit if they do not fit into this one any more."""
+        for _ in range(2):
+            builder = self._builder(application, group)
+            mark = builder.mark()
+            try:
+                for again in plan_again(builder.document(*name), lost, self._author, builder.known_of):
+                    seen = tuple(dot for dot in again.seen if builder.is_past(dot))
+                    builder.add(again.user, *name, seen, again.operations, next(salts))
+                return len(builder) > mark
+            except NotPermitted:  # of an administrator who is none any more
+                builder.rollback(mark)
+                return False
+            except TooLarge as error:
+                builder.rollback(mark)
+                if error.what not in _COMMIT_FULL or not len(builder):
+                    raise
+            self._seal(application, group)
+        return False
 
     # -- what was there before this node -------------------------------------------------------------------
 

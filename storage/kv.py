@@ -24,8 +24,9 @@ Layouts (integers big-endian, so that byte order is number order):
     pasts        chain u32, seq u64                 -> CBOR [[author, seq, hash prefix] …]: heads of `system` in the
                                                        commit's causal past, from here on
     early        chain u32, seq u64                 -> arrival u64 with which it was found due; 0 while it is not
-    forks        space(16) author(40)               -> CBOR [seq, run, arrival]: the first seq signed twice, a run with
-                                                       another commit of it than is here, and when that became known
+    forks        space(16) author(40), seq u64      -> CBOR [seq, run, arrival]: a seq signed twice, a run with another
+                                                       commit of it than is here, and when that became known; each is
+                                                       lower than those that were known before
     arrivals     arrival u64                        -> chain u32, seq u64, then one byte a body: what it did;
                                                        or 0xFFFFFFFF, ms u64: what was here was judged again
     rejudged     arrival u64, index u32             -> CBOR [space, model, id, what it did, author, hlc, creator,

@@ -15,7 +15,7 @@ from protocol.body import Stub, decode_stub, name_in, stub_of
 from protocol.commit import Commit, Header, decode_header, header_hash, make_commit
 from protocol.encoding import decode, encode
 from protocol.errors import ProtocolError
-from protocol.ids import SPACE_ID_BYTES, Author, SpaceId
+from protocol.ids import AUTHOR_BYTES, SPACE_ID_BYTES, Author, SpaceId
 from protocol.integrate import Change, Head, Integrated, Verdict
 from protocol.limits import RUN_SKELETON_MAX_BYTES, SIGNATURE_KEPT_EVERY
 from protocol.membership import Link
@@ -276,11 +276,19 @@ class LogReader:
             yield int.from_bytes(key[:4], "big"), int.from_bytes(key[4:], "big"), int.from_bytes(value, "big")
 
     def forks(self) -> dict[tuple[SpaceId, Author], KnownFork]:
-        """Chains of which a seq was signed twice."""
+        """Chains of which a seq was signed twice, with the first such seq."""
         found: dict[tuple[SpaceId, Author], KnownFork] = {}
-        for key, value in self._transaction.scan(Table.FORKS, b"", None):
-            found[SpaceId(key[:SPACE_ID_BYTES]), Author(key[SPACE_ID_BYTES:])] = KnownFork(*decode(value))
+        for key, fork in self.all_forks():
+            if key not in found or fork.seq < found[key].seq:
+                found[key] = fork
         return found
+
+    def all_forks(self) -> Iterator[tuple[tuple[SpaceId, Author], KnownFork]]:
+        """The same, with what was known of a chain before a lower fork of it was."""
+        author_at = SPACE_ID_BYTES + AUTHOR_BYTES
+        for key, value in self._transaction.scan(Table.FORKS, b"", None):
+            chain = SpaceId(key[:SPACE_ID_BYTES]), Author(key[SPACE_ID_BYTES:author_at])
+            yield chain, KnownFork(*decode(value))
 
 
 class LogWriter(LogReader):
@@ -461,7 +469,8 @@ class LogWriter(LogReader):
 
     def put_fork(self, space: SpaceId, author: Author, seq: int, run: bytes) -> None:
         """A chain forks at this seq: what is here is judged again, in the next rejudgement."""
-        self._transaction.put(Table.FORKS, space + author, encode([seq, run, self.last_arrival() + 1]))
+        value = encode([seq, run, self.last_arrival() + 1])
+        self._transaction.put(Table.FORKS, space + author + _u64(seq), value)
 
     def append_rejudgement(self, documents: Sequence[Rejudged], at_ms: int) -> Rejudgement:
         """Give what was judged again its place in the order of arrival."""
@@ -539,11 +548,11 @@ class LogWriter(LogReader):
 
     def drop_from_forks(self, space: SpaceId, name: bytes) -> None:
         """Keep no more than stubs of a document's bodies in the proofs of forks, which hold nonetheless."""
-        for (forked, author), fork in self.forks().items():
+        for (forked, author), fork in list(self.all_forks()):
             run = without_bodies(decode_run(fork.run), name) if forked == space else None
             if run is not None:
                 value = encode([fork.seq, run.encode(), fork.arrival])
-                self._transaction.put(Table.FORKS, forked + author, value)
+                self._transaction.put(Table.FORKS, forked + author + _u64(fork.seq), value)
 
 
 def without_bodies(run: Run, name: bytes) -> Run | None:

@@ -38,6 +38,7 @@ from storage.keyfiles import (
     write_secret,
 )
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
+from storage.reissue import note_life
 from storage.replacing import finish
 from storage.runs import WaitingRoom, ends_to_keep, key_of
 from storage.store import Identity, Store
@@ -97,9 +98,15 @@ def join_store(
 
 
 def renew_identity(store: Store, random_bytes: RandomBytes) -> None:
-    """Go on as a new author with a new epoch; cursors of before answer `resync`. Durable when it returns."""
+    """Go on as a new author with a new epoch; cursors of before answer `resync`. Durable when it returns.
+
+    Who it was is remembered: should it turn out that the chain forks, what is in it is said again (`reissue`).
+    """
     assert store.identity is not None
     node = node_of(store.identity.author)
+    former = store.identity.author
+    with store.write() as batch:
+        note_life(batch.local, former)
     _renew(store, author_of(node, random_bytes(INCARNATION_BYTES)), random_bytes)
 
 
@@ -227,6 +234,8 @@ def _settle_identity(
     ahead_ms = max((ms_of_hlc(head.hlc) for head in heads.values()), default=0) - now_ms
     if reason is None and ahead_ms > OWN_CLOCK_AHEAD_MAX_MS:
         reason = f"this device's clock is {ahead_ms // 1000} s behind what it said at the last write"
+    if reason is None and any(author == store.identity.author for _, author in store.basis.forks):
+        reason = "another has written as this node, in its name"
     if reason is not None:
         renew_identity(store, random_bytes)
     return reason, held

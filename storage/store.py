@@ -46,6 +46,7 @@ from storage.local import LocalReader, LocalWriter
 from storage.log import Arrival, LogReader, LogWriter, Rejudgement
 from storage.names import Chain, Names
 from storage.quarantine import Quarantined, forget, note
+from storage.reissue import drop_from_branches
 
 FORMAT = 1  # of the layouts in `kv`; a release reads all formats up to its own
 
@@ -261,6 +262,7 @@ class Batch(Snapshot):
         assert name is not None, "what erases a document is among its bodies"
         self.log.forget_rejudged(*key)
         self.log.drop_from_forks(key[0], name)
+        drop_from_branches(self.local, key[0], name)
         forget(self.local, *key)
         note_due(self.local, *key)
 
@@ -415,11 +417,11 @@ class Store:
     def _read_basis(self, log: LogReader, genesis: Genesis) -> Basis:
         chains = [chain for chain, _ in self.names.chains_of(self.system)]
         said = [read_system_commit(commit, genesis) for chain in chains for commit in log.commits(chain)]
-        members, forks = Members.of_genesis(genesis).with_commits(said), log.forks()
-        for (space, _), fork in forks.items():
+        members = Members.of_genesis(genesis).with_commits(said)
+        for (space, _), fork in sorted(log.all_forks(), key=lambda found: found[1].arrival):
             if space == self.system:
                 members = _with_branch(members, decode_run(fork.run), fork.seq)
-        return Basis(members, {key: fork.seq for key, fork in forks.items()})
+        return Basis(members, {key: fork.seq for key, fork in log.forks().items()})
 
     @property
     def is_new(self) -> bool:

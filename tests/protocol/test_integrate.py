@@ -393,7 +393,7 @@ def test_each_body_of_a_commit_is_judged_by_itself() -> None:
     commit = peer.forge([b"noise", unknown, body_of(peer), body_of(peer, id="two")])
     done = peer.world.receive(replace(commit, bodies=(*commit.bodies[:3], None)))
     assert isinstance(done, Integrated)
-    expected = [Verdict.MALFORMED, Verdict.WITHHELD, Verdict.APPLIED, Verdict.DROPPED]
+    expected = [Verdict.MALFORMED, Verdict.WITHHELD, Verdict.APPLIED, Verdict.MISSING]
     assert verdicts_of(done) == expected
     assert [(entry.index, entry.id) for entry in done.entries] == [(0, ""), (1, "one"), (2, "one"), (3, "")]
     assert [entry.body is None for entry in done.entries] == [True, False, False, True]

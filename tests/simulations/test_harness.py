@@ -305,6 +305,12 @@ def test_runs_with_every_fault_converge(first_seed: int) -> None:
         Run(seed).go()
 
 
+@pytest.mark.parametrize("seed", [600, 653])
+def test_seeds_that_once_failed_stay_good(seed: int) -> None:
+    """600: ballast that only some nodes have tore a run in two. 653: of a space only commits had come that waited."""
+    Run(seed).go()
+
+
 @pytest.mark.parametrize("seed", [66, 201])
 def test_what_was_acknowledged_may_be_cut_off_and_held_by_others_alone(seed: int) -> None:
     """A node whose key is revoked was restored: what a revocation cut off of its chain is on other nodes only."""
