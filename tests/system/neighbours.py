@@ -13,6 +13,7 @@ from tests.system.process import NodeProcess
 from tests.system.twins import found, twin
 
 PATIENCE_S = 60.0
+QUERY_MAX = 10_000  # rows that a query answers with
 MODEL = {
     "name": "Entry",
     "fields": [
@@ -59,10 +60,17 @@ def until(condition: Callable[[], bool], what: str, *nodes: NodeProcess) -> None
 
 
 def entries(node: NodeProcess) -> Any:
-    """Every entry of a node, as its index has them."""
-    asked = {"sql": "SELECT id, text, number FROM Entry ORDER BY id", "limit": 10_000}
-    answer = node.ask("POST", "/v1/admin/query", asked)
-    return answer.json.get("rows") if answer.status == 200 else None
+    """Every entry of a node, as its index has them; None while it cannot say."""
+    found: list[list[Any]] = []
+    while True:
+        after = found[-1][0] if found else ""
+        sql = f"SELECT id, text, number FROM Entry WHERE id > '{after}' ORDER BY id"
+        answer = node.ask("POST", "/v1/admin/query", {"sql": sql, "limit": QUERY_MAX})
+        if answer.status != 200:
+            return None
+        found += answer.json["rows"]
+        if len(answer.json["rows"]) < QUERY_MAX:
+            return found
 
 
 def agree(*nodes: NodeProcess) -> None:
