@@ -14,7 +14,7 @@ LINES_MAX = 600  # longer than this, a module has more than one subject
 # Loaded beforehand in one process, so that importing a module alone costs only that module.
 SHARED = ("aiohttp.web", "lmdb", "sqlite3", "nacl.bindings", "cbor2", "msgspec", "click")
 # What a start must not wait for: each takes 50 ms and more, and is imported when it is first used.
-LATE = ("pycrdt", "jwt", "prometheus_client", "rich", "jsonschema_rs", "cryptography")
+LATE = ("pycrdt", "jwt", "prometheus_client", "rich", "jsonschema_rs", "cryptography", "graphql")
 
 IMPORT_EACH_ALONE = """
 import importlib, os, sys, traceback, warnings

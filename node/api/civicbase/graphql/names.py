@@ -21,7 +21,7 @@ OWN_TYPES = frozenset(
     {
         *("Query", "Mutation", "Subscription"),
         *("String", "Int", "Float", "Boolean", "ID", "Int64", "Date", "DateTime", "JSON"),
-        *("SortOrder", "ChangeEvent"),
+        *("SortOrder", "ChangeEvent", "FieldEdit"),
     }
 )
 _LITERALS = frozenset({"true", "false", "null"})  # no option of an enum may be called so (GraphQL, 2.9.6)

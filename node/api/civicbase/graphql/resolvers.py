@@ -155,11 +155,19 @@ def _update(type: RecordType) -> Resolver:
     model = type.model
 
     async def resolve(
-        _root: Any, info: Info, *, id: str, input: dict[str, Any], version: str | None = None
+        _root: Any,
+        info: Info,
+        *,
+        id: str,
+        input: dict[str, Any],
+        edits: Sequence[Mapping[str, Any]] | None = None,
+        version: str | None = None,
     ) -> Rendered | None:
         asked: Asked = info.context
         guard = write_guard(asked.permissions, asked.caller, model, "update")
-        values, faults = model.check_update(input)
+        given, twice = _with_edits(input, edits or ())
+        values, faults = model.check_update(given)
+        faults |= twice
         if faults:
             raise ValidationFailed(faults)
         user = asked.caller.user_id or ""
@@ -167,6 +175,19 @@ def _update(type: RecordType) -> Resolver:
         return asked.readable(type, [id]).get(id)
 
     return resolve
+
+
+def _with_edits(
+    input: Mapping[str, Any], edits: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values and edits as `PUT` takes them, in one object; and what is given more than once."""
+    given, twice = dict(input), {}
+    for edit in edits:
+        name = edit["field"]
+        if name in given:
+            twice[name] = "Given more than once"
+        given[name] = {"ops": edit["ops"], "base_version": edit["base_version"]}
+    return given, twice
 
 
 def _delete(type: RecordType) -> Resolver:

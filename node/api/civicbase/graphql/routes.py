@@ -257,7 +257,7 @@ _QUERY: dict[str, dict[str, Any]] = {
 }
 _DESCRIPTION = f"""The schema is made of the data models, and made anew when they change: `GET {PATH}/schema` shows it.
 For a model `Task` there are `tasks(filter, sort, page, per_page, cursor)`, `tasksPage` with `total` and `next_cursor`,
-`task(id)`, `createTask(input)`, `updateTask(id, input, version)`, `deleteTask(id, version)` and the subscription
+`task(id)`, `createTask(input)`, `updateTask(id, input, edits, version)`, `deleteTask(id, version)` and the subscription
 `taskChanged(id, events, filter, cursor)`.
 
     {{ tasks(filter: {{ status: TODO }}, sort: {{ field: due_date, order: ASC }}) {{ id title status due_date }} }}

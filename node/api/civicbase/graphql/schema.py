@@ -31,6 +31,7 @@ from node.api.civicbase.graphql.scalars import DATETIME, JSON, TYPES
 from protocol.query import PER_PAGE_DEFAULT, PER_PAGE_MAX
 from protocol.query_filter import META_KINDS, MOMENTS, Kind, Op, kind_of
 from protocol.schema import Field, FieldType, Model
+from protocol.schema_field import SHARED_TYPES
 
 MODELS_MAX = 500  # in one schema, the oldest: anyone signed in may define more
 _SORTABLE = frozenset({Kind.TEXT, Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN})
@@ -103,6 +104,18 @@ class _Builder:
             "SortOrder",
             {"ASC": GraphQLEnumValue("asc"), "DESC": GraphQLEnumValue("desc")},
             description="Rising or falling; records without a value come first when rising.",
+        )
+        self._edit = GraphQLInputObjectType(
+            "FieldEdit",
+            {
+                "field": GraphQLInputField(GraphQLNonNull(GraphQLString)),
+                "ops": GraphQLInputField(GraphQLNonNull(GraphQLList(GraphQLNonNull(JSON)))),
+                "base_version": GraphQLInputField(
+                    GraphQLNonNull(GraphQLString), description="The version of what you saw"
+                ),
+            },
+            description="Operations on a text or an array, as over HTTP: "
+            '[{ retain: 3 }, { insert: "x" }, { delete: 1 }]. What others have written since stays.',
         )
         self._event = GraphQLEnumType(
             "ChangeEvent",
@@ -289,6 +302,8 @@ class _Builder:
         version = GraphQLArgument(
             GraphQLString, description="Only if the record still has this version, as `If-Match` over HTTP"
         )
+        is_edited = any(field.type in SHARED_TYPES for field in type.model.fields.values())
+        edits = {"edits": GraphQLArgument(GraphQLList(GraphQLNonNull(self._edit)))} if is_edited else {}
         listing = {
             "filter": filter,
             "sort": GraphQLArgument(
@@ -320,7 +335,7 @@ class _Builder:
         )
         mutation[f"update{names.type}"] = GraphQLField(
             record,
-            {"id": id, "input": values, "version": version},
+            {"id": id, "input": values, "version": version, **edits},
             resolve.update(type),
             description=f"Change the given fields of a record of {name}. Null if you may not read it.",
         )

@@ -277,6 +277,27 @@ async def test_mutations_refuse_as_the_api_does(node: Running) -> None:
     assert await data(node, '{ task(id: "t") { id } }') == {"task": None}
 
 
+async def test_texts_are_edited_where_they_were_seen(node: Running) -> None:
+    seen = await data(
+        node, 'mutation { createTask(input: { id: "t", title: "T", notes: "Buy milk" }) { version } }'
+    )
+    await data(node, 'mutation { updateTask(id: "t", input: { notes: "Buy milk and bread" }) { id } }')
+    update = """mutation ($edits: [FieldEdit!]) {
+      updateTask(id: "t", input: { title: "U" }, edits: $edits) { title notes }
+    }"""
+    edit = {
+        "field": "notes",
+        "ops": [{"retain": 4}, {"insert": "oat "}],
+        "base_version": seen["createTask"]["version"],
+    }
+    shown = await data(node, update, {"edits": [edit]})
+    assert shown == {"updateTask": {"title": "U", "notes": "Buy oat milk and bread"}}
+    wrong = [edit | {"field": "title"}, edit | {"ops": [{"retain": -1}]}, edit | {"field": "nope"}]
+    details = (await refusal(node, update, {"edits": wrong}))["details"]
+    assert set(details) >= {"title", "nope"} and any(where.startswith("notes") for where in details)
+    assert await data(node, '{ task(id: "t") { notes } }') == {"task": {"notes": "Buy oat milk and bread"}}
+
+
 async def test_a_reader_refuses_to_write_in_the_words_of_the_api(tmp_path: Path) -> None:
     async with pair(tmp_path, role=Role.READER) as (host, reader):
         await host.done("POST", "/v1/data-models", NOTICE)
