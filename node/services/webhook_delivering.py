@@ -60,6 +60,7 @@ class Delivering:
     def __init__(self, parts: DeliveringParts) -> None:
         self._parts = parts
         self._tasks: set[asyncio.Task[None]] = set()
+        self._attempts: dict[tuple[str, int], asyncio.Task[None]] = {}  # those tasks by webhook and number
         self._held: dict[Live, None] = {}  # for whom there was no turn
         self._is_stopped = False
 
@@ -84,6 +85,7 @@ class Delivering:
                 break
             task = asyncio.get_running_loop().create_task(self._attempt(live, waiting))
             self._tasks.add(task)
+            self._attempts[live.hook.id, waiting.seq] = task
             task.add_done_callback(self._tasks.discard)
         else:
             self._held[live] = None
@@ -98,6 +100,12 @@ class Delivering:
             live.timer.cancel()
             live.timer = None
 
+    async def ended(self, hook: str, seq: int) -> None:
+        """Wait for the attempt of a delivery that is under way, if one is."""
+        task = self._attempts.get((hook, seq))
+        if task is not None:
+            await asyncio.wait([task])
+
     # -- one attempt
 
     async def _attempt(self, live: Live, waiting: Waiting) -> None:
@@ -111,6 +119,7 @@ class Delivering:
             self._parts.log.exception("webhook %s: an attempt failed", live.hook.id)
         finally:
             live.lane.ended(waiting)
+            self._attempts.pop((live.hook.id, waiting.seq), None)
             asyncio.get_running_loop().call_soon(self._go_on, live)  # once this task has ended
 
     def _go_on(self, live: Live) -> None:

@@ -368,7 +368,9 @@ class Webhooks:
             raise UnknownDelivery
         waiting = live.lane.waiting.get(delivery.seq)
         if waiting is not None and waiting.is_under_way:
-            return delivery
+            if not delivery.is_over:
+                return delivery
+            await self._delivering.ended(id, delivery.seq)  # it is recorded, and all but over
         again = asked_again(delivery, self._parts.now_ms())
         if not await self._records.record(id, again, failing_since_ms=live.failing_since_ms):
             raise UnknownDelivery
