@@ -3,6 +3,7 @@
 Room: what the tests of peers share. Waiting here is for a condition, never for a time.
 """
 
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -34,8 +35,14 @@ def directories(tmp_path: Path, *names: str) -> list[Path]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+    """A port that stays free while nobody listens there: not one that systems give to whoever asks for any."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
 
 
 def listening(node: NodeProcess) -> str:
