@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from cli import child
 from tests.system.process import NodeProcess
 
 ROOT = Path(__file__).parent.parent
+SDK = ROOT / "sdk"
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 ADDRESS = "127.0.0.1:8080"
@@ -30,14 +32,16 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         script.write_text(f'#!/bin/sh\nexec {sys.executable} {command} "$@"\n')
         script.chmod(0o755)
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
-    yield child.environment(
+    made = child.environment(
         {"PATH": path, "HOME": str(tmp_path), "CIVICNODE_DATA_DIR": str(tmp_path / "data")}
     )
+    made["PYTHONPATH"] += os.pathsep + str(SDK / "python")
+    yield made
 
 
 def test_every_example_runs_in_the_order_of_the_page(environment: dict[str, str], tmp_path: Path) -> None:
     languages = [language for language, _ in BLOCKS]
-    assert languages[0] == "sh" and {"sh", "json", "python"} == set(languages)
+    assert languages[0] == "sh" and {"sh", "json", "python", "js"} == set(languages)
     start, *rest = BLOCKS
     assert start[1].strip() == "make start"  # `.ci/run` and `test_make_start` are what runs it
     with NodeProcess(tmp_path / "data") as node:
@@ -48,6 +52,9 @@ def test_every_example_runs_in_the_order_of_the_page(environment: dict[str, str]
                 script.append(text)
             elif language == "python":
                 script.append(f"python3 - <<'PYTHON'\n{text}PYTHON\n")
+            elif language == "js" and shutil.which("node"):
+                text = text.replace("'cosmicsync'", f"'{SDK / 'javascript' / 'src' / 'index.js'}'")
+                script.append(f"node --input-type=module - <<'MODULE'\n{text}MODULE\n")
         shell = subprocess.run(
             ["bash", "-c", "\n".join(script)],
             env=environment,

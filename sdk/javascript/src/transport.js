@@ -1,0 +1,206 @@
+/**
+ * Requests to a node: tokens, repetition, rates.
+ *
+ * Room: one request becomes one answer or one error of the family. What is repeated here is safe to repeat: reads,
+ * whole values, and whatever carries an idempotency key. Nothing here knows what a path means.
+ */
+
+import { newKey, toJson } from './documents.js';
+import { CosmicSyncError, NodeUnreachable, RateLimited, errorOf } from './errors.js';
+
+/** @typedef {{token: string, refreshToken?: string, expiresAt?: number}} Tokens `expiresAt` is epoch milliseconds */
+/** @typedef {{limit: number, remaining: number, reset: number}} RateLimit `reset` is epoch seconds */
+/** @typedef {{status: number, headers: Headers, body: any, version?: string}} Answer */
+/**
+ * @typedef {object} RequestOptions
+ * @property {Record<string, string | undefined>} [query]
+ * @property {Record<string, string>} [headers]
+ * @property {string} [key] the idempotency key; every POST has one
+ * @property {boolean} [signed] whether it is asked as the signed-in user; true without it
+ * @property {boolean} [isRepeatable] whether it may be sent again when its answer was lost
+ */
+
+const TRIES = 3;
+const BACKOFF_MS = 100; // before the second try; doubled each time, and scattered
+const REFRESH_BEFORE_MS = 30_000;
+
+/** One node, as one user. */
+export class Transport {
+  /**
+   * @param {{url: string, token?: string, application?: string, timeoutMs?: number, rateLimitWaitMaxMs?: number,
+   *   onTokens?: (tokens: Tokens | undefined) => void, fetch?: typeof fetch}} options
+   */
+  constructor(options) {
+    this.url = options.url.replace(/\/+$/, '');
+    /** @type {Tokens | undefined} */
+    this.tokens = options.token === undefined ? undefined : { token: options.token };
+    /** @type {RateLimit | undefined} */
+    this.rateLimit = undefined;
+    this._application = options.application;
+    this._timeoutMs = options.timeoutMs ?? 30_000;
+    this._rateLimitWaitMaxMs = options.rateLimitWaitMaxMs ?? 5_000;
+    this._onTokens = options.onTokens;
+    this._fetch = options.fetch ?? ((...asked) => globalThis.fetch(...asked));
+    /** @type {Promise<boolean> | undefined} */
+    this._refreshing = undefined;
+  }
+
+  /** From now on, requests are made with these. @param {Tokens | undefined} tokens */
+  takeTokens(tokens) {
+    this.tokens = tokens;
+    this._onTokens?.(tokens);
+  }
+
+  /** Whom the token names; "" for nobody, and for a token that does not say. @returns {string} */
+  get user() {
+    const [, claims, signature] = (this.tokens?.token ?? '').split('.');
+    if (!signature) return '';
+    try {
+      return String(JSON.parse(atob(claims.replaceAll('-', '+').replaceAll('_', '/'))).sub ?? '');
+    } catch {
+      return '';
+    }
+  }
+
+  /** Get a new token; many who ask at once share one request. Whether there is one now. @returns {Promise<boolean>} */
+  refresh() {
+    this._refreshing ??= this._refresh().finally(() => {
+      this._refreshing = undefined;
+    });
+    return this._refreshing;
+  }
+
+  async _refresh() {
+    const old = this.tokens;
+    if (old === undefined || old.token.split('.').length !== 3) return false;
+    const [body, headers] = old.refreshToken
+      ? [{ refresh_token: old.refreshToken }, {}]
+      : [undefined, { Authorization: `Bearer ${old.token}` }];
+    try {
+      const answer = await this._once('POST', '/v1/auth/refresh', body, headers);
+      this.takeTokens(tokensOf(answer.body, old.refreshToken));
+      return true;
+    } catch (error) {
+      if (error instanceof NodeUnreachable || !(error instanceof CosmicSyncError)) throw error;
+      return false;
+    }
+  }
+
+  /**
+   * The answer to a request.
+   *
+   * @param {string} method
+   * @param {string} path
+   * @param {any} [body]
+   * @param {RequestOptions} [options]
+   * @returns {Promise<Answer>}
+   * @throws {CosmicSyncError} `NodeUnreachable`, or what the node refuses it with
+   */
+  async ask(method, path, body, options = {}) {
+    const headers = { ...options.headers };
+    const signed = options.signed ?? true;
+    if (method === 'POST') headers['Idempotency-Key'] = options.key ?? newKey();
+    const isRepeatable =
+      options.isRepeatable ?? (['GET', 'PUT', 'DELETE'].includes(method) && headers['If-Match'] === undefined);
+    if (signed && this._isStale()) await this.refresh();
+    let isRefreshed = false;
+    for (let left = TRIES - 1; ; left -= 1) {
+      if (signed && this.tokens) headers.Authorization = `Bearer ${this.tokens.token}`;
+      try {
+        return await this._once(method, path, body, headers, options.query);
+      } catch (error) {
+        if (!(error instanceof CosmicSyncError) || left === 0) throw error;
+        const pauseMs = BACKOFF_MS * 2 ** (TRIES - 1 - left) * (0.5 + Math.random());
+        if (error instanceof NodeUnreachable) {
+          if (!isRepeatable && !wasNeverSent(error)) throw error;
+          await sleep(pauseMs);
+        } else if (signed && error.status === 401 && error.errorCode === 'AUTH_INVALID_TOKEN') {
+          if (isRefreshed || !(await this.refresh())) throw error;
+          isRefreshed = true;
+        } else if (error instanceof RateLimited || error.status === 503) {
+          const waitMs = (error.retryAfter ?? 0) * 1000;
+          if (waitMs > this._rateLimitWaitMaxMs) throw error;
+          await sleep(waitMs || pauseMs);
+        } else throw error;
+      }
+    }
+  }
+
+  _isStale() {
+    const { expiresAt, refreshToken } = this.tokens ?? {};
+    return expiresAt !== undefined && refreshToken !== undefined && Date.now() > expiresAt - REFRESH_BEFORE_MS;
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {any} body
+   * @param {Record<string, string>} headers
+   * @param {Record<string, string | undefined>} [query]
+   * @returns {Promise<Answer>}
+   */
+  async _once(method, path, body, headers, query) {
+    const asked = Object.entries(query ?? {}).filter(([, value]) => value !== undefined);
+    const search = asked.length ? `?${new URLSearchParams(/** @type {[string, string][]} */ (asked))}` : '';
+    const isForm = typeof FormData !== 'undefined' && body instanceof FormData;
+    const sent = { ...headers };
+    if (body !== undefined && !isForm) sent['Content-Type'] = 'application/json';
+    if (this._application !== undefined) sent['X-Application-Id'] = this._application;
+    /** @type {Response} */
+    let response;
+    let text;
+    try {
+      response = await this._fetch(this.url + path + search, {
+        method,
+        headers: sent,
+        body: body === undefined || isForm ? body : toJson(body),
+        signal: AbortSignal.timeout(this._timeoutMs),
+        redirect: 'error',
+      });
+      text = await response.text();
+    } catch (cause) {
+      throw new NodeUnreachable(`No answer from ${this.url}`, { cause });
+    }
+    this._noteRate(response.headers);
+    const isJson = (response.headers.get('Content-Type') ?? '').includes('json');
+    const content = !text ? undefined : isJson ? JSON.parse(text) : text;
+    if (!response.ok) throw errorOf(response.status, content, response.headers.get('Retry-After'));
+    const version = response.headers.get('ETag')?.replace(/^W\//, '').replaceAll('"', '');
+    return { status: response.status, headers: response.headers, body: content, version };
+  }
+
+  /** @param {Headers} headers */
+  _noteRate(headers) {
+    const [limit, remaining, reset] = ['Limit', 'Remaining', 'Reset'].map((name) => headers.get(`X-RateLimit-${name}`));
+    if (limit !== null && remaining !== null && reset !== null) {
+      this.rateLimit = { limit: Number(limit), remaining: Number(remaining), reset: Number(reset) };
+    }
+  }
+}
+
+/**
+ * The tokens in the answer to a sign-in; one without a refresh token leaves the old one in place.
+ *
+ * @param {any} body
+ * @param {string} [refreshToken]
+ * @returns {Tokens}
+ */
+export function tokensOf(body, refreshToken) {
+  return {
+    token: body.token,
+    refreshToken: body.refresh_token ?? refreshToken,
+    expiresAt: Date.now() + (body.expires_in ?? 3600) * 1000,
+  };
+}
+
+/** Whether nobody was there to take the request. Only Node says so. @param {any} error */
+function wasNeverSent(error) {
+  return error.cause?.cause?.code === 'ECONNREFUSED';
+}
+
+/** @param {number} ms @returns {Promise<void>} */
+export function sleep(ms) {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
+}

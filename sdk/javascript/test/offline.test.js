@@ -1,0 +1,169 @@
+/** The queue of actions in each store: what it survives, what it shows, and how it meets a node that has moved on. */
+
+import 'fake-indexeddb/auto';
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFile, readFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { test } from 'node:test';
+
+import { IndexedDbStore, MemoryStore, StoreInUse } from 'cosmicsync';
+import { FileStore } from 'cosmicsync/file-store';
+
+import { FILE_STORE, MODULE, TOKEN, URL_HERE, connect, defineTask, fileStore, freshPath } from './helpers.js';
+
+let databases = 0;
+const STORES = {
+  memory: async () => new MemoryStore(),
+  file: fileStore,
+  IndexedDB: async () => new IndexedDbStore(`test${(databases += 1)}`),
+};
+
+for (const [kind, make] of Object.entries(STORES)) {
+  test(`${kind}: what is queued is shown at once, sent in order, and taken back if it is refused`, async () => {
+    const client = connect({ store: await make() });
+    const task = await defineTask(client);
+    const heard = [];
+    client.watchLocal(task, ({ reason, data }) => heard.push([reason, data && data.priority]));
+    const { instanceId } = await client.queueOfflineAction({ type: 'create', modelId: task, data: { title: 'new', priority: 1 } });
+    await client.queueOfflineAction({ type: 'update', modelId: task, instanceId, data: { priority: 2 } });
+    assert.deepEqual({ ...(await client.getLocalData(task, instanceId)) }, { id: instanceId, title: 'new', priority: 2 });
+    const result = await client.sync();
+    assert.deepEqual([result.syncedCount, result.conflicts, result.remaining], [2, [], 0]);
+    assert.equal((await client.getInstance(task, instanceId)).priority, 2);
+    await client.queueOfflineAction({ type: 'update', modelId: task, instanceId, data: { priority: 'much' } });
+    const second = await client.sync();
+    assert.deepEqual(second.refused.map(({ error }) => error.details), [{ priority: 'Must be an integer' }]);
+    assert.deepEqual(heard.slice(0, 2), [['optimistic', 1], ['optimistic', 2]]);
+    assert.deepEqual(heard.slice(-2), [['optimistic', 'much'], ['reverted', 2]]);
+    await client.storeLocally(task, 'brief', { title: 'x' }, { ttl: 0 });
+    assert.equal(await client.getLocalData(task, 'brief'), null);
+    assert.equal(await client.clearLocalData(instanceId), 1);
+    await client.close();
+  });
+
+  test(`${kind}: different fields come together, the same one waits for a decision`, async () => {
+    const client = connect({ store: await make() });
+    const task = await defineTask(client);
+    const other = connect();
+    const apart = async (here, there) => {
+      const { id } = await client.createInstance(task, { title: 'base', priority: 1 });
+      await client.storeLocally(task, id, await client.getInstance(task, id));
+      await client.queueOfflineAction({ type: 'update', modelId: task, instanceId: id, data: here });
+      await other.updateInstance(task, id, there);
+      return id;
+    };
+    const one = await apart({ priority: 2 }, { title: 'theirs' });
+    assert.deepEqual((await client.sync()).conflicts, []);
+    const { title, priority } = await client.getInstance(task, one);
+    assert.deepEqual([title, priority], ['theirs', 2]);
+    const two = await apart({ priority: 2 }, { priority: 3 });
+    await client.queueOfflineAction({ type: 'update', modelId: task, instanceId: two, data: { title: 'follows' } });
+    const { conflicts: [conflict], remaining } = await client.sync();
+    assert.deepEqual([conflict.field, conflict.local.priority, conflict.remote.priority, conflict.ancestor.priority, remaining], ['priority', 2, 3, 1, 2]);
+    assert.equal((await client.getInstance(task, two)).title, 'base');
+    await client.resolveConflict(conflict.id, 'local');
+    assert.equal((await client.sync()).remaining, 0);
+    const after = await client.getInstance(task, two);
+    assert.deepEqual([after.title, after.priority], ['follows', 2]);
+    await client.close();
+  });
+}
+
+test('an IndexedDB store is there when it is opened again', async () => {
+  const first = connect({ store: new IndexedDbStore('again') });
+  await first.queueOfflineAction({ type: 'create', modelId: 'Task', data: { title: 'kept' } });
+  await first.storeLocally('Task', '1', { title: 'copy' });
+  await first.close();
+  const second = connect({ store: new IndexedDbStore('again') });
+  assert.deepEqual((await second.getQueuedActions()).map(({ data }) => data), [{ title: 'kept' }]);
+  assert.equal((await second.getLocalData('Task', '1')).title, 'copy');
+  await second.close();
+});
+
+/** A process of its own that runs a script. @param {string} script @param {...string} arguments_ */
+function child(script, ...arguments_) {
+  const started = spawn(process.execPath, ['--input-type=module', '-e', script, ...arguments_], { stdio: ['ignore', 'pipe', 'inherit'] });
+  return { started, lines: createInterface({ input: started.stdout })[Symbol.asyncIterator]() };
+}
+
+test('a queue survives kill -9 in its order, and a torn line', async () => {
+  const path = await freshPath();
+  const { started, lines } = child(
+    `import { CosmicSync } from '${MODULE}';
+     import { FileStore } from '${FILE_STORE}';
+     const client = new CosmicSync({ url: 'http://127.0.0.1:9', store: new FileStore(process.argv[1]) });
+     for (let number = 0; ; number += 1) {
+       const { id } = await client.queueOfflineAction({ type: 'create', modelId: 'Task', data: { number } });
+       process.stdout.write(id + '\\n');
+     }`,
+    path,
+  );
+  const acknowledged = [];
+  while (acknowledged.length < 20) acknowledged.push((await lines.next()).value);
+  const held = new FileStore(path);
+  await assert.rejects(held.open(), StoreInUse);
+  started.kill('SIGKILL');
+  for (let line = await lines.next(); !line.done; line = await lines.next()) acknowledged.push(line.value);
+  await appendFile(path, '[{"table":"action","key":99999,"val'); // as a crash in the middle of a write leaves it
+  const store = new FileStore(path);
+  await store.open();
+  const kept = (await store.all('action')).map(({ id }) => id);
+  assert.deepEqual(kept.slice(0, acknowledged.length), acknowledged);
+  assert.ok(kept.length <= acknowledged.length + 1); // one may be there whose word did not come through
+  const next = await store.append((place) => ({ place }));
+  assert.equal(next.place, kept.length + 1);
+  await store.close();
+  const again = new FileStore(path);
+  await again.open();
+  assert.equal((await again.all('action')).length, kept.length + 1);
+  await again.close();
+});
+
+test('what was being sent when the process was killed is stored once', async () => {
+  const path = await freshPath();
+  const client = connect();
+  const task = await defineTask(client);
+  const { started, lines } = child(
+    `import { CosmicSync } from '${MODULE}';
+     import { FileStore } from '${FILE_STORE}';
+     const [, url, token, path, task] = process.argv;
+     const hang = async (where, asked) => {
+       const answer = await fetch(where, asked);
+       if (!where.endsWith('/v1/batch')) return answer;
+       process.stdout.write('the node has it\\n');
+       return new Promise((resolve) => setTimeout(resolve, 600_000));
+     };
+     const client = new CosmicSync({ url, token, store: new FileStore(path), fetch: hang });
+     for (const title of ['one', 'two']) await client.queueOfflineAction({ type: 'create', modelId: task, data: { title } });
+     await client.sync();`,
+    URL_HERE, TOKEN, path, task,
+  );
+  assert.equal((await lines.next()).value, 'the node has it');
+  started.kill('SIGKILL');
+  await once(started, 'exit');
+  const again = connect({ store: new FileStore(path) });
+  const result = await again.sync();
+  assert.deepEqual([result.sent, result.refused, result.conflicts, result.remaining], [2, [], [], 0]);
+  assert.deepEqual((await client.query(task, null, { sort: { title: 1 } })).map(({ title }) => title), ['one', 'two']);
+  await again.close();
+});
+
+test('a journal that is mostly history is written anew', async () => {
+  const path = await freshPath();
+  const store = new FileStore(path);
+  await store.open();
+  await store.append((place) => ({ place, id: 'a' }));
+  for (let number = 0; number < 1_100; number += 1) await store.write([{ table: 'note', key: 'n', value: number }]);
+  await store.write([{ table: 'action', key: 1 }]);
+  await store.close();
+  const lines = (await readFile(path, 'utf8')).split('\n').length;
+  assert.ok(lines < 300, `${lines} lines`);
+  const again = new FileStore(path);
+  await again.open();
+  assert.equal(await again.get('note', 'n'), 1_099);
+  assert.equal((await again.append((place) => ({ place }))).place, 2); // no place is given twice
+  await again.close();
+});
