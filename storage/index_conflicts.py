@@ -211,6 +211,14 @@ def _settle_one(
             news = ConflictNews(id, standing.application, model_id, document.id, arrival, is_open)
             settled.news.append(news)
 
+    if document.is_erased:  # what has ended, and who ended it, is not remembered either
+        for id in held:
+            tell(id, False)
+        gone = connection.execute(
+            'DELETE FROM "$conflicts" WHERE model_id = ? AND instance_id = ?', [model_id, document.id]
+        ).rowcount
+        settled.opened[model_id] = settled.opened.get(model_id, 0) - len(held)
+        return len(held) - gone
     for id, field in held.items():
         if id in found:
             continue

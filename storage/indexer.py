@@ -322,7 +322,7 @@ class Indexer:
         found: Sequence[Conflict] = ()
         if is_shown:
             found = record.conflicts if record is not None else conflicts(document, model.rules, past_of)
-        if found or self._index.has_conflicts(model.id):
+        if found or document.is_erased or self._index.has_conflicts(model.id):
             named = tuple((conflict.id_in(space), conflict) for conflict in found)
             work.standings.append(Standing(model.application, model.id, document, named, is_shown))
         return record

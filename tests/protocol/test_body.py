@@ -4,7 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.body import Body, Dot, Kind, Operation, body_hash, decode_body
+from protocol.body import (
+    ERASURE,
+    Body,
+    Dot,
+    Kind,
+    Operation,
+    Stub,
+    body_hash,
+    decode_body,
+    decode_stub,
+    document_named,
+    name_in,
+    stub_of,
+)
 from protocol.encoding import encode
 from protocol.errors import Malformed, ProtocolError, TooLarge
 from protocol.limits import (
@@ -359,3 +372,59 @@ def test_values_may_be_nested_32_deep_in_every_kind() -> None:
             deeper.encode(AUTHOR)
         with pytest.raises(Malformed):
             decode_body(encode(parts_of(deeper)), AUTHOR)
+
+
+# -- what is left of a body ----------------------------------------------------------------------------------
+
+
+@given(strategies.bodies(), st.sampled_from(AUTHORS))
+def test_a_stub_proves_of_which_document_its_body_was(body: Body, author: bytes) -> None:
+    data = body.encode(author)
+    stub = stub_of(data)
+    assert stub.document == (body.model, body.id) and stub.hash == body_hash(data)
+    assert decode_stub(stub.encode()) == stub
+    other = body._replace(id=body.id + "x") if len(body.id) < NAME_LENGTH_MAX else body._replace(id="x")
+    assert Stub(stub.content, stub_of(other.encode(author)).name).hash != stub.hash
+    for part in (
+        body.salt,
+        *(o[1].encode() for o in body.operations if len(o) > 1 and isinstance(o[1], str)),
+    ):
+        assert len(part) < 8 or part not in stub.encode()
+
+
+@given(st.binary(max_size=60), st.booleans())
+def test_any_bytes_have_a_hash_and_a_name_or_none(data: bytes, is_begun: bool) -> None:
+    data = b"\x86\x50" + data if is_begun else data
+    name = name_in(data)
+    assert name in data and len(body_hash(data)) == 32
+    try:
+        body = decode_body(data, AUTHOR)
+    except ProtocolError:
+        return
+    assert document_named(name) == (body.model, body.id)
+
+
+@given(st.binary(max_size=60) | st.tuples(st.binary(max_size=40), st.binary(max_size=40)).map(encode))
+def test_any_bytes_are_a_stub_or_malformed(data: bytes) -> None:
+    try:
+        stub = decode_stub(data)
+    except Malformed:
+        return
+    assert stub.encode() == data and all(stub.document)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+def test_a_name_is_found_whatever_the_width_of_the_lengths_before_it(width: int) -> None:
+    data = body_of().encode(AUTHOR)
+    head = 0x78 + width.bit_length() - 1
+    wide = data[:18] + bytes([head]) + (data[18] & 31).to_bytes(width, "big") + data[19:]
+    assert decode_body(wide, AUTHOR) == decode_body(data, AUTHOR)
+    assert name_in(wide) == name_in(data) and body_hash(wide) != body_hash(data)
+
+
+def test_an_erasure_stands_alone_and_has_seen_nothing() -> None:
+    assert decode_body(body_of(*ERASURE).encode(AUTHOR), AUTHOR).is_erasure
+    assert not body_of().is_erasure
+    for odd in (body_of(SET_TITLE, *ERASURE), body_of(*ERASURE, seen=(Dot(AUTHOR, 1, 0),)), body_of([6, 0])):
+        with pytest.raises(Malformed):
+            odd.check()

@@ -137,6 +137,19 @@ def test_a_conflict_ends_with_a_write_that_has_seen_both_and_is_remembered(twins
         assert row.ended_at_ms is not None and row.ended_at_ms >= row.at_ms
 
 
+def test_of_an_erased_document_no_conflict_is_listed_nor_remembered(twins: Twins) -> None:
+    first, model = twins.first, twins.model
+    twins.apart("t1", {"title": "a"}, {"title": "b"})
+    twins.apart("t2", {"title": "c"}, {"title": "d"})
+    first.update(model, "t1", title="e")  # ends that of t1
+    assert len(listed(first, model, is_open=None)) == 2
+    first.change(*(Edit(EditKind.ERASE, model, id, {}) for id in ("t1", "t2")))
+    twins.meet()
+    for site in twins.sites:
+        assert listed(site, model, is_open=None) == []
+        assert is_true_to_the_record(site)
+
+
 def test_a_value_that_joins_makes_it_another_conflict() -> None:
     twins = Twins(nodes=3)
     third = twins.sites.pop()
