@@ -46,7 +46,8 @@ _VERDICTS = {
     Verdict.VOID: "it names what its author cannot have seen, or its node's role does not allow it",
     Verdict.MALFORMED: "it breaks a rule of the format",
     Verdict.WITHHELD: "a newer release wrote it: kept and passed on, shown after an upgrade",
-    Verdict.DROPPED: "it was erased",
+    Verdict.DROPPED: "its document was erased",
+    Verdict.MISSING: "it has not come: a peer left it out, and those who have it are asked",
 }
 
 
@@ -292,7 +293,8 @@ class _Writes:
 def _here(snapshot: Snapshot, space: SpaceId, model: Model, document: Document | None) -> dict[str, Any]:
     """How the document stands on this node."""
     if document is None or not document.vector:
-        return {"state": "absent", "version": None, "version_vector": {}, "quarantine": None, "conflicts": []}
+        state = "erased" if document is not None and document.is_erased else "absent"
+        return {"state": state, "version": None, "version_vector": {}, "quarantine": None, "conflicts": []}
     told: dict[str, Any] = {
         "state": "deleted",
         "version": document.version,

@@ -209,10 +209,10 @@ class Records:
         return hidden
 
     def creator(self, model: Model, id: str) -> str | None:
-        """Who created the document, be it deleted since; None if there never was one."""
+        """Who created the document, be it deleted since; None if there never was one, or it was erased."""
         with self._store.read() as snapshot:
             document = snapshot.documents.get(self._store.space(model.application), model.id, id)
-        return None if document is None else document.created_user
+        return None if document is None or document.is_erased else document.created_user
 
     def creator_of_shown(self, model: Model, id: str) -> str | None:
         """The same of a document that is shown or deleted; None if its model does not allow it."""

@@ -128,11 +128,13 @@ async def test_what_is_asked_for_is_checked_and_every_fault_named(tmp_path: Path
         assert answer.status == 202 and await titles(ann) == {"theirs"}
         assert (await ann.ask("GET", "/v1/users/me", token=token)).status == 200  # the account stays
         again = await ann.ask("POST", "/v1/data/Task", {"id": mine, "title": "again"}, token=token)
-        assert again.status in (201, 400, 409)  # under that id it cannot come back
+        assert again.status == 409 and "was erased" in again.json["error"]
         history = await ann.get(f"/v1/data/Task/{mine}/history")
         assert [item["action"] for item in history["items"]] == ["erased"]
-        explained = await ann.ask("GET", f"/v1/sync/explain/Task/{mine}")
-        assert explained.status in (200, 404)
+        explained = await ann.get(f"/v1/sync/explain/Task/{mine}")
+        assert explained["here"]["state"] == "erased"
+        assert [write["verdict"] for write in explained["refused"]] == ["dropped"]
+        assert "erased" in explained["refused"][0]["why"]
         assert (await ann.ask("GET", "/v1/privacy/erasures/nothing")).status == 404
 
 

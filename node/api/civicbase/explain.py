@@ -33,7 +33,7 @@ WRITE: dict[str, Any] = {
         "at": {"type": "string", "format": "date-time", "description": "By its author's clock"},
         "user": _TEXT_OR_NULL,
         "fields": {"type": "array", "items": {"type": "string"}},
-        "verdict": {"enum": ["applied", "early", "withheld", "void", "malformed", "dropped"]},
+        "verdict": {"enum": ["applied", "early", "withheld", "void", "malformed", "dropped", "missing"]},
         "standing": {"enum": ["stands", "invalid", "cut", "forked", "suspended", "uprooted"]},
         "why": {"type": "string"},
     },
@@ -57,7 +57,7 @@ EXPLANATION: dict[str, Any] = {
             "type": "object",
             "required": ["state", "version", "version_vector", "quarantine", "conflicts"],
             "properties": {
-                "state": {"enum": ["shown", "deleted", "quarantined", "absent"]},
+                "state": {"enum": ["shown", "deleted", "quarantined", "absent", "erased"]},
                 "version": _TEXT_OR_NULL,
                 "version_vector": {"type": "object", "additionalProperties": {"type": "integer"}},
                 "quarantine": {
