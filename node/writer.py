@@ -9,6 +9,9 @@ A group leaves at once while there is one client. With more, it waits until abou
 half of those who are writing have asked, or `GROUP_WAIT_S` has passed, so that
 at 32 connections a flush serves a dozen writes or more and the other half is
 prepared meanwhile (the idea of PostgreSQL's commit_delay and commit_siblings).
+
+What is asked for here goes before what peers have sent, which waits in a line of its own; but if none of that was
+in a group, it is first in the next one.
 """
 
 import asyncio
@@ -43,6 +46,9 @@ class _Job(NamedTuple):
     future: "asyncio.Future[Any]"
 
 
+_Line = deque[tuple[AnyChange, int, "asyncio.Future[Any]"]]
+
+
 class WriterOverloaded(StorageError):
     """More changes are waiting than this node will hold."""
 
@@ -74,7 +80,10 @@ class Writer:
         self._on_members_changed = on_members_changed
         self._on_caught_up = on_caught_up
         self._log = log
-        self._pending: deque[tuple[AnyChange, int, asyncio.Future[Any]]] = deque()
+        self._pending: _Line = deque()  # what is asked for here
+        self._received: _Line = deque()
+        self._is_owed = False  # what peers have sent was passed over
+        self._own_in_group = 0  # changes that were asked for here, in the group that is being written
         self._groups: queue.SimpleQueue[list[AnyChange] | _Job | None] = queue.SimpleQueue()
         self._writing: list[asyncio.Future[Any]] | None = None
         self._writers = 1.0  # how many clients write at the same time, smoothed
@@ -98,8 +107,8 @@ class Writer:
     async def stop(self) -> None:
         """Write what is pending, answer it, and end the thread."""
         self._is_closed = True
-        while self._pending or self._writing is not None:
-            waiting = [future for _, _, future in self._pending] + (self._writing or [])
+        while self._pending or self._received or self._writing is not None:
+            waiting = [future for _, _, future in [*self._pending, *self._received]] + (self._writing or [])
             self._hand_over()
             await asyncio.wait(waiting)
             await asyncio.sleep(0)  # lets `_group_done` of the last group return
@@ -109,7 +118,8 @@ class Writer:
     def freeze(self, reason: str) -> None:
         """Write nothing more but the group that is being written: what waits, and what comes, is refused so."""
         self._is_closed, self._closed_because = True, reason
-        pending, self._pending = self._pending, deque()
+        pending = [*self._pending, *self._received]
+        self._pending, self._received = deque(), deque()
         for _, _, future in pending:
             if not future.done():
                 future.set_exception(WriterOverloaded(reason))
@@ -138,6 +148,11 @@ class Writer:
             raise WriterOverloaded(self._closed_because if self._is_closed else "too many writes are waiting")
         assert self._loop is not None
         future = self._loop.create_future()
+        if isinstance(change, Received):
+            self._received.append((change, _size(change), future))
+            if self._writing is None and self._timer is None:
+                self._hand_over()
+            return future
         if not self._pending:
             self._oldest_at = self._loop.time()
         self._pending.append((change, _size(change), future))
@@ -151,27 +166,32 @@ class Writer:
     def _consider(self) -> None:
         """Nothing is being written: hand a group over now, or wait a little for more to join it."""
         self._timer = None
-        if self._writing is not None or not self._pending:
+        if self._writing is not None or not (self._pending or self._received):
             return
         assert self._loop is not None
         wait_s = self._oldest_at + GROUP_WAIT_S - self._loop.time()
-        if len(self._pending) * 2 >= self._writers or wait_s <= 0:
+        if self._received or len(self._pending) * 2 >= self._writers or wait_s <= 0:
             self._hand_over()
         else:
             self._timer = self._loop.call_later(min(wait_s, 0.000_3), self._consider)
 
     def _hand_over(self) -> None:
-        if self._writing is not None or not self._pending:
+        if self._writing is not None or not (self._pending or self._received):
             return
         group: list[AnyChange] = []
         futures: list[asyncio.Future[Any]] = []
         edits = 0
-        while self._pending and (not group or edits + self._pending[0][1] <= GROUP_EDITS_MAX):
-            change, size, future = self._pending.popleft()
-            edits += size
-            if not future.cancelled():
-                group.append(change)
-                futures.append(future)
+        is_sync_first, received = self._is_owed, len(self._received)
+        own = len(self._pending)
+        for line in (self._received, self._pending) if is_sync_first else (self._pending, self._received):
+            while line and (not group or edits + line[0][1] <= GROUP_EDITS_MAX):
+                change, size, future = line.popleft()
+                edits += size
+                if not future.cancelled():
+                    group.append(change)
+                    futures.append(future)
+        self._is_owed = 0 < received == len(self._received)
+        self._own_in_group = own - len(self._pending)
         if not group:
             return self._hand_over()
         self._writing = futures
@@ -226,8 +246,12 @@ class Writer:
 
     def _group_done(self, outcome: Written | BaseException) -> None:
         futures, self._writing = self._writing or [], None
+        own = self._own_in_group
         self.groups += 1
-        self._writers += (len(futures) + len(self._pending) - self._writers) * 0.2
+        if self._received and not self._pending:  # nobody else to wait for
+            self._hand_over()
+        if own:
+            self._writers += (own + len(self._pending) - self._writers) * 0.2
         if isinstance(outcome, Written):
             if outcome.has_new_members:
                 self._on_members_changed()
@@ -248,7 +272,8 @@ class Writer:
             for future in futures:
                 if not future.done():
                     future.set_exception(outcome)
-        if self._pending and self._timer is None and self._loop is not None:
+        is_waiting = self._pending or self._received
+        if is_waiting and self._writing is None and self._timer is None and self._loop is not None:
             self._timer = self._loop.call_soon(self._consider)
 
 

@@ -64,10 +64,12 @@ _ARRIVALS_READ_MAX = 100_000  # in one go: about 0.2 s of reading
 _CURSOR = "sync cursor"
 
 SLICE_BODIES_MAX = 256  # integrated at a time, so that what is asked for here gets in between
+SLICES_TOGETHER_MAX = 8  # given to the writer, so that it need not wait between them
 # Hands a change to the one writer: its result, once it is durable. Blocks.
 Write = Callable[[AnyChange], Any]
-# Gives changes for the one writer, takes the result of each once it is durable, and ends in an answer.
-Steps = Generator[AnyChange, Any, WindowIntegrated]
+# Gives changes for the one writer, in order; takes the result of each, or its error, once all are durable; ends in an
+# answer.
+Steps = Generator[Sequence[AnyChange], Sequence[Any], WindowIntegrated]
 
 
 @dataclass(slots=True)
@@ -136,9 +138,15 @@ class Exchange:
     def run(self, steps: Steps) -> WindowIntegrated:
         """Take all steps, one after the other. Blocks."""
         try:
-            change = next(steps)
+            changes = next(steps)
             while True:
-                change = steps.send(self._write(change))
+                outcomes: list[Any] = []
+                try:
+                    for change in changes:
+                        outcomes.append(self._write(change))
+                except Exception as error:
+                    outcomes.append(error)
+                changes = steps.send(outcomes)
         except StopIteration as end:
             answer: WindowIntegrated = end.value
             return answer
@@ -367,7 +375,7 @@ class Exchange:
         taken = yield from self._take_in([], [])
         return WindowIntegrated(self.position, (), taken.integrated)
 
-    def _take_in(self, runs: list[Run], met: list[str]) -> Generator[AnyChange, Any, _Taken]:
+    def _take_in(self, runs: list[Run], met: list[str]) -> Generator[Sequence[AnyChange], Any, _Taken]:
         """Integrate these runs and what has waited, as far as causes go, and keep the rest.
 
         The signature at the end of a run vouches for all of it, so a run that is integrated in several slices
@@ -375,35 +383,49 @@ class Exchange:
         """
         self.is_unsettled = True
         plan = self._plan([*self._waiting.runs.values(), *runs])
-        slices = plan.slices
-        if len(slices) != 1:
+        if not plan.slices:
             yield from self._keep_waiting(plan.begun)
-        if met and not slices:  # what waits may be integrated with a window of other spaces
-            yield Received((), met)
+        if met and not plan.slices:  # what waits may be integrated with a window of other spaces
+            yield from _written(Received((), met))
         taken = _Taken()
         proofs = {commit.hash: run for run in runs for commit in run.commits}
-        for number, some in enumerate(slices, 1):
-            is_last = number == len(slices)
-            keep = self._keeping(plan.kept) if is_last else None
-            outcomes: list[Outcome] = yield Received(some, met, keep)
-            if is_last:
-                self._waiting.settle(plan.kept)
-            for commit, outcome in zip(some, outcomes, strict=True):
+        for number, some in enumerate(_together(plan.slices)):
+            changes = [Received(commits, met) for commits in some]
+            kept = plan.kept if some[-1] is plan.slices[-1] else plan.begun
+            if not number or kept is plan.kept:
+                changes[0].local = self._keeping(kept)
+            outcomes: list[list[Outcome] | Exception] = yield changes
+            if changes[0].local is not None and not isinstance(outcomes[0], Exception):
+                self._waiting.settle(kept)
+            yield from self._note(changes, outcomes, proofs, taken)
+        yield from self._keep_waiting({key: run for key, run in plan.kept.items() if key not in taken.left})
+        rivals = self._rivals(runs)
+        if rivals:
+            yield from _written(lambda local: keep_branch(local, rivals))
+        self.is_unsettled = False
+        return taken
+
+    def _note(
+        self,
+        changes: Sequence[Received],
+        outcomes: Sequence[list[Outcome] | Exception],
+        proofs: dict[bytes, Run],
+        taken: _Taken,
+    ) -> Generator[Sequence[AnyChange], Any, None]:
+        """What became of some slices. Raises what went wrong with the first that was not stored."""
+        for change, found in zip(changes, outcomes, strict=False):  # none follows one that failed
+            if isinstance(found, Exception):
+                raise found
+            for commit, outcome in zip(change.commits, found, strict=True):
                 if isinstance(outcome, Integrated):
                     taken.integrated += 1
                     taken.bodies += len(commit.bodies)
                 elif not isinstance(outcome, Known):
                     yield from self._note_left(commit, outcome, proofs, taken)
-        yield from self._keep_waiting({key: run for key, run in plan.kept.items() if key not in taken.left})
-        rivals = self._rivals(runs)
-        if rivals:
-            yield lambda local: keep_branch(local, rivals)
-        self.is_unsettled = False
-        return taken
 
     def _note_left(
         self, commit: Commit, outcome: Outcome, proofs: dict[bytes, Run], taken: _Taken
-    ) -> Generator[AnyChange, Any, None]:
+    ) -> Generator[Sequence[AnyChange], Any, None]:
         """A commit that could not be integrated: nothing more of its chain can."""
         key, seq = key_of(commit), commit.header.seq
         if key in taken.left:
@@ -415,7 +437,7 @@ class Exchange:
                 if run is not None and self._is_fork_point(commit):
                     self._suspects.pop(key, None)
                     if seq < self._store.basis.forks.get(key, seq + 1):
-                        yield Forked(run, seq)
+                        yield from _written(Forked(run, seq))
                         taken.forks.append(ForkFound(*key, seq, run.encode()))
                 else:
                     self._suspect(key, (run.commits[0].header.seq if run is not None else seq) // 2)
@@ -479,11 +501,11 @@ class Exchange:
         kept = ends_to_keep(order.tails, reach) if order.tails else {}
         return _Plan(slices, kept_meanwhile if slices else kept, kept)
 
-    def _keep_waiting(self, runs: dict[ChainKey, Run]) -> Generator[AnyChange, Any, None]:
+    def _keep_waiting(self, runs: dict[ChainKey, Run]) -> Generator[Sequence[AnyChange], Any, None]:
         """Exactly these wait from now on."""
         keep = self._keeping(runs)
         if keep is not None:
-            yield keep
+            yield from _written(keep)
             self._waiting.settle(runs)
 
     def _keeping(self, runs: dict[ChainKey, Run]) -> LocalChange | None:
@@ -495,6 +517,13 @@ class Exchange:
             self._waiting.keep(local, runs)
 
         return keep
+
+
+def _written(change: AnyChange) -> Generator[Sequence[AnyChange], Any, None]:
+    """Have one change written. Raises what it failed with."""
+    (outcome,) = yield [change]
+    if isinstance(outcome, Exception):
+        raise outcome
 
 
 def unpacked(effect: IntegrateWindow) -> list[Run] | ProtocolError:
@@ -511,6 +540,16 @@ def cursor_change(peer: Author, epoch: str, position: int) -> LocalChange:
     An older cursor costs an offer of what has arrived since, so a live link need not keep every one.
     """
     return lambda local: local.put(_CURSOR, peer.hex(), {"epoch": epoch, "position": position})
+
+
+def _together(slices: Sequence[Sequence[Commit]]) -> Iterator[Sequence[Sequence[Commit]]]:
+    """The slices as they are given to the writer. The first and the last go alone: they decide what is kept."""
+    if len(slices) > 1:
+        yield slices[:1]
+    for start in range(1, len(slices) - 1, SLICES_TOGETHER_MAX):
+        yield slices[start : min(start + SLICES_TOGETHER_MAX, len(slices) - 1)]
+    if slices:
+        yield slices[-1:]
 
 
 def _slices(commits: Sequence[Commit]) -> Iterator[Sequence[Commit]]:

@@ -292,18 +292,18 @@ class Clerk:
         self._steps, self._reply, self._is_brief = steps, reply, is_brief
         self._step(None)
 
-    def _step(self, outcome: Any) -> None:
-        """Go on with what is being taken in: its last change has come to this. Once begun, it goes to the end."""
+    def _step(self, outcomes: list[Any] | None) -> None:
+        """Go on with what is being taken in: its last changes have come to this. Once begun, it goes to the end."""
         steps = self._steps
         assert steps is not None
         try:
-            change = steps.throw(outcome) if isinstance(outcome, Exception) else steps.send(outcome)
+            changes = next(steps) if outcomes is None else steps.send(outcomes)
         except StopIteration as end:
             self._end(end.value)
         except Exception as error:
             self._end(self._failed(error))
         else:
-            self._on_loop(self._write, change)
+            self._on_loop(self._write, changes)
 
     def _end(self, answer: Answer | Exception) -> None:
         reply, self._steps, self._reply = self._reply, None, None
@@ -314,19 +314,31 @@ class Clerk:
 
     # -- on the loop
 
-    def _write(self, change: AnyChange) -> None:
-        try:
-            written = self._submit(change)
-        except Exception as error:
-            self._record.put(partial(self._step, error))
-            return
-        written.add_done_callback(self._written)
+    def _write(self, changes: Sequence[AnyChange]) -> None:
+        futures: list[asyncio.Future[Any]] = []
+        for change in changes:
+            try:
+                futures.append(self._submit(change))
+            except Exception as error:
+                futures.append(asyncio.get_running_loop().create_future())
+                futures[-1].set_exception(error)
+        left = len(futures)
 
-    def _written(self, done: "asyncio.Future[Any]") -> None:
-        if done.cancelled():
-            outcome: Any = StorageError("the node is stopping")
-        else:
-            outcome = done.exception() or done.result()
-        step = partial(self._step, outcome)
+        def on_done(_: "asyncio.Future[Any]") -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                self._written([_outcome_of(future) for future in futures])
+
+        for future in futures:
+            future.add_done_callback(on_done)
+
+    def _written(self, outcomes: list[Any]) -> None:
+        step = partial(self._step, outcomes)
         if not (self._is_brief and self._do_here(step)):
             self._record.put(step)
+
+
+def _outcome_of(done: "asyncio.Future[Any]") -> Any:
+    """The result, or the error."""
+    return StorageError("the node is stopping") if done.cancelled() else done.exception() or done.result()

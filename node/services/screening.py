@@ -39,12 +39,15 @@ class Screen:
         self._canary = canary
         self._log = log
         self._now_ms = now_ms
+        self._turn = asyncio.Lock()  # of the one that is tried: they reach the writer in the order in which they came
+        self._on_their_way = 0  # that are to be tried and have not reached it
 
     def submit(self, change: AnyChange) -> "asyncio.Future[Any]":
         """As `Writer.submit`: what it comes to, once it is durable."""
         if isinstance(change, Received):
             size = sum(len(body or b"") for commit in change.commits for body in commit.bodies)
-            if size > LOOKED_AT_HERE_MAX_BYTES or self._has_updates(change):
+            if self._on_their_way or size > LOOKED_AT_HERE_MAX_BYTES or self._has_updates(change):
+                self._on_their_way += 1
                 return asyncio.ensure_future(self._submit_tried(change))
         return self._writer.submit(change)
 
@@ -52,12 +55,16 @@ class Screen:
         return any(_updates_of(commit, self._store.system) for commit in change.commits)
 
     async def _submit_tried(self, change: Received) -> Any:
-        trials = await asyncio.to_thread(self._trials, change)
-        if trials:
-            bad = await self._canary.check(trials)
-            if bad:
-                change = replace(change, quarantine=self._quarantine(bad))
-        return await self._writer.submit(change)
+        try:
+            async with self._turn:
+                trials = await asyncio.to_thread(self._trials, change)
+                bad = await self._canary.check(trials) if trials else set()
+                if bad:
+                    change = replace(change, quarantine=self._quarantine(bad))
+                written = self._writer.submit(change)
+        finally:
+            self._on_their_way -= 1
+        return await written
 
     def _quarantine(self, bad: set[Hashable]) -> tuple[Quarantined, ...]:
         documents: list[tuple[SpaceId, str, str]] = sorted({key[:3] for key in bad if isinstance(key, tuple)})

@@ -299,7 +299,7 @@ async def test_a_disk_that_fails_is_told_and_the_window_is_taken_in_when_it_work
         here.put(f"d{number}", title="x")
     async with desk(there) as at:
         at.ask("window", window_of(here))
-        await at.until_true(lambda: len(at.written) == 2)  # what is kept whole, and the first slice
+        await at.until_true(lambda: len(at.written) == 2)  # of three slices, the first of which keeps the run
         at.failure = StorageFull("the disk is full")
         await at.until(1)
         assert isinstance(at.answers[0][1], StorageFull)
