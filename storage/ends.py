@@ -23,6 +23,7 @@ class Ended(NamedTuple):
     hash: bytes
     knows: Mapping[Author, int]  # everything, not only what has grown
     system_past: frozenset[Link]
+    counts: bool = False  # by all that was known when it was stored; False also if that was not looked up
 
 
 @dataclass(slots=True)

@@ -52,6 +52,7 @@ from protocol.window import Run, decode_run
 from storage.heads import Heads
 from storage.integrator import AnyChange, Forked, LocalChange, Received
 from storage.local import LocalWriter
+from storage.log import NO_CHAIN
 from storage.names import Chain
 from storage.reissue import is_kept, keep_branch, lives
 from storage.runs import RunReader, WaitingRoom, begun, ends_to_keep, key_of
@@ -235,13 +236,15 @@ class Exchange:
             self._heads.follow(snapshot)
             first: dict[Chain, int] = {}
             position, is_last = effect.after_position, True
-            for read, arrival in enumerate(snapshot.log.arrivals(after_number=effect.after_position)):
-                if arrival.chain not in first:
+            for read, (number, chain, seq) in enumerate(
+                snapshot.log.grown(after_number=effect.after_position)
+            ):
+                if chain not in first and chain != NO_CHAIN:
                     if len(first) == effect.count_max or read >= _ARRIVALS_READ_MAX:
                         is_last = False
                         break
-                    first[arrival.chain] = arrival.seq
-                position = arrival.number
+                    first[chain] = seq
+                position = number
             if is_last:
                 position = max(position, snapshot.log.last_arrival())  # of what is no commit nobody is told
             fresh: list[Fresh] = []

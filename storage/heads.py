@@ -11,13 +11,14 @@ forked chain it is told that it forks, and where: what its branches hold is not 
 same everywhere, but whoever is to integrate what was built on one must know of it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
+from protocol.commit import Commit
 from protocol.ids import SYSTEM_SPACE_NAME, NetworkId, SpaceId, application_space_name, space_id
-from protocol.integrate import Head
+from protocol.integrate import Head, Integrated
 from protocol.roots import HeadTree, fork_mark, lacking_hash
 from storage.judging import Basis, effective_seq
-from storage.log import Arrival
+from storage.log import NO_CHAIN, Arrival
 from storage.names import Chain, Names
 from storage.store import Snapshot
 
@@ -44,10 +45,10 @@ class Heads:
         names = [SYSTEM_SPACE_NAME, *map(application_space_name, snapshot.applications())]
         self.names = {space_id(self._network_id, name): name for name in names}
         changed: set[Chain] = set()
-        for happening in snapshot.log.happenings(after_number=self.position):
-            if isinstance(happening, Arrival):
-                changed.add(happening.chain)
-            self.position = happening.number
+        for number, chain, _ in snapshot.log.grown(after_number=self.position):
+            changed.add(chain)
+            self.position = number
+        changed.discard(NO_CHAIN)
         if snapshot.basis is not self._basis:  # any commit may count otherwise now
             self._basis = snapshot.basis
             self._effective, self._needed, self._told, self.trees = {}, {}, {}, {}
@@ -110,3 +111,20 @@ class Heads:
             missing = [place for place in self._missing.get(chain, ()) if place[0] <= seq]
             leaf = lacking_hash(digest, missing) if missing and forked_at is None else digest
             self.trees.setdefault(space, HeadTree()).update(author, seq, leaf)
+
+
+Plain = tuple[str, Commit, int]  # application, commit, arrival
+
+
+def plain(done: Sequence[tuple[Integrated, Arrival]], applications: Mapping[SpaceId, str]) -> list[Plain]:
+    """Commits that were stored together, all of which count: of each chain the newest is what is told.
+
+    Empty if something came in between, or is of no application: then what is told is to be looked up.
+    """
+    found: list[Plain] = []
+    for finished, arrival in done:
+        application = applications.get(finished.commit.header.space)
+        if application is None or (found and arrival.number != found[-1][2] + 1):
+            return []
+        found.append((application, finished.commit, arrival.number))
+    return found

@@ -46,6 +46,7 @@ from storage.errors import (
 )
 from storage.feed_entry import FeedEntry, feed_entry, rejudged_entry
 from storage.first_sync import FirstSyncs
+from storage.heads import Plain, plain
 from storage.index import Index
 from storage.index_conflicts import ConflictNews
 from storage.indexer import Indexer, Records
@@ -125,8 +126,9 @@ class Written:
     arrival: int = 0  # the newest of what was stored; 0 if no commit was
     caught_up: list[str] = field(default_factory=list)  # applications to be read anew: first sync over
     has_new_members: bool = False  # other statements count than before
-    # With the application and the arrival of each, if these and nothing else were stored:
-    own: Sequence[tuple[str, Commit, int]] = ()
+    plain: Sequence[
+        Plain
+    ] = ()  # all that was stored, if the newest of each chain is what peers are told of it
 
 
 @dataclass(slots=True)
@@ -142,6 +144,7 @@ class _Group:
     said: list[tuple[Integrated, Arrival]] = field(default_factory=list)
     met: list[str] = field(default_factory=list)  # applications of spaces that came from peers
     caught_up: list[str] = field(default_factory=list)
+    is_plain: bool = True  # every commit counts, and rests on others that do
     failure: Exception | None = None  # of storing a commit, whoever caught it
     claims: Claims = field(default_factory=Claims)
     records: Records = field(default_factory=dict)  # as the last edit of each left them
@@ -222,7 +225,7 @@ class Integrator:
                         self._note_shared(change, group)
                         written.results.append(None)
                     else:
-                        written.results.append(_run_local(change, batch.local))
+                        written.results.append(batch.local.run(change))
                 except Exception as error:  # of a guard, of a plan: it belongs to this change alone
                     written.results.append(error)
             for application in list(group.builders):
@@ -251,10 +254,8 @@ class Integrator:
             written.arrival = max(written.arrival, rejudgement.number)
         if batch.rejudgements:
             written.entries.sort(key=lambda entry: (entry.arrival, entry.index))
-        if not (group.received or group.said or batch.rejudgements) and all(
-            finished.counts for _, finished, _ in group.done
-        ):
-            written.own = [(name, finished.commit, arrival.number) for name, finished, arrival in group.done]
+        if group.is_plain and not (group.said or batch.rejudgements):
+            written.plain = plain(done, self._applications)
         self._after_commit(done, group.records, batch.rejudgements)
         for told in (told for rejudgement in batch.rejudgements for told in rejudgement.documents):
             group.records.pop((told.model, told.id), None)  # made before it was judged again
@@ -346,6 +347,7 @@ class Integrator:
                 group.batch.add_application(application)
                 finished = builder.sign(self._keys)
                 group.done.append((application, finished, group.batch.keep(finished)))
+                group.is_plain &= finished.counts
         except Exception as error:
             group.failure = error  # half of a commit may be stored: no change of the group can stand
             raise
@@ -459,6 +461,7 @@ class Integrator:
                 if commit.header.space != self._store.system:
                     self._first_syncs.begin(batch, commit.header.space, group.now_ms, is_met=False)
                 group.received.append((outcome, batch.keep(outcome)))
+                group.is_plain &= outcome.counts and batch.rests_on_counting(commit.header)
             outcomes.append(outcome)
         if change.local is not None:
             change.local(batch.local)
@@ -588,12 +591,3 @@ class Integrator:
         numbers = [arrival.number for _, arrival in done] + [each.number for each in rejudgements]
         if numbers:
             self.indexer.follow(done, records, others, min(numbers), max(numbers))
-
-
-def _run_local(change: LocalChange, local: LocalWriter) -> Any:
-    local.mark()
-    try:
-        return change(local)
-    except Exception:
-        local.undo()
-        raise

@@ -4,7 +4,7 @@ Room: the only place that knows the `local` table. A kind is a short word of the
 service that owns it; keys and values are the service's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from protocol.encoding import decode, encode
@@ -69,3 +69,12 @@ class LocalWriter(LocalReader):
             else:
                 self._transaction.put(Table.LOCAL, key, value)
         self._before.clear()
+
+    def run(self, change: "Callable[[LocalWriter], Any]") -> Any:
+        """What a change gives; if it raises, nothing of it is kept."""
+        self.mark()
+        try:
+            return change(self)
+        except Exception:
+            self.undo()
+            raise

@@ -9,6 +9,7 @@ Room: the only place that knows the tables `heads`, `headers`, `signatures`,
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from struct import Struct
 from typing import Any, NamedTuple
 
 from protocol.body import Stub, decode_stub, name_in, stub_of
@@ -35,6 +36,9 @@ _MISSING_STAMP = b"missing"
 NO_CHAIN = 0xFFFFFFFF  # in place of a chain's number: no commit has arrived
 _CHANGE_CODES = {Change.NONE: 0, Change.CREATED: 1, Change.UPDATED: 2, Change.DELETED: 3}
 _CHANGES = {code: change for change, code in _CHANGE_CODES.items()}
+
+
+_ARRIVED = Struct(">IQ")  # chain and seq
 
 
 def _u32(number: int) -> bytes:
@@ -219,6 +223,12 @@ class LogReader:
     def arrivals(self, *, after_number: int = 0) -> Iterator[Arrival]:
         """Commits in the order in which they arrived, after a number."""
         return (found for found in self.happenings(after_number=after_number) if isinstance(found, Arrival))
+
+    def grown(self, *, after_number: int = 0) -> Iterator[tuple[int, Chain, int]]:
+        """Arrival, chain and seq of commits after a number; in place of what was judged again, `NO_CHAIN`."""
+        for key, value in self._transaction.scan(Table.ARRIVALS, _u64(after_number + 1), None):
+            chain, seq = _ARRIVED.unpack_from(value)
+            yield int.from_bytes(key, "big"), chain, seq
 
     def happenings(self, *, after_number: int = 0) -> Iterator[Arrival | Rejudgement]:
         """The order of arrival, with what was judged again in its place."""
@@ -413,10 +423,10 @@ class LogWriter(LogReader):
         before = self._ends.commit(chain, header.seq - 1)
         if before is None:
             known = dict(super().known_by(header.space, header.author, header.seq))
-            return Ended(done.commit.hash, known, super().system_past(chain, header.seq))
+            return Ended(done.commit.hash, known, super().system_past(chain, header.seq), done.counts)
         knows = {**before.knows, **done.knowledge} if done.knowledge else before.knows
         past = done.system_past if done.system_past is not None else before.system_past
-        return Ended(done.commit.hash, knows, past)
+        return Ended(done.commit.hash, knows, past, done.counts)
 
     def _let_go(self, chain: Chain, commit: Commit) -> None:
         """Drop the newest signature, if the one of this commit can prove all that it proved.

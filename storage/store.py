@@ -160,6 +160,7 @@ class Batch(Snapshot):
         self.rejudgements: list[Rejudgement] = []
         self._author = author
         self._system = system
+        self._ends = ends
         self._last_asked: tuple[str, str, SpaceId] | None = None
         self._last_found: Document | None = None
         self._frontiers: dict[SpaceId, tuple[tuple[Author, int, bytes], ...]] = {}  # written by `finish`
@@ -236,6 +237,18 @@ class Batch(Snapshot):
             self._learn(done.members, header.author, header.hlc)
         return arrival
 
+    def rests_on_counting(self, header: Header) -> bool:
+        """Whether all that a commit builds on in its space is known to count. False where it must be looked up."""
+        if self.forked_at(header.space, header.author) is not None:
+            return False
+        for dep in header.deps:
+            if not dep.in_system:
+                chain = self.names.chain(header.space, dep.author)
+                known = None if chain is None else self._ends.commit(chain, dep.seq)
+                if known is None or not known.counts or known.hash[:DEP_HASH_BYTES] != dep.hash_prefix:
+                    return False
+        return True
+
     def _is_past(self, head: tuple[Author, int, bytes], done: Integrated) -> bool:
         """Whether a commit that was just stored has another in its past."""
         author, seq, _ = head
@@ -297,6 +310,7 @@ class Batch(Snapshot):
     def _learn(self, members: Members, author: Author, hlc: int) -> None:
         assert self.basis is not None
         self._judged.clear()
+        self._ends.clear()  # what counts is about to be found out again
         before, self.basis = self.basis, Basis(members, self.basis.forks)
         found = self._judge_again(before)
         if found:
@@ -323,6 +337,7 @@ class Batch(Snapshot):
         if seq >= self.basis.forks.get(key, seq + 1):
             return
         self._judged.clear()
+        self._ends.clear()  # what counts is about to be found out again
         before, self.basis = self.basis, Basis(self.basis.members, {**self.basis.forks, key: seq})
         self.log.put_fork(*key, seq, run.encode())
         if header.space == self.system:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from protocol.commit import DEP_HASH_BYTES, Commit
 from protocol.exchange import ChainKey, Fresh, LoadRuns, RunsLoaded
-from protocol.ids import application_space_name
+from protocol.ids import Author, application_space_name
 from protocol.messages import Tip
 from protocol.packing import pack_window
 from protocol.window import Run
@@ -27,13 +27,23 @@ class Recent:
         self._chains: dict[ChainKey, deque[tuple[Commit, int]]] = {}  # each with its size in bytes
         self._packed: dict[tuple[ChainKey, int], RunsLoaded] = {}  # since the newest commit
 
-    def put(self, own: Sequence[tuple[str, Commit, int]]) -> tuple[Fresh, ...]:
-        """Commits that have just been stored; what sessions are told of them."""
+    def put(self, stored: Sequence[tuple[str, Commit, int]], own: Author) -> tuple[Fresh, ...]:
+        """Commits that have just been stored; what sessions are told of them.
+
+        Those of others are not kept, and with them nothing from before: they may have changed what there is.
+        """
         self._packed.clear()
+        if any(commit.header.author != own for _, commit, _ in stored):
+            self._chains.clear()
         fresh: dict[ChainKey, Fresh] = {}
-        for application, commit, _ in own:
+        for application, commit, _ in stored:
             header = commit.header
             key = header.space, header.author
+            first_seq = fresh[key].first_seq if key in fresh else header.seq
+            tip = Tip(header.author, header.seq, commit.hash[:DEP_HASH_BYTES])
+            fresh[key] = Fresh(application_space_name(application), first_seq, tip)
+            if header.author != own:
+                continue
             kept = self._chains.pop(key, None) or deque()
             if kept and kept[-1][0].header.seq != header.seq - 1:
                 kept.clear()
@@ -43,9 +53,6 @@ class Recent:
             self._chains[key] = kept
             if len(self._chains) > CHAINS_MAX:
                 del self._chains[next(iter(self._chains))]
-            first_seq = fresh[key].first_seq if key in fresh else header.seq
-            tip = Tip(header.author, header.seq, commit.hash[:DEP_HASH_BYTES])
-            fresh[key] = Fresh(application_space_name(application), first_seq, tip)
         return tuple(fresh.values())
 
     def forget(self) -> None:

@@ -169,8 +169,9 @@ class Running:
         """Commits have been stored, ours or others'."""
         fresh: tuple[Fresh, ...] = ()
         since = -1
-        if written.own:
-            fresh, since = self._clerk.recent.put(written.own), written.own[0][2] - 1
+        if written.plain:
+            fresh = self._clerk.recent.put(written.plain, self._identity.author)
+            since = written.plain[0][2] - 1
         else:
             self._clerk.recent.forget()
         self.peers.on_arrived(Arrived(written.arrival, since, fresh))

@@ -39,7 +39,9 @@ class Screen:
         self._canary = canary
         self._log = log
         self._now_ms = now_ms
-        self._turn = asyncio.Lock()  # of the one that is tried: they reach the writer in the order in which they came
+        self._turn = (
+            asyncio.Lock()
+        )  # of the one that is tried: they reach the writer in the order in which they came
         self._on_their_way = 0  # that are to be tried and have not reached it
 
     def submit(self, change: AnyChange) -> "asyncio.Future[Any]":
