@@ -59,7 +59,7 @@ class Dep(NamedTuple):
     hash_prefix: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # never changed; frozen, each would take twice the time to make
 class Header:
     """What the author signs. Equal headers have equal bytes."""
 
@@ -87,7 +87,7 @@ def deps_to_lists(deps: Sequence[Dep]) -> list[list[Any]]:
     return [[int(d.in_system), d.author, d.seq, d.hash_prefix] for d in deps]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # as a header
 class Commit:
     """A header as received or made, its hash, and its bodies; `None` stands for one that is not here.
 

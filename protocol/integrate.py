@@ -39,7 +39,7 @@ from protocol.verdicts import Judge
 from protocol.verdicts import Verdict as Verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # never changed; frozen, each would take twice the time to make
 class Head:
     """The newest commit of a chain that is integrated here."""
 

@@ -218,11 +218,13 @@ class Index:
                 deleted = connection.executemany(self._layouts[model_id].delete, ids).rowcount
                 added[model_id] = -deleted
             for layout, batch in batches:
-                # New rows are the usual case, and the count of those added keeps totals cheap.
-                new = connection.executemany(layout.insert, batch).rowcount
-                if new < len(batch):
-                    connection.executemany(layout.upsert, batch)
-                added[layout.model_id] = added.get(layout.model_id, 0) + new
+                # New rows are the usual case, and the count of those added keeps totals cheap. What was changed since
+                # it was made is mostly there already: apart from it, the others need not be written twice.
+                for some in _parted(batch):
+                    new = connection.executemany(layout.insert, some).rowcount
+                    if new < len(some):
+                        connection.executemany(layout.upsert, some)
+                    added[layout.model_id] = added.get(layout.model_id, 0) + new
             connection.executemany(
                 'UPDATE "$models" SET row_count = row_count + ? WHERE model_id = ?',
                 [(difference, model_id) for model_id, difference in added.items() if difference],
@@ -474,3 +476,11 @@ class Index:
         finally:
             if own is not None:
                 own.close()
+
+
+def _parted(batch: list[tuple[Value, ...]]) -> list[list[tuple[Value, ...]]]:
+    """Rows that were made and changed at one time, and the others."""
+    changed = [row for row in batch if row[1] != row[2]]
+    if not changed or len(changed) == len(batch):
+        return [batch]
+    return [[row for row in batch if row[1] == row[2]], changed]

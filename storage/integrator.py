@@ -573,10 +573,11 @@ class Integrator:
     ) -> None:
         """Bring catalog and index up to what was just stored. Never raises: the write stands."""
         for finished, _ in done:
-            application = self._applications.get(finished.commit.header.space)
-            definitions = builtin_model_id(application, MODEL) if application is not None else None
             for (model_id, _), document in finished.documents.items():
-                if application is not None and model_id == definitions:
+                if not model_id.startswith(MODEL):
+                    continue
+                application = self._applications.get(finished.commit.header.space)
+                if application is not None and model_id == builtin_model_id(application, MODEL):
                     self.indexer.model_changed(*self._catalog.update(application, document))
         rejudged = {told[:3]: None for each in rejudgements for told in each.documents}
         others: dict[tuple[SpaceId, str, str], Document | None] = {}

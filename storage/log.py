@@ -49,7 +49,7 @@ def _u64(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # never changed; frozen, each would take twice the time to make
 class Arrival:
     """One commit in the order in which this store integrated them: the one feed counts by these."""
 
