@@ -106,6 +106,7 @@ class Connection:
         self.known_as: list[tuple[str, str]] = []  # kept by the hub: application, and user or session
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._has_output = asyncio.Event()
+        self._is_idle = False  # the task that writes has nothing to do
         self._has_room = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None  # of the record
         self._asking: asyncio.Task[None] | None = None  # whether the token still counts
@@ -139,6 +140,8 @@ class Connection:
     def step(self) -> None:
         """After any input to the session: what it wants done is begun."""
         session = self.session
+        if session.outbox and self._is_idle and not self._request.protocol.writing_paused:
+            self._write()  # at once: to wake the task takes two turns of the loop, in which others have theirs
         if session.outbox or session.close is not None:
             self._has_output.set()
         if session.close is not None:
@@ -253,18 +256,26 @@ class Connection:
         """Write what waits, as fast as the client takes it; say goodbye in the end."""
         session, outbox = self.session, self.session.outbox
         while session.close is None or outbox:
+            self._is_idle = not outbox
             await self._has_output.wait()
+            self._is_idle = False
             self._has_output.clear()
-            while frames := outbox.take(WRITE_SIZE_BYTES):
-                transport = self._request.transport
-                if self._socket.closed or transport is None:
+            while outbox:
+                if not self._write():
                     return
-                transport.write(_framed(frames))
-                if not outbox.is_ahead:
-                    self._has_room.set()
                 if self._request.protocol.writing_paused:
                     await self._drain()
         await self._say_goodbye(session.close.code, session.close.reason)
+
+    def _write(self) -> bool:
+        """Write as much of what waits as is handed over at once. Whether somebody is there."""
+        transport = self._request.transport
+        if self._socket.closed or transport is None:
+            return False
+        transport.write(_framed(self.session.outbox.take(WRITE_SIZE_BYTES)))
+        if not self.session.outbox.is_ahead:
+            self._has_room.set()
+        return True
 
     async def _drain(self) -> None:
         if not await self._ends_within(self._timing.stall_s, self._writer.drain()):
