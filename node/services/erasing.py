@@ -131,7 +131,7 @@ class Erasing:
         Durable here when it returns. What an administrator's node has to erase is `left` in the erasure's view.
         """
         ids: list[str] = []
-        for start in range(0, len(items), ITEMS_MAX):
+        for start in range(0, max(1, len(items)), ITEMS_MAX):
             some = items[start : start + ITEMS_MAX]
             id = self._parts.records.new_id()
             model = self._parts.records.builtin(application, ERASURE)
@@ -226,21 +226,24 @@ class Erasing:
             await asyncio.sleep(COLLECT_S)
             self._woken.clear()
             try:
-                if not await self._carry_out():
-                    await asyncio.sleep(RETRY_S)
-                    self._woken.set()
+                again_after_s = await self._carry_out()
             except (StorageError, NotPermitted) as error:
                 if not isinstance(error, WriterOverloaded):
                     self._parts.log.warning("erasing goes on later", extra={"data": {"reason": str(error)}})
-                await asyncio.sleep(FAILED_RETRY_S)
+                again_after_s = FAILED_RETRY_S
+            except Exception:  # a bug, of a service perhaps: what is erased is still to go
+                self._parts.log.exception("erasing failed, and goes on later")
+                again_after_s = FAILED_RETRY_S
+            if again_after_s:
+                await asyncio.sleep(again_after_s)
                 self._woken.set()
 
-    async def _carry_out(self) -> bool:
-        """Leave nothing of what is due, and say so. False if something has to wait."""
+    async def _carry_out(self) -> float:
+        """Leave nothing of what is due, and say so. After how many seconds to try again, 0 if all is done."""
         with self._store.read() as snapshot:
             names = {self._store.space(name): name for name in snapshot.applications()}
             all_due = list(due(snapshot.local))
-            waiting = _waiting(snapshot)
+            waiting = _waiting(snapshot) if all_due else set()
         ready = [one for one in all_due if one not in waiting]
         if ready:
             for one in ready:
@@ -250,12 +253,12 @@ class Erasing:
             await asyncio.sleep(max(0.0, self._next_at - loop.time()))
             started = loop.time()
             if not await self._parts.writer.between(self._scrub):
-                return False
+                return RETRY_S
             self._next_at = loop.time() + max(self.interval_s, LOAD_MAX * (loop.time() - started))
             await self._parts.writer.submit(partial(_settle_all, ready))
         for application in names.values():
             await self._confirm(application)
-        return len(ready) == len(all_due)
+        return 0 if len(ready) == len(all_due) else FAILED_RETRY_S
 
     def _scrub(self) -> bool:
         """On the writer's thread: no file holds deleted bytes any more. False if the query index is not ready."""
@@ -294,8 +297,12 @@ def _settle_all(done: Sequence[Due], local: LocalWriter) -> None:
 def _items(asked: Document) -> list[Item]:
     """The documents that an erasure names, as far as it is of the right form."""
     items: Any = asked.values().get("items")
-    pairs = items if isinstance(items, list) else []
-    return [(pair[0], pair[1]) for pair in pairs if isinstance(pair, list) and len(pair) == 2]
+    found: list[Item] = []
+    for pair in items if isinstance(items, list) else ():  # a peer may have written anything
+        match pair:
+            case [str() as model_id, str() as id]:
+                found.append((model_id, id))
+    return found
 
 
 def _is_erased(snapshot: Snapshot, space: SpaceId, item: Item) -> bool:

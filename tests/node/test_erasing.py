@@ -138,6 +138,31 @@ async def test_what_is_asked_for_is_checked_and_every_fault_named(tmp_path: Path
         assert (await ann.ask("GET", "/v1/privacy/erasures/nothing")).status == 404
 
 
+async def test_a_service_that_fails_and_a_list_that_is_none_do_not_keep_erasing_from_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "FAILED_RETRY_S", 0.05)
+    async with devices(tmp_path, "ann") as (ann,):
+        await ann.get("/v1/data-models", TASK, method="POST", status=201)
+        records, dropped = ann.node.records, list[str]()
+        odd = {"node": "x", "kind": "document", "items": [1, [2, 3], ["a"], {}]}
+        await records.create(records.builtin("default", "$erasure"), odd, user="somebody")
+
+        async def fail_once(application: str, model: str, id: str) -> None:
+            dropped.append(id)
+            if len(dropped) == 1:
+                raise RuntimeError("not now")
+
+        ann.node.erasing.listen(fail_once)
+        made = await ann.get("/v1/data/Task", {"title": SECRET}, method="POST", status=201)
+        gone = made["instance_id"]
+        asked = await ann.get(
+            ERASE, {"confirm": True, "model": "Task", "id": gone}, method="POST", status=202
+        )
+        await until(lambda: is_confirmed(ann, asked["erasure_id"]), "it goes on")
+        assert dropped == [gone, gone] and in_files(ann.directory, SECRET) == []
+
+
 async def _has(device: Device, path: str) -> bool:
     return (await device.ask("GET", path)).status == 200
 
