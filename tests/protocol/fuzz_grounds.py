@@ -5,7 +5,7 @@ spoils; what is only decoded is in `fuzzing`.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import Any
@@ -256,7 +256,9 @@ class Grounds:
         take(commit(stranger, body(stranger)))
         take(commit(member, b"not a body"))
         take(commit(member, body(member, operations=[[99, "newer"]])))
-        take(replace(commit(member, body(member)), bodies=(None,)))
+        take(without_bodies(commit(member, body(member)), [0]))
+        take(commit(member, member.body(dialogue.TASK.id, "forged-gone", operations=[[6]])))
+        take(commit(member, member.body(dialogue.TASK.id, "forged-gone", title="x")))
         take(commit(member, body(member), at_ms=NOW_MS + 10**10))
         take(commit(member, body(member), after=first))
         late = life()
