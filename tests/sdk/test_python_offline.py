@@ -201,6 +201,9 @@ def test_a_resolver_sees_both_versions_and_their_ancestor(client: CosmicSync, ta
 
     def merge(local: Any, remote: Any, ancestor: Any) -> Any:
         seen.append((local.priority, remote.priority, ancestor.priority))
+        assert (
+            local.timestamp < remote.timestamp and "updated_at" not in local
+        )  # to be read, not to be merged
         assert client.get_common_ancestor(local.id, remote.id) == ancestor
         return {**local, **remote, "tags": sorted({*local.tags, *remote.tags})}
 

@@ -312,12 +312,40 @@ export class CosmicSync {
 
   // -- peers
 
-  /** Let peers hear of deletions now. @param {string} userId @returns {Promise<{userId: string, inSync: boolean, peers: number}>} `inSync`: every linked peer has them */
-  async notifyPeerDeletion(userId) {
+  /**
+   * Let peers hear of deletions now. With `erase`, have the account and all that it made removed from every device, for
+   * ever; `GET /v1/privacy/erasures/{erasure_id}` tells which devices have confirmed it.
+   *
+   * @param {string} userId @param {{erase?: boolean, password?: string}} [options]
+   * @returns {Promise<{userId: string, inSync: boolean, peers: number, erasure_id?: string}>} `inSync`: every linked peer has them
+   */
+  async notifyPeerDeletion(userId, { erase = false, password } = {}) {
+    const asked = { confirm: true, user_id: userId, password };
+    const told = erase ? (await this._transport.ask('POST', '/v1/privacy/erase', asked)).body : {};
     const query = { timeout_ms: '2000' };
     await this._transport.ask('POST', '/v1/sync', undefined, { query, isRepeatable: true });
     const { body } = await this._transport.ask('GET', '/v1/sync/status');
-    return { userId, inSync: body.in_sync, peers: body.peers.length };
+    return { ...told, userId, inSync: body.in_sync, peers: body.peers.length };
+  }
+
+  /** Have this node tell a web address of events (`data.updated`, `Task.created`, …). @param {{url: string, events: string[], secret: string}} webhook @returns {Promise<Record<string, any>>} with its `id` */
+  async registerWebhook(webhook) {
+    return (await this._transport.ask('POST', '/v1/webhooks', webhook)).body;
+  }
+
+  // -- files
+
+  /** The records that one may read: of `json` the object, of other formats the text. @param {{models?: string[], format?: string}} [options] @returns {Promise<any>} */
+  async exportData(options = {}) {
+    return (await this._transport.ask('POST', '/v1/export', options, { isRepeatable: true })).body;
+  }
+
+  /** Records in any form that an export has. @param {string | Blob} content @param {{model?: string, format?: string, mode?: string}} [options] @returns {Promise<{rows: number, created: number, updated: number, failed: number, faults: any[]}>} */
+  async importData(content, { model, format = 'json', mode = 'create' } = {}) {
+    const form = new FormData();
+    for (const [name, value] of Object.entries({ model, format, mode })) if (value !== undefined) form.set(name, value);
+    form.set('file', typeof content === 'string' ? new Blob([content]) : content, `records.${format}`);
+    return (await this._transport.ask('POST', '/v1/import', form)).body;
   }
 }
 

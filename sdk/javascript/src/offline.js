@@ -233,7 +233,7 @@ export class Offline {
 
   /** @returns {Promise<Action[]>} */
   async actions() {
-    return (await (await this.opened()).all('action')).filter((action) => action !== null);
+    return (await this.opened()).all('action');
   }
 
   /** @param {string} model @param {string} id */

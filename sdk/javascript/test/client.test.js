@@ -93,6 +93,21 @@ test('a query method that is not registered here is asked of the node', async ()
   assert.equal(await Promise.resolve(client), client); // a client is no promise
 });
 
+test('files, webhooks and erasure', async () => {
+  const task = await defineTask(client);
+  const { id } = await client.createInstance(task, { title: 'one' });
+  const exported = await client.exportData({ models: [task] });
+  assert.deepEqual(exported[task].map((record) => record.id), [id]);
+  const { created } = await client.importData('{"title": "two"}\n', { model: task, format: 'ndjson' });
+  assert.equal(created, 1);
+  const hook = await client.registerWebhook({ url: 'https://app.example.org/hook', events: [`${task}.created`], secret: 'a'.repeat(32) });
+  assert.ok(hook.id);
+  const account = { email: `gone${process.pid}@example.org`, username: `gone${process.pid}`, password: 'securepassword123' };
+  const { user_id } = await client.auth.register(account);
+  assert.equal((await client.notifyPeerDeletion(user_id)).userId, user_id);
+  assert.ok((await client.notifyPeerDeletion(user_id, { erase: true })).erasure_id);
+});
+
 test('no node is one error of the family', async () => {
   const nowhere = new CosmicSync({ url: 'http://127.0.0.1:9', token: 'x' });
   await assert.rejects(nowhere.getInstance('Task', '1'), (error) => error instanceof NodeUnreachable && error.errorCode === 'NODE_UNREACHABLE');

@@ -147,11 +147,44 @@ export class CosmicSync {
      * @returns {Promise<Subscription>}
      */
     subscribe(models: string | string[], handler?: ((event: import("./realtime.js").RealtimeEvent) => any) | null, options?: import("./realtime.js").SubscribeOptions): Promise<Subscription>;
-    /** Let peers hear of deletions now. @param {string} userId @returns {Promise<{userId: string, inSync: boolean, peers: number}>} `inSync`: every linked peer has them */
-    notifyPeerDeletion(userId: string): Promise<{
+    /**
+     * Let peers hear of deletions now. With `erase`, have the account and all that it made removed from every device, for
+     * ever; `GET /v1/privacy/erasures/{erasure_id}` tells which devices have confirmed it.
+     *
+     * @param {string} userId @param {{erase?: boolean, password?: string}} [options]
+     * @returns {Promise<{userId: string, inSync: boolean, peers: number, erasure_id?: string}>} `inSync`: every linked peer has them
+     */
+    notifyPeerDeletion(userId: string, { erase, password }?: {
+        erase?: boolean;
+        password?: string;
+    }): Promise<{
         userId: string;
         inSync: boolean;
         peers: number;
+        erasure_id?: string;
+    }>;
+    /** Have this node tell a web address of events (`data.updated`, `Task.created`, …). @param {{url: string, events: string[], secret: string}} webhook @returns {Promise<Record<string, any>>} with its `id` */
+    registerWebhook(webhook: {
+        url: string;
+        events: string[];
+        secret: string;
+    }): Promise<Record<string, any>>;
+    /** The records that one may read: of `json` the object, of other formats the text. @param {{models?: string[], format?: string}} [options] @returns {Promise<any>} */
+    exportData(options?: {
+        models?: string[];
+        format?: string;
+    }): Promise<any>;
+    /** Records in any form that an export has. @param {string | Blob} content @param {{model?: string, format?: string, mode?: string}} [options] @returns {Promise<{rows: number, created: number, updated: number, failed: number, faults: any[]}>} */
+    importData(content: string | Blob, { model, format, mode }?: {
+        model?: string;
+        format?: string;
+        mode?: string;
+    }): Promise<{
+        rows: number;
+        created: number;
+        updated: number;
+        failed: number;
+        faults: any[];
     }>;
 }
 export type Document = import("./documents.js").Document;

@@ -76,6 +76,14 @@ class Accounts:
         asked = {"current_password": current_password, "new_password": new_password}
         await self._transport.ask("POST", "/v1/auth/password", asked)
 
+    async def enable_mfa(self) -> dict[str, Any]:
+        """Begin with a second factor; it counts once `verify_mfa` has had a code. -> `secret`, `qr_code`,
+        `recovery_codes`."""
+        return dict((await self._transport.ask("POST", "/v1/auth/mfa/enable")).body)
+
+    async def verify_mfa(self, code: str) -> None:
+        await self._transport.ask("POST", "/v1/auth/mfa/verify", {"code": code})
+
     async def me(self) -> dict[str, Any]:
         """The own profile."""
         return dict((await self._transport.ask("GET", "/v1/users/me")).body)

@@ -103,6 +103,8 @@ class BlockingAccounts:
     refresh = _signed(Accounts.refresh)
     logout = _signed(Accounts.logout)
     change_password = _signed(Accounts.change_password)
+    enable_mfa = _signed(Accounts.enable_mfa)
+    verify_mfa = _signed(Accounts.verify_mfa)
     me = _signed(Accounts.me)
     update_me = _signed(Accounts.update_me)
     put_user_data = _signed(Accounts.put_user_data)
@@ -194,7 +196,16 @@ class CosmicSync:
     def __getattr__(self, name: str) -> ModelAccess:
         if not name[:1].isupper():
             raise AttributeError(name)
-        return self._client.model(name)
+        return self.model(name)
+
+    def model(self, name: str) -> ModelAccess:
+        """The query methods of a model: those registered here, and those of the node's plugins, which take their
+        parameters by name."""
+        return ModelAccess(self, name)
+
+    @property
+    def _hooks(self) -> Hooks:
+        return self._client._hooks
 
     def subscribe(self, *args: Any, **kwargs: Any) -> BlockingSubscription:
         """As `AsyncCosmicSync.subscribe`; a handler is called on a thread of its own."""
@@ -229,5 +240,10 @@ class CosmicSync:
     register_query_method = _passed(AsyncCosmicSync.register_query_method)
     extend_model = _passed(AsyncCosmicSync.extend_model)
     register_sync_strategy = _passed(AsyncCosmicSync.register_sync_strategy)
-    model = _passed(AsyncCosmicSync.model)
+    named_query = _waited(AsyncCosmicSync.named_query)
+    call_method = _waited(AsyncCosmicSync.call_method)
+    graphql = _waited(AsyncCosmicSync.graphql)
     notify_peer_deletion = _waited(AsyncCosmicSync.notify_peer_deletion)
+    register_webhook = _waited(AsyncCosmicSync.register_webhook)
+    export_data = _waited(AsyncCosmicSync.export_data)
+    import_data = _waited(AsyncCosmicSync.import_data)

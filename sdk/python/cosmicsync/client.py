@@ -7,9 +7,12 @@ Room: the face of this library. Each method says what it takes and gives back; t
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from aiohttp import FormData
 
 from cosmicsync.accounts import Accounts
 from cosmicsync.data import Data
@@ -277,13 +280,26 @@ class AsyncCosmicSync:
         self._hooks.resolvers[model] = resolve
 
     def model(self, name: str) -> "ModelAccess":
-        """The registered query methods of a model."""
-        return ModelAccess(self._hooks, name)
+        """The query methods of a model: those registered here, and those of the node's plugins, which take their
+        parameters by name."""
+        return ModelAccess(self, name)
 
     def __getattr__(self, name: str) -> "ModelAccess":
         if not name[:1].isupper():
             raise AttributeError(name)
-        return ModelAccess(self._hooks, name)
+        return ModelAccess(self, name)
+
+    async def named_query(self, model: str, name: str, /, **parameters: Any) -> Any:
+        """What a query method of one of the node's plugins answers."""
+        return await self._data.named_query(model, name, parameters)
+
+    async def call_method(self, model: str, id: str, method: str, /, **parameters: Any) -> Any:
+        """What a plugin's method for the instances of a model answers."""
+        return await self._data.call_method(model, id, method, parameters)
+
+    async def graphql(self, query: str, variables: Mapping[str, Any] | None = None) -> Any:
+        """-> `data`. Raises `BadRequest` with the first of the errors; all of them are in its `body`."""
+        return await self._data.graphql(query, variables)
 
     # -- realtime
 
@@ -332,25 +348,59 @@ class AsyncCosmicSync:
 
     # -- peers
 
-    async def notify_peer_deletion(self, user_id: str) -> dict[str, Any]:
-        """Let peers hear of deletions now. -> `user_id`, and `in_sync`: whether every linked peer has them."""
+    async def notify_peer_deletion(
+        self, user_id: str, *, erase: bool = False, password: str | None = None
+    ) -> dict[str, Any]:
+        """Let peers hear of deletions now. -> `user_id`, and `in_sync`: whether every linked peer has them.
+
+        With `erase`, have the account and all that it made removed from every device, for ever (`POST
+        /v1/privacy/erase`); `erasure_id` is what `GET /v1/privacy/erasures/{id}` tells the confirmations of.
+        """
+        told: dict[str, Any] = {"user_id": user_id}
+        if erase:
+            asked = {
+                "confirm": True,
+                "user_id": user_id,
+                **({} if password is None else {"password": password}),
+            }
+            told |= (await self._transport.ask("POST", "/v1/privacy/erase", asked)).body
         await self._transport.ask("POST", "/v1/sync", query={"timeout_ms": "2000"}, is_repeatable=True)
         status = (await self._transport.ask("GET", "/v1/sync/status")).body
-        return {"user_id": user_id, "in_sync": status["in_sync"], "peers": len(status["peers"])}
+        return {**told, "in_sync": status["in_sync"], "peers": len(status["peers"])}
+
+    async def register_webhook(self, url: str, events: Sequence[str], *, secret: str) -> dict[str, Any]:
+        """Have this node tell a web address of events (`data.updated`, `Task.created`, …). -> with its `id`."""
+        asked = {"url": url, "events": list(events), "secret": secret}
+        return dict((await self._transport.ask("POST", "/v1/webhooks", asked)).body)
+
+    # -- files
+
+    async def export_data(self, models: Sequence[str] | None = None, *, format: str = "json") -> Any:
+        """The records that one may read: of `json` the object, of other formats the bytes."""
+        asked = {"format": format, **({} if models is None else {"models": list(models)})}
+        return (await self._transport.ask("POST", "/v1/export", asked, is_repeatable=True)).body
+
+    async def import_data(
+        self, content: bytes, *, model: str | None = None, format: str = "json", mode: str = "create"
+    ) -> dict[str, Any]:
+        """Records in any form that an export has. -> `rows`, `created`, `updated`, `failed`, `faults`."""
+        form = FormData({"format": format, "mode": mode, **({} if model is None else {"model": model})})
+        form.add_field("file", content, filename=f"records.{format}")
+        return dict((await self._transport.ask("POST", "/v1/import", form)).body)
 
 
 class ModelAccess:
-    """`client.Project.find_active(…)`."""
+    """`client.Project.find_active(…)`. `client` is the one whose methods the app calls."""
 
-    def __init__(self, hooks: Hooks, name: str) -> None:
-        self._hooks = hooks
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
         self._name = name
 
     def __getattr__(self, name: str) -> Hook:
-        try:
-            return self._hooks.queries[self._name, name]
-        except KeyError:
-            raise AttributeError(f"No query method {name!r} is registered for {self._name}") from None
+        if name.startswith("_"):
+            raise AttributeError(name)
+        hooks: Hooks = self._client._hooks
+        return hooks.queries.get((self._name, name)) or partial(self._client.named_query, self._name, name)
 
 
 def _prefer(peers: int | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ leaves the conflict open.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -19,11 +20,6 @@ from cosmicsync.transport import Transport, new_key
 LOCAL_PREFIX = "local-"
 DELETED = "$deleted"
 TRIES_MAX = 10  # an action that meets yet another version so often waits for somebody to decide
-
-
-def _shown(content: Mapping[str, Any]) -> dict[str, Any]:
-    """An instance as resolvers see it: its id and fields, and when it was written as `timestamp`."""
-    return {"id": content.get("id"), **fields_of(content)}
 
 
 class Conflicts:
@@ -44,7 +40,8 @@ class Conflicts:
         if not wanted or (action.type == "create" and action.has_new_id):
             return None  # an earlier try, whose answer was lost, has done it
         ancestor = action.base
-        local = {**(ancestor or remote), **action.data, "id": action.instance}
+        at = datetime.fromtimestamp(action.queued_ms / 1000, UTC).isoformat()
+        local = {**(ancestor or remote), **action.data, "id": action.instance, "updated_at": at}
         decided = await self._decide(action.model, local, remote, ancestor)
         if decided is not None and action.revision < TRIES_MAX:
             return _on_top(action, remote, changed_fields(remote, decided, fields_of(decided)))
@@ -61,10 +58,9 @@ class Conflicts:
         ancestor: Mapping[str, Any] | None,
     ) -> dict[str, Any] | None:
         id = str(local.get("id"))
-        self._ancestors[id] = None if ancestor is None else _shown(ancestor)
+        self._ancestors[id] = ancestor
         try:
-            before = self._ancestors[id]
-            return await self._hooks.resolve(model, _shown(local), _shown(remote), before)
+            return await self._hooks.resolve(model, local, remote, ancestor)
         finally:
             del self._ancestors[id]
 
@@ -112,11 +108,12 @@ class Conflicts:
             return False
         ancestor = {**shown, field: conflict["ancestor"]} if "ancestor" in conflict else None
         first, *others = conflict["values"]
-        decided: dict[str, Any] | None = {**shown, field: first["value"]}
+        decided: dict[str, Any] | None = {**shown, field: first["value"], "updated_at": first["at"]}
         for other in others:
             if decided is not None:
-                decided = await self._decide(model, decided, {**shown, field: other["value"]}, ancestor)
-                decided = decided if decided is None else {**shown, **decided}
+                remote = {**shown, field: other["value"], "updated_at": other["at"]}
+                chosen = await self._decide(model, decided, remote, ancestor)
+                decided = None if chosen is None else {**decided, **chosen}
         if decided is None:
             return False
         try:
@@ -150,7 +147,7 @@ class Conflicts:
         """What two versions of an instance came from: that of the conflict being resolved, or the node's."""
         if id in self._ancestors:
             found = self._ancestors[id]
-            return None if found is None else dict(found)
+            return None if found is None else {"id": id, **fields_of(found)}
         answer = await self._transport.ask("GET", "/v1/conflicts", query={"instance_id": id})
         for conflict in answer.body["items"]:
             if "ancestor" in conflict:
@@ -196,7 +193,7 @@ def _described(
         "field": fields[0],
         "fields": list(fields),
         "values": [
-            {"value": local.get(fields[0]), "node": "local", "user": action.user, "at": action.queued_ms},
+            {"value": local.get(fields[0]), "node": "local", "user": action.user, "at": local["updated_at"]},
             {
                 "value": remote.get(fields[0]),
                 "node": "remote",

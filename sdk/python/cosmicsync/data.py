@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from cosmicsync.documents import Document, ModelShape, shape_of
-from cosmicsync.errors import Conflict, Forbidden, NotFound, NotOffered, Unauthorized
+from cosmicsync.documents import Document, ModelShape, shape_of, to_json
+from cosmicsync.errors import BadRequest, Conflict, Forbidden, NotFound, NotOffered, Unauthorized
 from cosmicsync.filters import Filter, Sort, in_order, matches, projected, sort_keys, translate
 from cosmicsync.hooks import Context, Hooks
 from cosmicsync.transport import Answer, Transport, new_key
@@ -252,6 +252,25 @@ class Data:
             (await self._transport.ask("POST", f"{path_of(model)}/aggregate", body, is_repeatable=True)).body
         )
 
+    async def named_query(self, model: str, name: str, parameters: Mapping[str, Any]) -> Any:
+        """What a query method of a plugin answers. Raises `NotFound` if none has it."""
+        path = f"{path_of(model)}/queries/{quote(name, safe='')}"
+        return (await self._transport.ask("GET", path, query=_texts(parameters))).body
+
+    async def call_method(self, model: str, id: str, name: str, parameters: Mapping[str, Any]) -> Any:
+        """What a model method of a plugin answers for an instance."""
+        path = f"{path_of(model, id)}/methods/{quote(name, safe='')}"
+        return (await self._transport.ask("GET", path, query=_texts(parameters))).body
+
+    async def graphql(self, query: str, variables: Mapping[str, Any] | None) -> Any:
+        body = {"query": query, **({} if variables is None else {"variables": variables})}
+        answer = (await self._transport.ask("POST", "/v1/graphql", body)).body
+        if answer.get("errors"):
+            first = answer["errors"][0]
+            code = first.get("extensions", {}).get("error_code")
+            raise BadRequest(first["message"], error_code=code, body=answer)
+        return answer.get("data")
+
     async def batch(
         self, operations: Sequence[Mapping[str, Any]], *, atomic: bool = True, key: str | None = None
     ) -> list[dict[str, Any]]:
@@ -275,6 +294,11 @@ class Data:
             path = path_of(context.model, str(id)).removeprefix("/v1")
             operations.append({"method": "PUT", "path": path, "body": changes})
         return await self.batch(operations)
+
+
+def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as a query string has them."""
+    return {name: value if isinstance(value, str) else to_json(value) for name, value in parameters.items()}
 
 
 def _guard(if_match: str | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ Room: plain values. A `Document` is a dictionary whose fields are attributes too
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 # What the node adds to the fields of a model, and how the seed's examples spell it.
@@ -15,25 +16,35 @@ _ALIASES = {"createdAt": "created_at", "updatedAt": "updated_at", "createdBy": "
 
 
 class Document(dict[str, Any]):
-    """One instance: `user["name"]`, `user.name`, and `user.full_name()` where the model was extended so."""
+    """One instance: `user["name"]`, `user.name`, and `user.full_name()` where the model was extended so.
 
-    __slots__ = ("_methods",)
+    `timestamp` is when it was last written, in epoch milliseconds, unless the model has such a field.
+    """
+
+    __slots__ = ("_hidden", "_methods")
 
     def __init__(
-        self, values: Mapping[str, Any], methods: Mapping[str, Callable[..., Any]] | None = None
+        self,
+        values: Mapping[str, Any],
+        methods: Mapping[str, Callable[..., Any]] | None = None,
+        hidden: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(values)
         self._methods: Mapping[str, Callable[..., Any]] = methods or {}
+        self._hidden: Mapping[str, Any] = hidden or {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         if name in self._methods:
             return self._methods[name].__get__(self)
-        spelt = name if name in self else _ALIASES.get(name, name)
-        if spelt not in self:
-            raise AttributeError(name)
-        return self[spelt]
+        for spelt in (name, _ALIASES.get(name, name)):
+            for known in (self, self._hidden):
+                if spelt in known:
+                    return known[spelt]
+        if name == "timestamp" and isinstance(written := getattr(self, "updated_at", None), str):
+            return int(datetime.fromisoformat(written).timestamp() * 1000)
+        raise AttributeError(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cosmicsync.documents import Document, fields_of
+from cosmicsync.documents import META_FIELDS, Document, fields_of
 
 Hook = Callable[..., Any]
 EVENTS = frozenset(f"{when}{what}" for when in ("before", "after") for what in ("Create", "Update", "Delete"))
@@ -67,9 +67,11 @@ class Hooks:
     def extend(self, model: str, methods: Mapping[str, Hook]) -> None:
         self._methods.setdefault(model, {}).update(methods)
 
-    def document(self, model: str, content: Mapping[str, Any]) -> Document:
-        """An instance with the methods of its model."""
-        return Document(content, self._methods.get(model))
+    def document(
+        self, model: str, content: Mapping[str, Any], hidden: Mapping[str, Any] | None = None
+    ) -> Document:
+        """An instance with the methods of its model. What is `hidden` are attributes and no items."""
+        return Document(content, self._methods.get(model), hidden)
 
     def needs_previous(self, model: str, action: str) -> bool:
         """Whether some hook looks at the whole instance before an update is sent."""
@@ -101,6 +103,11 @@ class Hooks:
             except Exception:
                 log.exception("A trigger after %s of %s failed", context.action, context.model)
 
+    def version(self, model: str, content: Mapping[str, Any]) -> Document:
+        """An instance as resolvers see it: id and fields. What the node adds can be read, but is nothing to merge."""
+        meta = {name: content[name] for name in META_FIELDS if name != "id" and name in content}
+        return self.document(model, {"id": content.get("id"), **fields_of(content)}, meta)
+
     async def resolve(
         self,
         model: str,
@@ -112,9 +119,9 @@ class Hooks:
         resolver = self.resolvers.get(model)
         if resolver is None:
             return None
-        versions: list[Any] = [self.document(model, local), self.document(model, remote)]
+        versions: list[Any] = [self.version(model, local), self.version(model, remote)]
         if _takes_three(resolver):
-            versions.append(None if ancestor is None else self.document(model, ancestor))
+            versions.append(None if ancestor is None else self.version(model, ancestor))
         decided = await self.call(resolver, *versions)
         return dict(decided) if isinstance(decided, Mapping) else None
 
