@@ -25,7 +25,7 @@ PLAN_FILE = "compacting.json"
 
 def compact(keys: KeyValueStore, directory: Path, anchor: AnchorFile) -> None:
     """Exchange the record for a compact copy of itself. For the writer, between two writes: nothing is written
-    meanwhile; reads go on. Durable when it returns. Blocks, about a second for 300 MB.
+    meanwhile; reads go on. Durable when it returns. Blocks, 3 s for 300 MB beside other work.
 
     Raises `StorageError`; then the record is as it was, or the node writes nothing more before it was started again.
     """
