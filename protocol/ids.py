@@ -21,6 +21,7 @@ AUTHOR_BYTES = NODE_ID_BYTES + INCARNATION_BYTES
 SPACE_ID_BYTES = 16
 
 SYSTEM_SPACE_NAME = "system"
+SEGMENTS = frozenset({"aggregate", "queries"})  # where an id stands otherwise: /v1/data/{model}/…
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, lower case: sorts like the number
 _PAIRS = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
 _FORTY_BITS = (1 << 40) - 1
@@ -64,6 +65,17 @@ def check_instance_id(text: object) -> str:
     if isinstance(text, str) and _INSTANCE_ID.match(text):
         return text
     raise InvalidId(f"an id is 1 to {INSTANCE_ID_LENGTH_MAX} characters of A-Z a-z 0-9 _ . : ~ -")
+
+
+def check_chosen_id(text: object) -> str:
+    """`text` if an app may choose it for a new document; raises `InvalidId` otherwise.
+
+    What addresses of the API hold in the place of an id is no id: a document of that id could not be asked for.
+    """
+    id = check_instance_id(text)
+    if id in SEGMENTS:
+        raise InvalidId(f"{id} means something else in the address of a document")
+    return id
 
 
 def is_name(text: str) -> bool:

@@ -241,11 +241,11 @@ def _read_filter(text: str | None, model: Model, faults: dict[str, str]) -> Filt
 def _read_projection(text: str | None, model: Model, faults: dict[str, str]) -> tuple[str, ...] | None:
     if not text or text.isspace():
         return None
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    names = list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
     unknown = [name for name in names if name not in model.fields and name not in _PROJECTABLE]
     if unknown:
         faults["fields"] = f"Unknown field: {', '.join(name[:64] for name in unknown[:20])}"
-    return tuple(names)
+    return tuple(names) or None
 
 
 def _read_group_by(given: object, model: Model, faults: dict[str, str]) -> tuple[str, ...]:

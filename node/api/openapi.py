@@ -7,6 +7,7 @@ Source: OpenAPI Specification 3.1.1, whose schemas are JSON Schema 2020-12.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -24,6 +25,9 @@ SURFACES = {
     "S5": "Auth & files",
     "S6": "Member portal",
 }
+
+# A schema for texts that are to be shown on one line, for others to refer to.
+PRINTABLE = "Printable"
 
 # Where the general routes for records of a model lie; each model's own paths are made from them.
 DATA_ROOT = "/v1/data/{model}"
@@ -104,6 +108,13 @@ def describe(
     structs = {kind for route in shown for kind in _structs(route)}
     refs, schemas = _components(sorted(structs, key=lambda struct: struct.__qualname__))
     schemas["Error"] = ERROR_SCHEMA
+    schemas[PRINTABLE] = {
+        "title": "Printable text",
+        "type": "string",
+        "description": "Letters, marks, digits, punctuation, symbols and spaces: no control characters, no line "
+        "breaks, no spaces of other kinds, nothing that Unicode has not assigned",
+        "pattern": _printable_pattern(),
+    }
     paths: dict[str, Json] = {}
     for route in shown:
         paths.setdefault(_template(route.path), {})[route.method.lower()] = _operation(route, refs)
@@ -139,6 +150,24 @@ def describe(
             "headers": _RATE_HEADERS,
         },
     }
+
+
+@lru_cache(maxsize=1)
+def _printable_pattern() -> str:
+    """What `str.isprintable` takes, as a regular expression: JSON Schema knows no name for it."""
+    ranges: list[list[int]] = []
+    for code in (*range(0x40000), *range(0xE0000, 0xE0200)):  # nothing else is assigned, but for private use
+        if chr(code).isprintable():
+            if ranges and ranges[-1][1] == code - 1:
+                ranges[-1][1] = code
+            else:
+                ranges.append([code, code])
+    inner = "".join(f"{_literal(first)}-{_literal(last)}" for first, last in ranges)
+    return f"^[{inner}]*$"
+
+
+def _literal(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x80 else chr(code)
 
 
 def _structs(route: Route) -> Iterable[type[msgspec.Struct]]:
@@ -195,7 +224,9 @@ def _body(schema: Json, route: Route) -> Json:
 
 
 # As `routes.percent_decoded` takes it.
-_SEGMENT: Json = {"type": "string", "minLength": 1, "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
+_NO_CONTROLS = "^[^\\x00-\\x1f\\x7f]*$"
+_SEGMENT: Json = {"type": "string", "minLength": 1, "pattern": _NO_CONTROLS}
+_SAYING_MORE = frozenset({"enum", "format", "pattern"})
 
 
 def _parameters(route: Route) -> list[Json]:
@@ -205,7 +236,13 @@ def _parameters(route: Route) -> list[Json]:
     ]
     for name, schema in (route.query or {}).items():
         inner = {key: value for key, value in schema.items() if key not in ("description", "required")}
-        parameter: Json = {"name": name, "in": "query", "schema": inner}
+        if inner.get("type") == "string" and not _SAYING_MORE & inner.keys():
+            inner["pattern"] = _NO_CONTROLS
+        content_type = inner.pop("contentMediaType", None)
+        place: Json = (
+            {"schema": inner} if content_type is None else {"content": {content_type: {"schema": inner}}}
+        )
+        parameter: Json = {"name": name, "in": "query", **place}
         if "description" in schema:
             parameter["description"] = schema["description"]
         if schema.get("required") is True:
@@ -213,7 +250,8 @@ def _parameters(route: Route) -> list[Json]:
         parameters.append(parameter)
     if route.token_in_query:
         text = "A token, for clients that cannot send the Authorization header"
-        parameters.append({"name": "token", "in": "query", "description": text, "schema": {"type": "string"}})
+        schema = {"type": "string", "pattern": _NO_CONTROLS}
+        parameters.append({"name": "token", "in": "query", "description": text, "schema": schema})
     return parameters
 
 
@@ -357,6 +395,20 @@ def _edit_schema(kind: str) -> Json:
     }
 
 
+def _of_model(parameter: Json, model: ModelLike) -> Json:
+    """The parameter with the fields that this model has."""
+    match parameter["name"]:
+        case "fields":
+            names = [*_RECORD, "version_vector", *model.fields]
+        case "expand":
+            names = [name for name, field in model.fields.items() if getattr(field, "model", None)]
+        case _:
+            return parameter
+    one = f"(?:{'|'.join(map(re.escape, names))})"
+    listed = f"(?:{one}(?: *,[ ,]*{one})*)?" if names else ""
+    return parameter | {"schema": {"type": "string", "pattern": f"^[ ,]*{listed}[ ,]*$"}}
+
+
 def _model_operation(route: Route, refs: Mapping[type, Json], model: ModelLike, name: str) -> Json:
     operation = _operation(route, refs)
     operation["operationId"] = _slug(
@@ -364,7 +416,9 @@ def _model_operation(route: Route, refs: Mapping[type, Json], model: ModelLike, 
     )
     operation["tags"] = [model.name]
     operation["parameters"] = [
-        parameter for parameter in operation.get("parameters", []) if parameter["name"] != "model"
+        _of_model(parameter, model)
+        for parameter in operation.get("parameters", [])
+        if parameter["name"] != "model"
     ]
     tail = route.path.removeprefix(DATA_ROOT)
     record = _ref(f"{name}.Record")

@@ -215,7 +215,10 @@ class RouteTable(Generic[Target]):
 def _walk(
     step: _Step[Target], segments: list[str], at: int, method: str, values: list[str], allowed: set[str]
 ) -> tuple[Target, tuple[str, ...]] | None:
-    """Depth first, no deeper than the deepest route; `allowed` gathers the methods of every full match."""
+    """Depth first, no deeper than the deepest route; `allowed` gathers the methods of a full match without `method`.
+
+    The first full match owns the path, literal segments before any (OpenAPI 3.1, "Path Templating Matching").
+    """
     if at == len(segments):
         hit = step.methods.get(method)
         if hit is None:
@@ -223,11 +226,14 @@ def _walk(
         return hit
     segment = segments[at]
     child = step.literal.get(segment)
-    if child is not None and (hit := _walk(child, segments, at + 1, method, values, allowed)) is not None:
-        return hit
+    if child is not None:
+        hit = _walk(child, segments, at + 1, method, values, allowed)
+        if hit is not None or allowed:
+            return hit
     if step.any is not None and segment:
         values.append(segment)
-        if (hit := _walk(step.any, segments, at + 1, method, values, allowed)) is not None:
+        hit = _walk(step.any, segments, at + 1, method, values, allowed)
+        if hit is not None or allowed:
             return hit
         values.pop()
     if step.rest:

@@ -35,7 +35,7 @@ SEVERITIES = ("low", "medium", "high", "critical")
 DAYS_MAX = 36_500
 RETIRED_MAX = 5_000  # at a time
 _CONSENT = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
-_RESERVED = frozenset({"id", "updated_at", "history"})
+CONSENTS_RESERVED = frozenset({"id", "updated_at", "history"})
 _PAGE = 200
 _DAY_MS = 86_400_000
 
@@ -146,7 +146,7 @@ class Privacy:
         faults = {
             name: "Must be true or false" if _CONSENT.match(name) else "Not the name of a consent"
             for name, value in given.items()
-            if not isinstance(value, bool) or name in _RESERVED or not _CONSENT.match(name)
+            if not isinstance(value, bool) or name in CONSENTS_RESERVED or not _CONSENT.match(name)
         }
         model = self._records.builtin(application, CONSENT)
         record = self._records.get(model, user)

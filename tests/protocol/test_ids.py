@@ -10,6 +10,7 @@ from protocol.ids import (
     author_of,
     builtin_model_id,
     check_application_id,
+    check_chosen_id,
     check_instance_id,
     derived_model_id,
     is_name,
@@ -55,6 +56,13 @@ def test_instance_ids_that_are_allowed(text: str) -> None:
 def test_instance_ids_that_are_refused(text: object) -> None:
     with pytest.raises(InvalidId):
         check_instance_id(text)
+
+
+@pytest.mark.parametrize("text", ["aggregate", "queries"])
+def test_what_an_address_means_otherwise_is_no_id_to_choose(text: str) -> None:
+    assert check_instance_id(text) == text  # peers and files may bring such documents
+    with pytest.raises(InvalidId):
+        check_chosen_id(text)
 
 
 @pytest.mark.parametrize("text", ["default", "my-app_1.2", "x" * APPLICATION_ID_LENGTH_MAX])

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from node.api.errors import Forbidden, ValidationFailed
+from node.api.openapi import PRINTABLE
 from node.api.routes import Caller
 from node.services.account_models import ADMIN_ROLE
-from node.services.account_rules import check_application
+from node.services.account_rules import USERNAME_MAX, check_application
 from node.services.accounts import Account
 from node.services.identity import Identity
 from node.services.lockout import Source
@@ -178,7 +179,9 @@ def schema(required: str = "", **properties: Json) -> Json:
 TEXT: Json = {"type": "string"}
 EMAIL: Json = {"type": "string", "format": "email", "maxLength": 254}
 PASSWORD: Json = {"type": "string", "format": "password", "minLength": 8, "maxLength": 1024}
-USERNAME: Json = {"type": "string", "minLength": 1, "maxLength": 64}
+GIVEN: Json = {"type": "string", "minLength": 1}
+PRINTABLE_TEXT: Json = {"$ref": f"#/components/schemas/{PRINTABLE}", "minLength": 1}
+USERNAME: Json = PRINTABLE_TEXT | {"maxLength": USERNAME_MAX, "pattern": "[^ ]"}
 APPLICATION: Json = {"type": ["string", "null"], "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"}
 ROLE: Json = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,31}$"}
 TIME: Json = {"type": "string", "format": "date-time"}

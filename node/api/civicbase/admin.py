@@ -27,6 +27,34 @@ SQL_ROWS_MAX = 10_000
 OBJECT: dict[str, Any] = {"type": "object"}
 
 
+BACKUP: dict[str, Any] = {
+    "type": "object",
+    "required": ["path"],
+    "properties": {
+        "path": {
+            "type": "string",
+            "pattern": "^/(?:[^\\x00]*[^\\x00/])$",
+            "description": "Absolute, of a file that is not there",
+        }
+    },
+}
+_ORIGIN: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^[A-Za-z][A-Za-z0-9+.-]{0,31}://"
+    "(?:(?!-)[A-Za-z0-9_-]{1,63}(?:\\.[A-Za-z0-9_-]{1,63})*|\\[[0-9A-Fa-f:.]{2,45}\\])(?::[1-9][0-9]{0,4})?/?$",
+    "description": "As in https://app.example.org:8443",
+}
+ORIGIN: dict[str, Any] = {"type": "object", "required": ["origin"], "properties": {"origin": _ORIGIN}}
+SQL: dict[str, Any] = {
+    "type": "object",
+    "required": ["sql"],
+    "properties": {
+        "sql": {"type": "string", "minLength": 1, "description": "One SELECT"},
+        "limit": {"type": "integer", "minimum": 1, "maximum": SQL_ROWS_MAX, "default": 1_000},
+    },
+}
+
+
 class BackupRequest(msgspec.Struct):
     path: str
 
@@ -64,22 +92,22 @@ class AdminRoutes:
 
         return [
             route("GET", "status", self.read_status, "What this node is and holds"),
-            route("POST", "backup", self.make_backup, "Write a backup to a file", request=BackupRequest),
-            route("POST", "query", self.query, "Run one SELECT over the query index", request=SqlRequest),
+            route("POST", "backup", self.make_backup, "Write a backup to a file", request=BACKUP),
+            route("POST", "query", self.query, "Run one SELECT over the query index", request=SQL),
             route("GET", "origins", self.list_origins, "List the origins that count as local apps"),
             route(
                 "POST",
                 "origins",
                 self.allow_origin,
                 "Let an origin's pages in as local apps",
-                request=OriginRequest,
+                request=ORIGIN,
             ),
             route(
                 "DELETE",
                 "origins",
                 self.refuse_origin,
                 "Take an allowed origin back",
-                query={"origin": {"type": "string"}},
+                query={"origin": _ORIGIN | {"required": True}},
             ),
         ]
 

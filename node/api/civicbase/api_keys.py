@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from node.api.civicbase.account_views import (
+    PRINTABLE_TEXT,
     TEXT,
     TIME,
     AccountDeps,
@@ -96,7 +97,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             key_access=KeyAccess.NONE,
             request=schema(
                 "name scopes",
-                name={"type": "string", "minLength": 1, "maxLength": NAME_MAX},
+                name=PRINTABLE_TEXT | {"maxLength": NAME_MAX},
                 scopes=_SCOPES,
                 expires_at=_TIME_OR_NULL,
                 expires_in={

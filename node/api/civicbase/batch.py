@@ -72,6 +72,25 @@ class BatchRequest(msgspec.Struct):
     atomic: bool = True
 
 
+_MANY, _ONE = "^(?:/v1)?/data/[^/]+$", "^(?:/v1)?/data/[^/]+/[^/]+$"
+_ATOMIC: list[dict[str, Any]] = [
+    {"properties": {"method": {"const": "GET"}}},
+    {
+        "required": ["body"],
+        "properties": {"method": {"const": "POST"}, "path": {"pattern": _MANY}, "body": {"type": "object"}},
+    },
+    {
+        "required": ["body"],
+        "properties": {
+            "method": {"enum": ["PUT", "PATCH"]},
+            "path": {"pattern": _ONE},
+            "body": {"type": "object"},
+        },
+    },
+    {"properties": {"method": {"const": "DELETE"}, "path": {"pattern": _ONE}}},
+]
+
+
 BATCH = {
     "type": "object",
     "required": ["operations"],
@@ -82,9 +101,9 @@ BATCH = {
                 "type": "object",
                 "required": ["method", "path"],
                 "properties": {
-                    "method": {"type": "string", "enum": ["GET", "POST", "PUT", "PATCH", "DELETE"]},
+                    "method": {"type": "string", "description": "GET, POST, PUT, PATCH or DELETE"},
                     "path": {"type": "string"},
-                    "body": {"type": ["object", "null"]},
+                    "body": {},
                     "if_match": {"type": ["string", "null"]},
                 },
             },
@@ -93,6 +112,11 @@ BATCH = {
         },
         "atomic": {"type": "boolean", "default": True},
     },
+    # What is wrong with an operation refuses an atomic batch; otherwise, and of a GET, its result says it.
+    "anyOf": [
+        {"required": ["atomic"], "properties": {"atomic": {"const": False}}},
+        {"properties": {"operations": {"items": {"anyOf": _ATOMIC}}}},
+    ],
 }
 RESULTS = {
     "type": "object",

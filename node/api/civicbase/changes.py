@@ -224,6 +224,7 @@ def _told(what: str, cursor: str) -> bytes:
 QUERY: dict[str, dict[str, Any]] = {
     "since": {
         "type": "string",
+        "minLength": 1,
         "maxLength": CURSOR_MAX_CHARS,
         "description": "A `cursor`, or milliseconds since 1970; from the beginning without it",
     },

@@ -224,7 +224,7 @@ class ConflictRoutes:
                 is_open=_RESOLVED[asked],
                 page=page,
                 per_page=per_page,
-                cursor=query.get("cursor"),
+                cursor=query.get("cursor") or None,
             )
         )
         return json_response(
@@ -314,7 +314,9 @@ class ConflictRoutes:
             ConflictSubject(model, id, "", created_by, lambda: self.records.rendered(model, id)),
             "read",
         )
-        found = await self.histories.page(model, id, page=page, per_page=per_page, cursor=query.get("cursor"))
+        found = await self.histories.page(
+            model, id, page=page, per_page=per_page, cursor=query.get("cursor") or None
+        )
         if found is None:
             raise NotFound(f"There is no {model.name} '{id}'")
         return json_response({**found._asdict(), "page": page, "per_page": per_page})
@@ -323,6 +325,6 @@ class ConflictRoutes:
 def _paging(query: dict[str, str], faults: dict[str, str]) -> tuple[int, int]:
     """`page` and `per_page`; what is wrong with them goes to `faults`."""
     page = read_whole(query, "page", 1, PAGE_MAX, faults)
-    if page != 1 and "cursor" in query:
+    if page != 1 and query.get("cursor"):
         faults["page"] = "Give either page or cursor"
     return page, read_whole(query, "per_page", PER_PAGE_DEFAULT, PER_PAGE_MAX, faults)

@@ -21,8 +21,8 @@ from node.services.permissions import Permissions, Subject
 from node.services.records import Records, Rendered
 from protocol.changes import Guard, Record
 from protocol.errors import InvalidId
-from protocol.ids import check_instance_id
-from protocol.query import Query, parse_aggregation, parse_query
+from protocol.ids import check_chosen_id
+from protocol.query import CURSOR_SIZE_MAX, GROUP_BY_MAX, MEASURES_MAX, Query, parse_aggregation, parse_query
 from protocol.schema import META_FIELDS, Model
 from storage.errors import DocumentExists
 
@@ -62,28 +62,48 @@ LIST_QUERY: dict[str, dict[str, Any]] = {
     "order": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
     "filter": {"type": "string", "description": "field:operator:value, joined by `,` (and) and `|` (or)"},
     "fields": {"type": "string", "description": "the fields to answer with, parted by commas"},
-    "cursor": {"type": "string", "description": "next_cursor of the page before"},
+    "cursor": {
+        "type": "string",
+        "pattern": f"^[A-Za-z0-9_-]{{0,{CURSOR_SIZE_MAX}}}$",
+        "description": "next_cursor of the page before; goes without `page`",
+    },
     "expand": EXPAND_QUERY,
 }
-AGGREGATION = {
+_FIELD: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]{0,62}$"}
+AGGREGATION: dict[str, Any] = {
     "type": "object",
-    "required": ["aggregations"],
     "properties": {
-        "group_by": {"type": "array", "items": {"type": "string"}},
+        "group_by": {
+            "type": ["array", "null"],
+            "items": _FIELD,
+            "uniqueItems": True,
+            "maxItems": GROUP_BY_MAX,
+        },
         "aggregations": {
-            "type": "array",
+            "type": ["array", "null"],
+            "maxItems": MEASURES_MAX,
             "items": {
                 "type": "object",
-                "required": ["field", "operation"],
+                "required": ["operation"],
                 "properties": {
-                    "field": {"type": "string"},
+                    "field": _FIELD | {"description": "`count` needs none"},
                     "operation": {"type": "string", "enum": ["count", "sum", "avg", "min", "max"]},
-                    "alias": {"type": "string"},
+                    "alias": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$"},
                 },
+                "anyOf": [{"required": ["field"]}, {"properties": {"operation": {"const": "count"}}}],
+                "additionalProperties": False,
             },
         },
-        "filter": {"type": "string"},
+        "filter": {"type": ["string", "null"]},
     },
+    "additionalProperties": False,
+    "anyOf": [
+        {
+            "required": [name],
+            "properties": {name: {"type": "array", "minItems": 1}},
+        }
+        for name in ("group_by", "aggregations")
+    ],
 }
 VECTOR = "version_vector"  # answered where `fields` asks for it
 _EDIT_NOTE = """A field of type `text` or `array` takes its whole value, or operations on what it showed at a version:
@@ -125,7 +145,7 @@ def new_instance(model: Model, body: dict[str, Any]) -> tuple[str | None, dict[s
     values, faults = model.check_create(body)
     if id is not None:
         try:
-            check_instance_id(id)
+            check_chosen_id(id)
         except InvalidId as error:
             faults["id"] = f"Not an id: {error}"
     if faults:
@@ -221,7 +241,7 @@ def _asked_fields(request: web.Request, model: Model) -> tuple[list[str], list[s
     unknown = {name: "Unknown parameter" for name in query if name not in ("fields", "expand")}
     if unknown:
         raise ValidationFailed(unknown)
-    names = [name for name in query.get("fields", "").split(",") if name]
+    names = [name for part in query.get("fields", "").split(",") if (name := part.strip())]
     wrong = [name for name in names if name not in model.fields and name not in (*META_FIELDS, VECTOR)]
     if wrong:
         raise ValidationFailed({"fields": f"Unknown field: {', '.join(wrong)}"})

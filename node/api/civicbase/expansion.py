@@ -25,7 +25,7 @@ EXPAND_QUERY: dict[str, Any] = {
 
 def read_expansion(text: str | None, model: Model) -> list[str]:
     """The fields that `expand` names. Raises `ValidationFailed`."""
-    names = list(dict.fromkeys(name for name in (text or "").split(",") if name))
+    names = list(dict.fromkeys(name for part in (text or "").split(",") if (name := part.strip())))
     wrong = [name for name in names if not _is_reference(model, name)]
     if wrong:
         raise ValidationFailed({"expand": f"Not a reference to a model: {', '.join(wrong)}"})

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from node.api.civicbase.account_views import (
+    GIVEN,
     MESSAGE,
     TEXT,
     TEXTS,
@@ -27,7 +28,7 @@ from node.api.routes import CALLER, KeyAccess, Route
 from node.services.accounts import Account
 
 TAGS = ("Authentication",)
-_BOTH = schema("password code", password=TEXT, code=TEXT | {"description": "a TOTP or a recovery code"})
+_BOTH = schema("password code", password=GIVEN, code=GIVEN | {"description": "a TOTP or a recovery code"})
 _PIXELS = 5  # a module's side
 
 
@@ -98,7 +99,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             verify,
             "Put MFA in force by a first code; later, check a code",
             key_access=KeyAccess.NONE,
-            request=schema("code", code=TEXT),
+            request=schema("code", code=GIVEN),
             responses={200: MESSAGE},
             tags=TAGS,
             body_max_bytes=BODY_MAX_BYTES,

@@ -16,37 +16,82 @@ from node.services.models import Models
 from node.services.records import Records
 from protocol.query import parse_query
 from protocol.schema import Model
+from protocol.schema_field import (
+    FIELDS_MAX,
+    INDEX_FIELDS_MAX,
+    INDEXES_MAX,
+    OPTION_SIZE_MAX,
+    OPTIONS_MAX,
+    PATTERN_SIZE_MAX,
+    RESERVED_NAMES,
+    RESERVED_TYPES,
+    FieldType,
+)
+from protocol.schema_rules import MESSAGE_SIZE_MAX, VALIDATORS_MAX
 from protocol.schema_strategy import CRDT, MERGES, STRATEGIES
 
 TAG = ("Data models",)
+_NAME, _WORD = "^[A-Za-z][A-Za-z0-9_-]{0,62}$", "^[A-Za-z][A-Za-z0-9_]{0,62}$"
 DEFINITION = {
     "type": "object",
     "required": ["name", "fields"],
     "properties": {
-        "name": {"type": "string"},
+        "name": {"type": "string", "pattern": _NAME},
         "fields": {
             "type": "array",
+            "minItems": 1,
+            "maxItems": FIELDS_MAX,
             "items": {
                 "type": "object",
                 "required": ["name", "type"],
                 "properties": {
-                    "name": {"type": "string"},
-                    "type": {"type": "string"},
+                    "name": {"type": "string", "pattern": _WORD, "not": {"enum": sorted(RESERVED_NAMES)}},
+                    "type": {"enum": [kind.value for kind in FieldType if kind not in RESERVED_TYPES]},
                     "required": {"type": "boolean"},
                     "default": {},
                     "unique": {"type": "boolean"},
                     "indexed": {"type": "boolean"},
-                    "min": {"type": "number"},
-                    "max": {"type": "number"},
-                    "pattern": {"type": "string"},
-                    "options": {"type": "array", "items": {"type": "string"}},
+                    "encrypted": {"type": "boolean"},
+                    "min": {"type": ["number", "string"], "description": "of a set or string its least size"},
+                    "max": {"type": ["number", "string"]},
+                    "pattern": {"type": "string", "maxLength": PATTERN_SIZE_MAX},
+                    "options": {
+                        "type": "array",
+                        "items": {"type": "string", "minLength": 1, "maxLength": OPTION_SIZE_MAX},
+                        "minItems": 1,
+                        "maxItems": OPTIONS_MAX,
+                        "uniqueItems": True,
+                    },
+                    "model": {
+                        "type": "string",
+                        "pattern": _NAME,
+                        "description": "of a reference: what it names",
+                    },
                     "merge": {"type": "string", "enum": sorted(MERGES)},
                 },
             },
         },
-        "indexes": {"type": "array", "items": {"type": "object"}},
+        "indexes": {
+            "type": "array",
+            "maxItems": INDEXES_MAX,
+            "items": {
+                "type": "object",
+                "required": ["key"],
+                "properties": {
+                    "key": {
+                        "type": "object",
+                        "minProperties": 1,
+                        "maxProperties": INDEX_FIELDS_MAX,
+                        "additionalProperties": {"enum": [1, -1]},
+                    },
+                    "unique": {"type": "boolean"},
+                    "order": {"type": "array", "items": {"type": "string"}},
+                },
+            },
+        },
         "conflict_strategy": {
             "type": "string",
+            "pattern": f"^(?:{'|'.join(STRATEGIES)}|[A-Za-z][A-Za-z0-9_-]{{0,62}}@[0-9a-f]{{16,64}})$",
             "description": f"{', '.join(STRATEGIES)}, or a plugin's as name@hash",
             "default": CRDT,
         },
@@ -55,11 +100,15 @@ DEFINITION = {
             "items": {
                 "type": "object",
                 "required": ["expression", "message"],
-                "properties": {"expression": {"type": "string"}, "message": {"type": "string"}},
+                "properties": {
+                    "expression": {"type": "string", "minLength": 1},
+                    "message": {"type": "string", "minLength": 1, "maxLength": MESSAGE_SIZE_MAX},
+                },
             },
+            "maxItems": VALIDATORS_MAX,
         },
         "permissions": {"type": "object"},
-        "plural": {"type": "string"},
+        "plural": {"type": "string", "pattern": _WORD},
     },
 }
 MODEL = {

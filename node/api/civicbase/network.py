@@ -18,7 +18,7 @@ from node.api.requests import read_json, read_json_if_any
 from node.api.routes import CALLER, DEFAULT_APPLICATION, Auth, Route
 from node.services.bringing import Bringing
 from node.services.joining import Changed, Joining, Keep
-from node.services.membership import EXPIRES_DEFAULT_MS, Membership
+from node.services.membership import EXPIRES_DEFAULT_MS, EXPIRES_MAX_MS, EXPIRES_MIN_MS, Membership
 from protocol.ids import NodeId
 from protocol.membership import Role
 from protocol.times import datetime_from_ms
@@ -61,7 +61,52 @@ def _nullable(kind: str, **more: Any) -> dict[str, Any]:
 _APPLICATIONS: dict[str, Any] = {
     "type": ["array", "null"],
     "items": {"type": "string"},
+    "minItems": 1,
     "description": "The applications that the role holds in; null for all",
+}
+_HOST = "(?:(?!-)[A-Za-z0-9_-]{1,63}(?:\\.[A-Za-z0-9_-]{1,63})*|\\[[0-9A-Fa-f:.]{2,45}\\])"
+_KEEP = {"enum": [*_KEEPS, None]}
+INVITE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": _ROLES, "default": Role.MEMBER.value},
+        "applications": _APPLICATIONS,
+        "expires_in_s": {
+            "type": "integer",
+            "minimum": EXPIRES_MIN_MS // 1_000,
+            "maximum": EXPIRES_MAX_MS // 1_000,
+            "default": EXPIRES_DEFAULT_MS // 1_000,
+        },
+        "addresses": {
+            "type": "array",
+            "items": {"type": "string", "pattern": f"^{_HOST}:[0-9]{{1,5}}$"},
+            "description": "HOST:PORT, as others reach this node",
+        },
+    },
+}
+GRANT: dict[str, Any] = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {"role": {"enum": _ROLES}, "applications": _APPLICATIONS},
+}
+JOIN: dict[str, Any] = {
+    "type": "object",
+    "required": ["ticket"],
+    "properties": {
+        "ticket": {"type": "string", "pattern": "^[Cc][Ii][Vv][Ii][Cc]1[0-9A-Za-z-]+$"},
+        "keep": _KEEP,
+    },
+}
+RECOVER: dict[str, Any] = {
+    "type": "object",
+    "required": ["code"],
+    "properties": {
+        "code": {"type": "string", "pattern": "^[Cc][Ii][Vv][Ii][Cc][Kk][Ee][Yy]1[0-9A-Za-z-]+$"},
+        "revoke": {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": PUTTING_OUT_MAX},
+        "network": _nullable("string", minLength=1),
+        "peers": {"type": "array", "items": {"type": "string", "minLength": 1}},
+        "keep": _KEEP,
+    },
 }
 INVITED: dict[str, Any] = {
     "type": "object",
@@ -212,7 +257,7 @@ class NetworkRoutes:
 
         return [
             route("GET", "peers", self.list_peers, "List the devices of the network", PEERS),
-            route("PUT", "peers/{node}", self.grant, "Give a device another role", PEER, request=GrantRequest),
+            route("PUT", "peers/{node}", self.grant, "Give a device another role", PEER, request=GRANT),
             route("DELETE", "peers/{node}", self.revoke, "Put a device out of the network for good", REVOKED),
             route(
                 "POST",
@@ -220,7 +265,7 @@ class NetworkRoutes:
                 self.invite,
                 "Make a ticket that lets one device into the network",
                 INVITED,
-                request=InviteRequest,
+                request=INVITE,
                 status=201,
                 body_optional=True,
             ),
@@ -234,7 +279,7 @@ class NetworkRoutes:
             ),
             route(
                 "POST", "join", self.join, "Join the network of a ticket; the node starts again in place", CHANGED,
-                request=JoinRequest,
+                request=JOIN,
             ),
             route("GET", "join", self.read_bringing, "What was brought along from the network before", BROUGHT),
             route(
@@ -243,7 +288,7 @@ class NetworkRoutes:
                 self.recover,
                 "Become an administrator by the network's recovery code",
                 RECOVERED,
-                request=RecoverRequest,
+                request=RECOVER,
             ),
         ]  # fmt: skip
 

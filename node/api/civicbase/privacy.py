@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from node.api.civicbase.account_views import (
+    GIVEN,
     AccountDeps,
     acting_user,
     own_account,
@@ -24,7 +25,15 @@ from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
 from node.services.account_rules import REQUIRED
 from node.services.erasing import Erasing, ErasureView, Item
 from node.services.permissions import Permissions
-from node.services.privacy import SEVERITIES, Privacy
+from node.services.privacy import (
+    AFFECTED_MAX,
+    CONSENTS_MAX,
+    CONSENTS_RESERVED,
+    DAYS_MAX,
+    DESCRIPTION_MAX,
+    SEVERITIES,
+    Privacy,
+)
 from node.services.records import Records
 from protocol.ids import NodeId
 from protocol.schema import Model
@@ -33,8 +42,24 @@ from protocol.times import datetime_from_ms
 TAGS = ("Privacy",)
 _TEXT = {"type": "string"}
 _MOMENT = {"type": "string", "format": "date-time"}
-_FLAGS = {"type": "object", "additionalProperties": {"type": "boolean"}}
+_CONSENTS = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": CONSENTS_MAX,
+    "propertyNames": {
+        "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,63}$",
+        "not": {"enum": sorted(CONSENTS_RESERVED)},
+    },
+    "additionalProperties": {"type": "boolean"},
+}
+_ERASE = schema("confirm", password=_TEXT, confirm={"const": True}, model=_TEXT, id=_TEXT, user_id=_TEXT) | {
+    "dependentRequired": {"model": ["id"], "id": ["model"]}
+}
 _DAYS = {"type": "object", "additionalProperties": {"type": ["integer", "null"]}}
+_DAYS_GIVEN = {
+    "type": "object",
+    "additionalProperties": {"type": ["integer", "null"], "minimum": 1, "maximum": DAYS_MAX},
+}
 _ASKED = schema(
     "erasure_id erasure_ids documents status",
     erasure_id=_TEXT,
@@ -228,8 +253,7 @@ class PrivacyRoutes:
                   tags=TAGS),
             Route("POST", "/v1/privacy/erase", self.erase,
                   "Erase your account and all that you made, or one document, on every node and for ever",
-                  key_access=people, request=schema("confirm", password=_TEXT, confirm={"const": True},
-                                                    model=_TEXT, id=_TEXT, user_id=_TEXT),
+                  key_access=people, request=_ERASE,
                   responses={202: _ASKED}, tags=TAGS,
                   description="Without `model` and `id` the whole account goes; administrators may name another's by "
                               "`user_id`. The owner token needs no password."),
@@ -243,13 +267,15 @@ class PrivacyRoutes:
             Route("GET", "/v1/privacy/consent", self.consents, "What you have agreed to and refused, and when",
                   responses={200: schema("id updated_at history")}, tags=TAGS),
             Route("PUT", "/v1/privacy/consent", self.put_consents, "Agree and refuse, by the names of consents",
-                  request=_FLAGS, responses={200: schema("id updated_at history")}, tags=TAGS),
+                  request=_CONSENTS, responses={200: schema("id updated_at history")}, tags=TAGS),
             Route("POST", "/v1/privacy/breaches", self.report_breach,
                   "Let users know that data of theirs got into wrong hands",
                   auth=Auth.ADMIN,
                   request=schema("affected_user_ids description",
-                                 affected_user_ids={"type": "array", "items": _TEXT, "minItems": 1},
-                                 description=_TEXT, severity={"enum": list(SEVERITIES)}),
+                                 affected_user_ids={"type": "array", "items": GIVEN, "minItems": 1,
+                                                    "maxItems": AFFECTED_MAX},
+                                 description=GIVEN | {"maxLength": DESCRIPTION_MAX},
+                                 severity={"enum": list(SEVERITIES)}),
                   responses={201: _BREACH}, tags=TAGS),
             Route("GET", "/v1/privacy/breaches", self.breaches,
                   "The breaches that concern you; all of them, for administrators",
@@ -260,7 +286,7 @@ class PrivacyRoutes:
                   auth=Auth.ADMIN, responses={200: _DAYS}, tags=TAGS),
             Route("PUT", "/v1/privacy/retention", self.put_retention,
                   "Have documents of models erased so many days after their last change; null keeps them",
-                  auth=Auth.ADMIN, request=_DAYS, responses={200: _DAYS}, tags=TAGS),
+                  auth=Auth.ADMIN, request=_DAYS_GIVEN, responses={200: _DAYS}, tags=TAGS),
         ]  # fmt: skip
 
 

@@ -54,7 +54,7 @@ EXPORT: dict[str, Any] = {
     "type": "object",
     "properties": {
         "models": {
-            "type": "array",
+            "type": ["array", "null"],
             "items": {"type": "string"},
             "minItems": 1,
             "maxItems": MODELS_MAX,
@@ -62,6 +62,7 @@ EXPORT: dict[str, Any] = {
         },
         "format": {"type": "string", "enum": [*Format, SIGNED], "default": "json"},
     },
+    "additionalProperties": False,
 }
 IMPORT: dict[str, Any] = {
     "type": "object",

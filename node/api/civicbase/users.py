@@ -11,10 +11,12 @@ from node.api.civicbase.account_views import (
     APPLICATION,
     EMAIL,
     FLAG,
+    GIVEN,
     MADE,
     MESSAGE,
     PAGE,
     PER_PAGE_MAX,
+    PRINTABLE_TEXT,
     PROFILE,
     PUBLIC,
     ROLE,
@@ -40,7 +42,13 @@ from node.api.errors import Forbidden, ValidationFailed
 from node.api.replies import json_response
 from node.api.requests import read_json, read_query
 from node.api.routes import CALLER, Auth, Caller, Route
-from node.services.account_rules import REQUIRED, check_role
+from node.services.account_rules import (
+    DATA_KEY_MAX,
+    INTEREST_MAX,
+    INTERESTS_MAX,
+    REQUIRED,
+    check_role,
+)
 from node.services.recommendations import TOP_N_DEFAULT, TOP_N_MAX
 from protocol.schema_rules import ACTIONS
 
@@ -48,6 +56,20 @@ TAGS = ("Users",)
 
 # What the seed's "write" stands for: changing the data of a model in one way or the other.
 QUESTIONS = {**{action: (action,) for action in ACTIONS}, "write": ("create", "update")}
+
+
+_WORD = {"type": "string", "maxLength": INTEREST_MAX, "$ref": PRINTABLE_TEXT["$ref"]}
+_INTERESTS = {
+    "anyOf": [
+        {"$ref": PRINTABLE_TEXT["$ref"], "maxLength": INTEREST_MAX, "pattern": "[^ ,]"},
+        {
+            "type": "array",
+            "items": _WORD,
+            "contains": {"type": "string", "pattern": "[^ ]"},
+            "maxItems": INTERESTS_MAX,
+        },
+    ]
+}
 
 
 def routes(deps: AccountDeps) -> list[Route]:
@@ -180,7 +202,7 @@ def routes(deps: AccountDeps) -> list[Route]:
                 username=USERNAME,
                 email=EMAIL,
                 current_password=TEXT,
-                interests={"type": ["array", "string", "null"]},
+                interests={"anyOf": [_INTERESTS, {"enum": ["", None]}, TEXTS | {"maxItems": 0}]},
             )
             | {"additionalProperties": True},
             responses={200: PROFILE},
@@ -215,7 +237,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/users/me/data",
             put_data,
             "Keep a value under a key",
-            request=schema("key value", key=TEXT | {"minLength": 1, "maxLength": 128}, value={}),
+            request=schema("key value", key=PRINTABLE_TEXT | {"maxLength": DATA_KEY_MAX}, value={}),
             responses={200: MESSAGE},
             tags=TAGS,
         ),
@@ -232,7 +254,10 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/users/me/permissions",
             permitted,
             "Ask whether one may do something to a model's data",
-            query={"action": TEXT | {"enum": list(QUESTIONS)}, "resource": TEXT},
+            query={
+                "action": TEXT | {"enum": list(QUESTIONS), "required": True},
+                "resource": GIVEN | {"required": True},
+            },
             responses={200: schema("permitted", permitted=FLAG)},
             tags=TAGS,
             description="What holds for one's own documents counts as permitted; `write` is create or update",
@@ -265,7 +290,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/users/{id}/interests",
             add_interests,
             "Add to a user's interests: words parted by commas, or a list",
-            request=schema("interests", interests={"anyOf": [TEXT, TEXTS]}),
+            request=schema("interests", interests=_INTERESTS),
             responses={200: MESSAGE},
             tags=TAGS,
         ),

@@ -10,12 +10,15 @@ import msgspec
 from aiohttp import web
 
 from node.api.errors import Forbidden, ValidationFailed
+from node.api.openapi import PRINTABLE
 from node.api.replies import json_response, no_content
 from node.api.requests import read_json, read_json_if_any, read_query
 from node.api.routes import CALLER, Caller, KeyAccess, Route
+from node.services.webhook_events import EVENTS_MAX
 from node.services.webhook_lanes import RETRY_MS
 from node.services.webhook_records import Delivery, Hook, Status
-from node.services.webhooks import FIELDS, OVERLAP_S, Webhooks
+from node.services.webhook_targets import URL_MAX_CHARS
+from node.services.webhooks import FIELDS, OVERLAP_S, SECRET_MAX_CHARS, Webhooks
 from protocol.query import PAGE_MAX, PER_PAGE_DEFAULT, PER_PAGE_MAX, read_whole
 from protocol.times import datetime_from_ms
 
@@ -35,22 +38,38 @@ class RotateRequest(msgspec.Struct, forbid_unknown_fields=True):
 _GIVEN: dict[str, Any] = {
     "url": {
         "type": "string",
+        "maxLength": URL_MAX_CHARS,
+        "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-\\[\\]-~]+$",
         "description": "http or https, at a public address unless the node allows others",
     },
     "events": {
         "type": "array",
         "minItems": 1,
-        "items": {"type": "string"},
+        "maxItems": EVENTS_MAX,
+        "items": {
+            "type": "string",
+            "pattern": "^(?:\\*|user\\.(?:created|updated)"
+            "|(?!user\\.[a-z]+$)[A-Za-z][A-Za-z0-9_.:~-]{0,127}\\.(?:created|updated|deleted)"
+            "|[A-Za-z][A-Za-z0-9_.:~-]{0,127}\\.[A-Za-z][A-Za-z0-9_]{0,62}_changed)$",
+        },
         "description": "`data.created|updated|deleted`, `user.created|updated`, `project.status_changed`, "
         "`Model.created|updated|deleted`, `Model.field_changed`, or `*`",
     },
     "secret": {
-        "type": "string",
-        "description": "What signs; made here if there is none, and shown this once",
+        "$ref": f"#/components/schemas/{PRINTABLE}",
+        "minLength": 1,
+        "maxLength": SECRET_MAX_CHARS,
+        "description": "What signs, `whsec_` with base64 of it, or any text; "
+        "made here if there is none, and shown this once",
     },
     "enabled": {"type": "boolean"},
 }
-CREATE: dict[str, Any] = {"type": "object", "required": ["url", "events"], "properties": _GIVEN}
+CREATE: dict[str, Any] = {
+    "type": "object",
+    "required": ["url", "events"],
+    "properties": _GIVEN,
+    "additionalProperties": False,
+}
 CHANGE: dict[str, Any] = {"type": "object", "properties": _GIVEN}
 WEBHOOK: dict[str, Any] = {
     "type": "object",

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -206,6 +207,13 @@ def test_an_optional_field_may_be_null(kind: str) -> None:
     model = FakeModel("m", "M", fields={"f": FakeField(kind)})
     schema = describe(ROUTES, version="1", models=[model])["components"]["schemas"]["M.Create"]
     assert kind == "json" or {"type": "null"} in schema["properties"]["f"]["anyOf"]
+
+
+def test_printable_texts_are_those_that_python_prints() -> None:
+    document = describe(ROUTES, version="1")
+    pattern = re.compile(document["components"]["schemas"]["Printable"]["pattern"])
+    for code in range(0, 0x110000, 7):
+        assert (pattern.search(chr(code)) is not None) == chr(code).isprintable(), hex(code)
 
 
 async def test_the_node_serves_a_valid_description_with_the_callers_models_only() -> None:

@@ -250,10 +250,14 @@ _RESPONSE: dict[str, Any] = {
     },
 }
 _QUERY: dict[str, dict[str, Any]] = {
-    "query": {"type": "string", "description": "The document; a query, since GET changes nothing"},
+    "query": {
+        "type": "string",
+        "required": True,
+        "description": "The document; a query, since GET changes nothing. A WebSocket goes without it",
+    },
     "operationName": {"type": "string"},
-    "variables": {"type": "string", "description": "A JSON object"},
-    "extensions": {"type": "string", "description": "A JSON object"},
+    "variables": {"type": "object", "contentMediaType": "application/json"},
+    "extensions": {"type": "object", "contentMediaType": "application/json"},
 }
 _DESCRIPTION = f"""The schema is made of the data models, and made anew when they change: `GET {PATH}/schema` shows it.
 For a model `Task` there are `tasks(filter, sort, page, per_page, cursor)`, `tasksPage` with `total` and `next_cursor`,
