@@ -42,6 +42,7 @@ from node.services.builtin import builtin_models
 from node.services.business_logic import BusinessLogic
 from node.services.canary import Canary
 from node.services.erasing import Erasing, ErasingParts
+from node.services.idempotency import Idempotency
 from node.services.identity import build_identity
 from node.services.local import LocalStore
 from node.services.models import Models
@@ -216,6 +217,7 @@ class Node:
         )
         self.models = Models(self.records, self.catalog, self.plugins.strategy_named)
         self.local = LocalStore(store, self.writer)
+        self.idempotency = Idempotency(self.local, now_ms=world.now_ms)
         node_id = store.identity.author[:32]
         self.identity = build_identity(
             records=NamedRecords(self.records),
@@ -259,6 +261,7 @@ class Node:
                 log=self.log,
             )
         )
+        self.erasing.listen(self.idempotency.forget)
         self.canary = Canary(self.log)
         self.network = Network(
             NetworkParts(
@@ -351,6 +354,7 @@ class Node:
                 )
             },
             error_table=ERROR_TABLE,
+            idempotency=self.idempotency,
             log_requests=settings.log_requests,
         )
         system = System(
@@ -385,6 +389,7 @@ class Node:
             await asyncio.sleep(HOUR_S)
             try:
                 await self.identity.sweep(self.catalog.applications())
+                await self.idempotency.sweep()
                 await self.civicbase.keep_house()
             except StorageError as error:
                 self.log.warning("sweeping failed", extra={"data": {"reason": str(error)}})

@@ -26,11 +26,12 @@ from node.api.errors import ApiError, ErrorTable, Form
 from node.api.loopback import Served, Source
 from node.api.ratelimit import RateLimiter, RatePolicy
 from node.api.replies import Reply, json_response
-from node.api.requests import ApiRequest, is_upgrade
+from node.api.requests import ApiRequest, is_upgrade, read_body
 from node.api.routes import (
     ANONYMOUS,
     BODY_MAX_BYTES,
     CALLER,
+    JSON_ONLY,
     OWNER,
     TOKEN,
     Auth,
@@ -44,10 +45,12 @@ from node.api.routes import (
 )
 from node.api.versions import VERSION, unknown_path
 from node.metrics import Buckets, Metrics
+from node.services.idempotency import KEY_MAX_CHARS, Idempotency, Kept
 from node.services.scopes import Scopes
 
 SEC_FETCH_SITE = istr("Sec-Fetch-Site")
 API_KEY = istr("X-API-Key")
+IDEMPOTENCY_KEY = istr("Idempotency-Key")
 APPLICATION_ID = istr("X-Application-Id")  # which application the owner token acts in
 
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID, X-API-Key"
@@ -89,6 +92,7 @@ class FrameParts:
     rates: Mapping[str, RatePolicy] = field(default_factory=dict)
     error_table: ErrorTable = field(default_factory=dict)
     error_forms: Sequence[tuple[str, Form]] = ()
+    idempotency: Idempotency | None = None
     log_requests: bool = False
 
 
@@ -269,7 +273,10 @@ class Frame:
 
             if hdrs.EXPECT in headers:
                 await self._expect(request)
-            reply = await mounted.handler(request)
+            if method == "POST" and IDEMPOTENCY_KEY in headers and caller.user_id is not None:
+                reply = await self._once(request, mounted, caller)
+            else:
+                reply = await mounted.handler(request)
         except ApiError as error:
             reply = self._refusal(request, error)
         except Exception as error:
@@ -294,6 +301,28 @@ class Frame:
         return reply
 
     # The less travelled branches of the above.
+
+    async def _once(self, request: ApiRequest, mounted: Mounted, caller: Caller) -> web.StreamResponse:
+        """The answer to a POST whose key says that it may come again (CONTRACT S1, `Idempotency-Key`)."""
+        kept = self._parts.idempotency
+        key = request.headers[IDEMPOTENCY_KEY]
+        if kept is None or (request.body_exists and mounted.accepts != JSON_ONLY):
+            return await mounted.handler(request)  # what is sent as a file is told by its rows
+        if not 0 < len(key) <= KEY_MAX_CHARS or not key.isprintable():
+            raise errors.BadRequest(f"Idempotency-Key takes 1 to {KEY_MAX_CHARS} printable characters")
+        request.body_read = await read_body(request)
+        who = f"{caller.application}\0{caller.user_id}"
+        begun = kept.begin(who, request.method, request.raw_path, key, request.body_read)
+        if isinstance(begun, Kept):
+            return Reply.again(begun.status, begun.head, begun.body)
+        try:
+            request.derived_id = begun.derived_id
+            reply = await mounted.handler(request)
+            if isinstance(reply, Reply) and 200 <= reply.status < 300 and not reply.is_secret:
+                await kept.keep(begun, Kept(reply.status, reply.own_head, reply.body))
+            return reply
+        finally:
+            kept.end(begun)
 
     def _check_host(self, request: ApiRequest, hosts: Sequence[str]) -> None:
         name = request.get_extra_info("sockname")

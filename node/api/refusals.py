@@ -28,6 +28,8 @@ REFUSALS: ErrorTable = {
     refusals.TooManyAttempts: _too_many_attempts,
     refusals.TooBusy: lambda refusal: errors.RateLimited(1),
     refusals.WrongRecoveryCode: lambda refusal: ApiError(401, "AUTH_INVALID_CREDENTIALS", str(refusal)),
+    refusals.KeyReused: lambda refusal: ApiError(422, "IDEMPOTENCY_KEY_REUSED", str(refusal)),
+    refusals.KeyInUse: lambda refusal: errors.Conflict(str(refusal)),
     refusals.KeyLocked: lambda refusal: ApiError(401, "AUTH_KEY_LOCKED", str(refusal)),
     refusals.SessionRefused: lambda refusal: errors.InvalidToken(str(refusal)),
     refusals.SignInNeeded: lambda refusal: errors.Unauthorized(),

@@ -59,6 +59,23 @@ class Reply(web.StreamResponse):
         self._kind = kind
         self.body = body
 
+    @classmethod
+    def again(cls, status: int, own_head: bytes, body: bytes) -> "Reply":
+        """A reply that was given before: see `own_head`."""
+        reply = cls(body, status, kind=b"")
+        reply._lines = own_head
+        return reply
+
+    @property
+    def own_head(self) -> bytes:
+        """The header lines of this reply itself, without those of its request."""
+        return self._kind + self._lines
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether nobody may keep it."""
+        return b"no-store" in self._kind
+
     @property
     def headers(self) -> CIMultiDict[str]:
         """The headers of this reply itself, as a copy: what a reply says is settled when it is made."""

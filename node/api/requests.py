@@ -32,13 +32,15 @@ class ApiRequest(web.Request):
     """A request in the frame: what `middleware` found out about it, next to what aiohttp offers."""
 
     ATTRS = web.Request.ATTRS | frozenset(
-        {"body_max_bytes", "head", "match_info", "on_stream", "source", "stream"}
+        {"body_max_bytes", "body_read", "derived_id", "head", "match_info", "on_stream", "source", "stream"}
     )
 
     match_info: dict[str, str] = {}  # type: ignore[assignment] # noqa: RUF012  # set, never changed
     head: bytes = b""  # header lines that every reply to this request carries
     source: Source = Source.FOREIGN
     body_max_bytes: int = BODY_MAX_BYTES
+    body_read: bytes | None = None  # by the frame, for whoever reads it next
+    derived_id: str | None = None  # for what a request with an Idempotency-Key creates
     stream: web.StreamResponse | None = None  # what aiohttp has begun to send, unless it is a `Reply`
     on_stream: Callable[["ApiRequest", web.StreamResponse], None] | None = None
 
@@ -60,6 +62,8 @@ def is_upgrade(request: web.Request) -> bool:
 
 async def read_body(request: web.Request) -> bytes:
     """The whole body. Raises `PayloadTooLarge`, and `RequestTimeout` when it stops coming."""
+    if (read := getattr(request, "body_read", None)) is not None:
+        return bytes(read)
     size_max_bytes: int = getattr(request, "body_max_bytes", BODY_MAX_BYTES)
     content = request.content
     if content.is_eof():  # it came along with the headers, as small ones do

@@ -205,3 +205,17 @@ class WrongRecoveryCode(Refusal):
 
     def __init__(self) -> None:
         super().__init__("Invalid e-mail address or recovery code")
+
+
+class KeyReused(Refusal):
+    """An `Idempotency-Key` came again, with another request."""
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another request")
+
+
+class KeyInUse(Refusal):
+    """An `Idempotency-Key` came again before its first request was answered."""
+
+    def __init__(self) -> None:
+        super().__init__("The first request with this Idempotency-Key is under way")

@@ -363,7 +363,15 @@ class DataRoutes:
         raise_unless_creator(self.permissions, caller, model, values)
         if id is not None:
             raise_if_anothers(self.records, caller, model, id)
-        record = await self.records.create(model, values, user=caller.user_id or "", id=id)
+        user, derived = caller.user_id or "", getattr(request, "derived_id", None)
+        try:
+            record = await self.records.create(model, values, user=user, id=id or derived)
+        except DocumentExists:
+            # Made by this very request, whose answer was lost before it could be kept.
+            again = None if id is not None or derived is None else self.records.get(model, derived)
+            if again is None or again.created_by != user:
+                raise
+            record = again
         headers = {"Location": f"/v1/data/{model.id}/{record.id}", "ETag": f'"{record.version}"'}
         headers |= await self.receipts.headers(request, caller.application)
         return Reply(

@@ -1,0 +1,93 @@
+"""Answers to requests with an `Idempotency-Key`: one that comes again gets the same, and nothing happens twice.
+
+Room: durable records of this node alone (CONTRACT: they belong to one node), which are dropped after a day. What an
+answer looks like on the wire is the frame's. A key belongs to its caller, method and path. What failed is not kept:
+nothing was done, so it may be tried again.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from node.services.ports import LocalStore
+from node.services.refusals import KeyInUse, KeyReused
+
+KIND = "idempotency"
+KEPT_MS = 86_400_000
+KEY_MAX_CHARS = 255
+ANSWER_SIZE_MAX_BYTES = 256 << 10  # a larger one is not kept
+RECORDS_MAX = 50_000  # beyond it answers are not kept until the next sweep
+_ID_CHARS = 26
+
+
+class Kept(NamedTuple):
+    """An answer: its status, header lines and body."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+
+class Claim(NamedTuple):
+    """A request that is under way. `derived_id` is a name for what it creates, the same whenever it is repeated."""
+
+    name: str
+    print: str
+    derived_id: str
+
+
+class Idempotency:
+    """For one event loop. Per request: `begin`, then `keep` if it did something, and `end` always."""
+
+    def __init__(self, local: LocalStore, *, now_ms: Callable[[], int]) -> None:
+        self._local = local
+        self._now_ms = now_ms
+        self._under_way: set[str] = set()
+        self._count: int | None = None
+
+    def begin(self, caller: str, method: str, target: str, key: str, body: bytes) -> Claim | Kept:
+        """The answer that was given before, or the right to give one.
+
+        Raises `KeyReused` if the key came with another request, `KeyInUse` while the first is under way.
+        """
+        name = hashlib.sha256("\0".join((caller, method, target.partition("?")[0], key)).encode()).hexdigest()
+        print = hashlib.sha256(target.encode() + b"\0" + body).hexdigest()
+        known = self._local.get(KIND, name)
+        if known is not None and known["at_ms"] > self._now_ms() - KEPT_MS:
+            if known["print"] != print:
+                raise KeyReused
+            return Kept(known["status"], known["head"], known["body"])
+        if name in self._under_way:
+            raise KeyInUse
+        self._under_way.add(name)
+        return Claim(name, print, f"k{name[: _ID_CHARS - 1]}")
+
+    async def keep(self, claim: Claim, answer: Kept) -> None:
+        """Durable when it returns."""
+        if self._count is None:
+            self._count = sum(1 for _ in self._local.scan(KIND))
+        if len(answer.body) > ANSWER_SIZE_MAX_BYTES or self._count >= RECORDS_MAX:
+            return
+        self._count += 1
+        record = {"at_ms": self._now_ms(), "print": claim.print, **answer._asdict()}
+        await self._local.put(KIND, claim.name, record)
+
+    def end(self, claim: Claim) -> None:
+        self._under_way.discard(claim.name)
+
+    async def sweep(self) -> None:
+        """Drop what is older than a day."""
+        since_ms = self._now_ms() - KEPT_MS
+        await self._drop([name for name, one in self._local.scan(KIND) if one["at_ms"] <= since_ms])
+
+    async def forget(self, application: str, model: str, id: str) -> None:
+        """Drop every answer that speaks of an erased document."""
+        named = id.encode()
+        await self._drop([
+            name for name, one in self._local.scan(KIND) if named in one["body"] or named in one["head"]
+        ])  # fmt: skip
+
+    async def _drop(self, names: list[str]) -> None:
+        for name in names:
+            await self._local.delete(KIND, name)
+        self._count = None
