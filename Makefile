@@ -25,9 +25,9 @@ demo: $(VENV)/demo.stamp
 bench: $(VENV)/dev.stamp
 	@exec $(BIN)/civicnode bench --output bench-results/latest.json $(ARGS)
 
-# Two at a time, each file on one worker: what takes long is mostly waiting for processes and disks.
+# Two at a time, the one that is done first taking over from the other: much of it is waiting for processes and disks.
 test: $(VENV)/dev.stamp
-	@exec $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 soak: $(VENV)/dev.stamp
 	@CIVICNODE_TEST_PROFILE=soak exec $(BIN)/python -m pytest -m "soak or not soak" $(ARGS)
