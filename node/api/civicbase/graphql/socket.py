@@ -44,7 +44,7 @@ from node.api.civicbase.realtime_outbox import Pace
 from node.api.civicbase.streaming import News, Stream, Streams
 from node.api.errors import ApiError
 from node.api.routes import Caller
-from node.feed import CursorTooOld
+from node.feed import CursorTooOld, Position
 
 MESSAGE_MAX_BYTES = 1 << 20  # of a client: a document with its variables
 REASON_MAX_BYTES = 123
@@ -120,7 +120,14 @@ class Socket:
             async with asyncio.timeout(self._timing.linger_s):
                 await self._socket.close(code=code, message=_short(reason))
         except (TimeoutError, ConnectionError):
-            self._abort()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the connection, but let what was said arrive: an abort would take the close code from the client."""
+        transport = self._request.transport
+        if transport is not None:
+            transport.close()
+            asyncio.get_running_loop().call_later(self._timing.linger_s, transport.abort)
 
     def _abort(self) -> None:
         if self._request.transport is not None:
@@ -184,14 +191,16 @@ class Socket:
             error = ApiError(429, "LIMIT_EXCEEDED", f"A socket runs {OPERATIONS_MAX} operations at most")
             await self._send(error_of(message.id, [refused(error)]))
         else:
-            self._running[message.id] = asyncio.create_task(self._run(message))
+            # What happens while the schema is made belongs to a subscription that was asked for before.
+            since = self._parts.realtime.sources.feed.newest
+            self._running[message.id] = asyncio.create_task(self._run(message, since))
 
     # -- operations
 
-    async def _run(self, message: Subscribe) -> None:
+    async def _run(self, message: Subscribe, since: Position) -> None:
         """One operation, to its end; what goes wrong with it is told and ends it alone."""
         try:
-            last = await self._last(message)
+            last = await self._last(message, since)
             if self._running.get(message.id) is asyncio.current_task():
                 del self._running[message.id]  # before the client hears of it: it may use the id again
             if last is not None:
@@ -199,11 +208,11 @@ class Socket:
         except ConnectionError:
             pass  # the client has gone
 
-    async def _last(self, message: Subscribe) -> bytes | None:
+    async def _last(self, message: Subscribe, since: Position) -> bytes | None:
         """What is to be said at the end of an operation, None if nothing can be heard any more."""
         words = self._parts.engine.words
         try:
-            return await self._answers(message)
+            return await self._answers(message, since)
         except DocumentFault as fault:
             return error_of(message.id, words.of(fault))
         except ConnectionError:
@@ -211,13 +220,13 @@ class Socket:
         except Exception as error:
             return error_of(message.id, [refused(words.api_error(error))])
 
-    async def _answers(self, message: Subscribe) -> bytes | None:
+    async def _answers(self, message: Subscribe, since: Position) -> bytes | None:
         """Send what an operation answers. Returns what is said last, as `_last`."""
         if not await self._is_welcome():
             return None
         chosen = await self._choose(message)
         if chosen.kind is Kind.SUBSCRIPTION:
-            return await self._stream(message, chosen)
+            return await self._stream(message, chosen, since)
         await self._send(next_of(message.id, await self._parts.engine.run(chosen)))
         return complete_of(message.id)
 
@@ -242,11 +251,11 @@ class Socket:
             return False
         return True
 
-    async def _stream(self, message: Subscribe, chosen: Chosen) -> bytes | None:
-        """The events of a subscription, as they come."""
+    async def _stream(self, message: Subscribe, chosen: Chosen, since: Position) -> bytes | None:
+        """The events of a subscription since it was asked for, as they come."""
         engine, sources = self._parts.engine, self._parts.realtime.sources
         wanted = engine.wanted(chosen)
-        position, is_too_old = sources.feed.newest, False
+        position, is_too_old = since, False
         if wanted.cursor is not None:
             try:
                 position = sources.feed.position(wanted.cursor)

@@ -245,6 +245,26 @@ async def test_only_who_may_read_hears(node: Running) -> None:
         assert (await his.event(root="secretChanged"))["record"] == {"word": "his"}
 
 
+async def test_what_happens_while_a_subscription_is_being_read_is_told(
+    node: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on, choose = asyncio.Event(), sockets.Socket._choose
+
+    async def late(self: sockets.Socket, message: Any) -> Any:
+        await may_go_on.wait()  # as long as a schema takes to be made
+        return await choose(self, message)
+
+    monkeypatch.setattr(sockets.Socket, "_choose", late)
+    async with connected(node) as client:
+        await client.init(token=owner(node))
+        await client.subscribe("subscription { taskChanged { id } }")
+        await client.say(type="ping")
+        assert await client.hear() == {"type": "pong"}
+        await write(node, "t")
+        may_go_on.set()
+        assert (await client.event())["id"] == "t"
+
+
 async def test_who_signs_out_hears_no_more(node: Running) -> None:
     _, ann = await node.sign_up("ann")
     async with connected(node, token=ann) as client:
