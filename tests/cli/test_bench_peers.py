@@ -44,7 +44,7 @@ def test_every_figure_is_measured_on_nodes_that_end_up_with_the_same(tmp_path: P
     assert "40 records written singly on three nodes" in text
     # What does not depend on how fast a machine is holds for few records too.
     assert found["in_sync_bytes"].verdict is Verdict.PASS
-    assert 0 < median(found["in_sync_turns"]) <= 1  # two flights that cross are one
+    assert median(found["in_sync_turns"]) in (0.5, 1)  # two flights that cross are one
     assert median(found["catch_up_plain"]) > median(found["catch_up_deflated"]) > 0
     assert found["resync_bytes"].verdict is Verdict.PASS
     assert list(scratch.iterdir()) == []

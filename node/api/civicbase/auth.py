@@ -37,6 +37,7 @@ BODY_MAX_BYTES = 16 * 1024
 # For routes that need no body: what aiohttp's client says of a POST without one.
 ACCEPTS_NO_BODY = (*JSON_ONLY, "application/octet-stream")
 
+MFA_CODE: Json = {"type": ["string", "null"], "description": "a TOTP or a recovery code"}
 SECRET = kind("application/json", cache="no-store")
 
 GRANT = schema("token expires_in", token=TEXT, expires_in={"type": "integer"}, refresh_token=TEXT)
@@ -62,14 +63,12 @@ def routes(deps: AccountDeps) -> list[Route]:
         body = await read_json(request)
         email, password = body.get("email"), body.get("password")
         faults = text_faults(email=email, password=password)
-        mfa_code = body.get("mfa_code")
-        if not isinstance(mfa_code, str | None):
-            faults["mfa_code"] = "Must be a string"
+        mfa_code = _mfa_code(body, faults)
         application = application_of(body, faults)
         if faults:
             raise ValidationFailed(faults)
         account = await identity.accounts.prove(
-            application, str(email), str(password), source_of(request), mfa_code=mfa_code or None
+            application, str(email), str(password), source_of(request), mfa_code=mfa_code
         )
         return _granted(await identity.sessions.start(account))
 
@@ -126,14 +125,12 @@ def routes(deps: AccountDeps) -> list[Route]:
         body = await read_json(request)
         email, code, new = body.get("email"), body.get("recovery_code"), body.get("new_password")
         faults = text_faults(email=email, recovery_code=code, new_password=new)
-        mfa_code = body.get("mfa_code")
-        if not isinstance(mfa_code, str | None):
-            faults["mfa_code"] = "Must be a string"
+        mfa_code = _mfa_code(body, faults)
         application = application_of(body, faults)
         if faults:
             raise ValidationFailed(faults)
         account = await identity.accounts.recover(
-            application, str(email), str(code), new, source_of(request), mfa_code=mfa_code or None
+            application, str(email), str(code), new, source_of(request), mfa_code=mfa_code
         )
         return _granted(await identity.sessions.start(account))
 
@@ -161,7 +158,7 @@ def routes(deps: AccountDeps) -> list[Route]:
                 recovery_code=GIVEN,
                 new_password=PASSWORD,
                 application_id=APPLICATION,
-                mfa_code={"type": ["string", "null"], "description": "a TOTP or a recovery code of the MFA"},
+                mfa_code=MFA_CODE,
             ),
             responses={200: GRANT},
             tags=TAGS,
@@ -195,7 +192,7 @@ def routes(deps: AccountDeps) -> list[Route]:
                 email=GIVEN,
                 password=GIVEN,
                 application_id=APPLICATION,
-                mfa_code={"type": ["string", "null"], "description": "a TOTP or a recovery code"},
+                mfa_code=MFA_CODE,
             ),
             responses={200: GRANT},
             tags=TAGS,
@@ -247,6 +244,15 @@ def routes(deps: AccountDeps) -> list[Route]:
             body_max_bytes=BODY_MAX_BYTES,
         ),
     ]
+
+
+def _mfa_code(body: Json, faults: dict[str, str]) -> str | None:
+    """The second factor in a body, if there is one."""
+    mfa_code = body.get("mfa_code")
+    if not isinstance(mfa_code, str | None):
+        faults["mfa_code"] = "Must be a string"
+        return None
+    return mfa_code or None
 
 
 def _granted(grant: Grant) -> web.StreamResponse:
