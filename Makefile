@@ -25,6 +25,9 @@ demo: $(VENV)/demo.stamp
 bench: $(VENV)/dev.stamp
 	@exec $(BIN)/civicnode bench --output bench-results/latest.json $(ARGS)
 
+# Hundreds of interpreters start in there, and compiling it all is half of what a start costs: bytecode is kept.
+test soak: export PYTHONDONTWRITEBYTECODE :=
+
 # Two at a time, the one that is done first taking over from the other: much of it is waiting for processes and disks.
 test: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
