@@ -28,19 +28,25 @@ from enum import Enum
 
 from protocol.errors import ProtocolError
 from protocol.evidence import Incomplete
-from protocol.ids import NetworkId, NodeId
+from protocol.ids import Author, NetworkId, NodeId
 from protocol.keys import KeyPair
 from protocol.meeting import (
     Acquainted,
+    AdmissionWritten,
     Admitted,
     Joined,
     Learned,
+    LoadStatements,
     Meeting,
+    MeetingAnswer,
     MeetingEvent,
     NotMet,
     Reason,
+    ShownRead,
     State,
+    StatementsLoaded,
     TakeIn,
+    TakenIn,
     WriteAdmission,
 )
 from protocol.membership import Fault, Members
@@ -102,11 +108,13 @@ class Joiner(Meeting):
     def _handle(self, message: Message) -> None:
         match self._state, message:
             case (State.LEARNING, Shown()):
-                self._read(message)
+                self._read(message, is_folded=True)
             case _:
                 raise self._unexpected(message)
 
-    def _on_read(self, members: Members | None) -> None:
+    def _on_answer(self, answer: MeetingAnswer) -> None:
+        assert isinstance(answer, ShownRead)  # it asks for nothing else
+        members = answer.members
         if members is None:
             self._send(More())
         elif self._has_asked:
@@ -150,13 +158,14 @@ class Opening(Enum):
 class Admitter(Meeting):
     """The side of a member towards a peer with which there can be no session yet."""
 
-    _folds = False
-
     def __init__(
         self, opening: Opening, *, network_id: NetworkId, node: NodeId, peer: NodeId, now_ms: int
     ) -> None:
         super().__init__(network_id=network_id, node=node, peer=peer, now_ms=now_ms)
         self._opening = opening
+        self._shown: dict[Author, int] = {}  # to the peer
+        self._everything = False  # is to be shown
+        self._is_last_shown = False
 
     def begin(self, now_ms: int) -> list[MeetingEvent]:
         match self._opening:
@@ -185,9 +194,39 @@ class Admitter(Meeting):
             case (State.SHOWN, Met()):
                 self._end(Admitted(self._peer) if self._everything else Acquainted())
             case (State.LEARNING, Shown()):
-                self._read(message)
+                self._read(message, is_folded=False)
             case _:
                 raise self._unexpected(message)
+
+    def _on_answer(self, answer: MeetingAnswer) -> None:
+        match answer:
+            case StatementsLoaded():
+                self._show(answer)
+            case ShownRead():
+                self._on_read()
+            case TakenIn(reason):
+                self._on_taken_in(reason)
+            case AdmissionWritten(reason):
+                self._on_written(reason)
+
+    def _load(self) -> None:
+        self._state = State.SHOWING
+        self._ask(LoadStatements(self._node, self._everything, dict(self._shown)))
+
+    def _show(self, loaded: StatementsLoaded) -> None:
+        if not loaded.data and not self._shown:  # this node has no role itself
+            self._decline(Reason.CANNOT_ADMIT)
+            return
+        self._shown.update(loaded.sent_to)
+        self._is_last_shown = loaded.is_last
+        self._send(Shown(loaded.data, loaded.is_last))
+        if loaded.is_last:
+            self._state = State.SHOWN
+
+    def _go_on_showing(self, message: More) -> None:
+        if self._asked is not None or self._is_last_shown:
+            raise self._unexpected(message)
+        self._load()
 
     def _consider(self, admission: Admission) -> None:
         """Only the peer itself is admitted on its link, and only if both proofs hold."""
@@ -212,7 +251,7 @@ class Admitter(Meeting):
             self._everything, self._is_last_shown = True, False
             self._load()
 
-    def _on_read(self, members: Members | None) -> None:
+    def _on_read(self) -> None:
         if not self._is_last_read:
             self._send(More())
         else:

@@ -6,6 +6,7 @@ machine without a socket, a clock or storage. Who says what, and what follows, i
 time, evidence has a limit in all, and every conversation has its time.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -20,7 +21,6 @@ from protocol.messages import (
     Declined,
     Error,
     Message,
-    More,
     Shown,
     decode_message,
     encode_message,
@@ -206,7 +206,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Meeting:
+class Meeting(ABC):
     """One side of it. `joining.Joiner` and `joining.Admitter` say what happens."""
 
     def __init__(self, *, network_id: NetworkId, node: NodeId, peer: NodeId, now_ms: int) -> None:
@@ -221,9 +221,6 @@ class Meeting:
         self._heard_ms = now_ms
         self._ends_ms = now_ms + WHOLE_TIMEOUT_MS
         self._asked: type[MeetingEffect] | None = None  # of the owner, and not answered yet
-        self._shown: dict[Author, int] = {}  # to the peer
-        self._everything = False  # is to be shown
-        self._is_last_shown = False
         self._evidence = Evidence(network_id)
         self._is_last_read = False
 
@@ -252,9 +249,9 @@ class Meeting:
         """After `Acquainted`: what was received beyond, for the session."""
         return self._frames.rest()
 
+    @abstractmethod
     def begin(self, now_ms: int) -> list[MeetingEvent]:
         """The link is this machine's."""
-        raise NotImplementedError
 
     def receive(self, data: bytes, now_ms: int) -> list[MeetingEvent]:
         """Take bytes from the peer. A peer's fault is never raised: it is the last event, `PeerMisbehaved`."""
@@ -298,34 +295,22 @@ class Meeting:
         self._asked = None
         self._heard_ms = now_ms
         try:
-            match answer:
-                case StatementsLoaded():
-                    self._show(answer)
-                case ShownRead(members, fault):
-                    if fault is not None:
-                        raise fault
-                    self._on_read(members)
-                case TakenIn(reason):
-                    self._on_taken_in(reason)
-                case AdmissionWritten(reason):
-                    self._on_written(reason)
+            if isinstance(answer, ShownRead) and answer.fault is not None:
+                raise answer.fault
+            self._on_answer(answer)
         except ProtocolError as fault:
             self._misbehaved(fault)
         return self._take_events()
 
     # -- for the machines of `joining` ------------------------------------------------------------------------------
 
+    @abstractmethod
     def _handle(self, message: Message) -> None:
-        raise NotImplementedError
+        """Take a message of the peer, of any kind that does not end the conversation by itself."""
 
-    def _on_read(self, members: Members | None) -> None:
-        raise NotImplementedError
-
-    def _on_taken_in(self, reason: Reason | None) -> None:
-        raise NotImplementedError
-
-    def _on_written(self, reason: Reason | None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _on_answer(self, answer: MeetingAnswer) -> None:
+        """Take the answer to what this machine has asked for last; of a `ShownRead`, a good one."""
 
     def _send(self, message: Message) -> None:
         self._outbox += to_frames(encode_message(message))
@@ -338,32 +323,12 @@ class Meeting:
     def _unexpected(self, message: Message) -> Unexpected:
         return Unexpected(f"{type(message).__name__} while {self._state.value}")
 
-    def _load(self) -> None:
-        self._state = State.SHOWING
-        self._ask(LoadStatements(self._node, self._everything, dict(self._shown)))
-
-    def _show(self, loaded: StatementsLoaded) -> None:
-        if not loaded.data and not self._shown:  # this node has no role itself
-            self._decline(Reason.CANNOT_ADMIT)
-            return
-        self._shown.update(loaded.sent_to)
-        self._is_last_shown = loaded.is_last
-        self._send(Shown(loaded.data, loaded.is_last))
-        if loaded.is_last:
-            self._state = State.SHOWN
-
-    def _go_on_showing(self, message: More) -> None:
-        if self._asked is not None or self._is_last_shown:
-            raise self._unexpected(message)
-        self._load()
-
-    def _read(self, message: Shown) -> None:
+    def _read(self, message: Shown, *, is_folded: bool) -> None:
+        """Have it read. `is_folded`: once all is there it is judged by itself; else with what is known here."""
         if self._asked is not None or self._is_last_read:
             raise self._unexpected(message)
         self._is_last_read = message.is_last
-        self._ask(ReadShown(self._evidence, message.data, message.is_last and self._folds))
-
-    _folds = True  # what was shown is judged by itself; else with what is known here
+        self._ask(ReadShown(self._evidence, message.data, message.is_last and is_folded))
 
     def _decline(self, reason: Reason) -> None:
         self._send(Declined(reason.value))
