@@ -178,8 +178,7 @@ class Permissions:
         """Which documents of a model `actor` may read; None for all. Raises as `raise_unless` if there is none."""
         if self.check(actor, model, "read"):
             return None
-        if not self.may_ever(actor, model, "read"):
-            self.raise_unless(actor, model, "read")
+        self.raise_unless_ever(actor, model, "read")
         rule = self._rule(model, "read")
         owner = actor.user_id if rule is not None and rule.owner else None
         if rule is None or not rule.of_record:
@@ -195,6 +194,11 @@ class Permissions:
         if actor.scopes is not None and not actor.scopes.allow(model.name, action):
             raise NotPermitted(f"The scopes of this API key do not allow to {action} {model.name}")
         raise NotPermitted(f"You may not {action} {'this' if record is not None else 'here'}")
+
+    def raise_unless_ever(self, actor: Actor, model: Ruled, action: str) -> None:
+        """Raises as `raise_unless` unless `may_ever` says yes: for what there is no document of, or not yet."""
+        if not self.may_ever(actor, model, action):
+            self.raise_unless(actor, model, action)
 
     def _is_true(self, rule: _Rule, actor: Actor, record: Owned | None) -> bool:
         """Whether one of the rule's expressions is true; those that look at a record need one."""

@@ -8,22 +8,19 @@ from aiohttp import web
 
 from node.api.civicbase.account_views import (
     ADMIN,
-    COUNT,
     EMAIL,
     FLAG,
     MADE,
     MESSAGE,
-    PAGE,
     PASSWORD,
     USERNAME,
     AccountDeps,
     account_meant,
     acting_user,
     admin_view,
-    page_of,
-    per_page_schema,
     schema,
 )
+from node.api.civicbase.paging import page_schema, paging, read_paging
 from node.api.errors import ValidationFailed
 from node.api.replies import json_response
 from node.api.requests import read_json, read_query
@@ -31,7 +28,6 @@ from node.api.routes import CALLER, Auth, Route
 from node.services.account_rules import REQUIRED, check_email
 
 TAGS = ("Administration",)
-PER_PAGE_DEFAULT = 20
 
 
 def routes(deps: AccountDeps) -> list[Route]:
@@ -53,7 +49,10 @@ def routes(deps: AccountDeps) -> list[Route]:
     async def list_accounts(request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
         query = read_query(request)
-        page, per_page = page_of(query, PER_PAGE_DEFAULT)
+        faults: dict[str, str] = {}
+        page, per_page = read_paging(query, faults)
+        if faults:
+            raise ValidationFailed(faults)
         if "email" in query:
             email, fault = check_email(query["email"])
             if fault:
@@ -107,16 +106,8 @@ def routes(deps: AccountDeps) -> list[Route]:
             list_accounts,
             "List accounts, disabled ones too, or find those of an e-mail address",
             auth=Auth.ADMIN,
-            query={"page": PAGE, "per_page": per_page_schema(PER_PAGE_DEFAULT), "email": EMAIL},
-            responses={
-                200: schema(
-                    "items total page per_page",
-                    items={"type": "array", "items": ADMIN},
-                    total=COUNT,
-                    page=COUNT,
-                    per_page=COUNT,
-                )
-            },
+            query={**paging(), "email": EMAIL},
+            responses={200: page_schema(ADMIN)},
             tags=TAGS,
         ),
         Route(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from node.api.errors import Forbidden, ValidationFailed
+from node.api.errors import Forbidden
 from node.api.openapi import PRINTABLE
 from node.api.routes import Caller
 from node.services.account_models import ADMIN_ROLE
@@ -21,9 +21,6 @@ from node.services.permissions import Ruled
 from protocol.times import datetime_from_ms
 
 Json = dict[str, Any]
-
-PER_PAGE_MAX = 100
-PAGE_MAX = 1_000_000
 
 
 class AccountDeps(Protocol):
@@ -144,27 +141,6 @@ def owner_view(caller: Caller) -> Json:
     }
 
 
-def whole_number(query: dict[str, str], name: str, default: int, most: int, faults: dict[str, str]) -> int:
-    """A query parameter from 1 to `most`; a fault is added to `faults`."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if len(text) > 9 or not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
-        faults[name] = f"Must be a whole number from 1 to {most}"
-        return default
-    return int(text)
-
-
-def page_of(query: dict[str, str], default_per_page: int) -> tuple[int, int]:
-    """`page` and `per_page`. Raises ValidationFailed."""
-    faults: dict[str, str] = {}
-    page = whole_number(query, "page", 1, PAGE_MAX, faults)
-    per_page = whole_number(query, "per_page", default_per_page, PER_PAGE_MAX, faults)
-    if faults:
-        raise ValidationFailed(faults)
-    return page, per_page
-
-
 # -- JSON schemas, for the API's description ---------------------------------------------------
 
 
@@ -188,7 +164,6 @@ TIME: Json = {"type": "string", "format": "date-time"}
 FLAG: Json = {"type": "boolean"}
 COUNT: Json = {"type": "integer", "minimum": 0}
 TEXTS: Json = {"type": "array", "items": TEXT}
-PAGE: Json = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 1}
 
 MESSAGE = schema("message", message=TEXT)
 MADE = schema("message user_id", message=TEXT, user_id=TEXT)
@@ -223,7 +198,3 @@ ADMIN = schema(
     created_at=TIME,
     updated_at=TIME,
 )
-
-
-def per_page_schema(default: int) -> Json:
-    return {"type": "integer", "minimum": 1, "maximum": PER_PAGE_MAX, "default": default}

@@ -10,7 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from node.api.civicbase.data import LIST_QUERY, write_guard
+from node.api.civicbase.data import write_guard
+from node.api.civicbase.paging import CURSOR, page_schema, paging, read_paging
 from node.api.errors import ApiError, NotFound, ValidationFailed
 from node.api.replies import json_response
 from node.api.requests import read_json, read_query
@@ -21,7 +22,6 @@ from node.services.models import Models
 from node.services.permissions import Permissions, Subject
 from node.services.records import Records
 from protocol.conflict import DELETED
-from protocol.query import PAGE_MAX, PER_PAGE_DEFAULT, PER_PAGE_MAX, read_whole
 from protocol.schema import Model
 from storage.index_conflicts import ConflictQuery
 
@@ -60,17 +60,7 @@ CONFLICT: dict[str, Any] = {
         "resolution": {"type": ["object", "null"]},
     },
 }
-_PAGED: dict[str, Any] = {
-    "total": {"type": "integer"},
-    "page": {"type": "integer"},
-    "per_page": {"type": "integer"},
-    "next_cursor": {"type": ["string", "null"]},
-}
-CONFLICTS: dict[str, Any] = {
-    "type": "object",
-    "required": ["items", "total", "page", "per_page", "next_cursor"],
-    "properties": {"items": {"type": "array", "items": CONFLICT}, **_PAGED},
-}
+CONFLICTS = page_schema(CONFLICT, has_cursor=True)
 RESOLUTION: dict[str, Any] = {
     "type": "object",
     "required": ["resolution"],
@@ -97,43 +87,32 @@ _VECTOR = {
     "description": "For each writer (a node in one life of its store) its last write that was seen",
     "additionalProperties": {"type": "integer"},
 }
-HISTORY: dict[str, Any] = {
+WRITE: dict[str, Any] = {
     "type": "object",
-    "required": ["items", "total", "page", "per_page", "next_cursor", "version", "version_vector"],
+    "required": ["action", "version", "previous_version", "node", "user", "at", "operations"],
     "properties": {
-        "items": {
+        "action": {"type": "string", "enum": ["created", "updated", "deleted", "restored"]},
+        "version": {
+            "type": "string",
+            "description": "As the writer's node had it after the write",
+        },
+        "previous_version": {"type": ["string", "null"], "description": "The same before it"},
+        "node": {"type": "string"},
+        "user": {"type": "string"},
+        "at": {"type": "string", "format": "date-time"},
+        "operations": {
             "type": "array",
             "items": {
                 "type": "object",
-                "required": ["action", "version", "previous_version", "node", "user", "at", "operations"],
-                "properties": {
-                    "action": {"type": "string", "enum": ["created", "updated", "deleted", "restored"]},
-                    "version": {
-                        "type": "string",
-                        "description": "As the writer's node had it after the write",
-                    },
-                    "previous_version": {"type": ["string", "null"], "description": "The same before it"},
-                    "node": {"type": "string"},
-                    "user": {"type": "string"},
-                    "at": {"type": "string", "format": "date-time"},
-                    "operations": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["op"],
-                            "properties": {"op": {"type": "string"}, "field": {"type": "string"}},
-                        },
-                    },
-                    "version_vector": _VECTOR,
-                },
+                "required": ["op"],
+                "properties": {"op": {"type": "string"}, "field": {"type": "string"}},
             },
         },
-        **_PAGED,
-        "version": {"type": "string"},
         "version_vector": _VECTOR,
     },
 }
-_PAGING = {name: LIST_QUERY[name] for name in ("page", "per_page", "cursor")}
+HISTORY = page_schema(WRITE, has_cursor=True, version={"type": "string"}, version_vector=_VECTOR)
+_PAGING = {**paging(), "cursor": CURSOR}
 CONFLICTS_QUERY: dict[str, dict[str, Any]] = {
     **_PAGING,
     "model": {"type": "string", "description": "only those of this model, by id or name"},
@@ -247,8 +226,7 @@ class ConflictRoutes:
         """The models that are meant, of those of which the caller might read something."""
         if named is not None:
             model = self.records.model(caller.application, named)
-            if not self.permissions.may_ever(caller, model, "read"):
-                self.permissions.raise_unless(caller, model, "read")
+            self.permissions.raise_unless_ever(caller, model, "read")
             return [model]
         every = self.models.all_of(caller.application)
         return [model for model in every if self.permissions.may_ever(caller, model, "read")]
@@ -306,8 +284,7 @@ class ConflictRoutes:
             raise ValidationFailed(faults)
         created_by = self.records.creator_of_shown(model, id)
         if created_by is None:
-            if not self.permissions.may_ever(caller, model, "read"):
-                self.permissions.raise_unless(caller, model, "read")
+            self.permissions.raise_unless_ever(caller, model, "read")
             raise NotFound(f"There is no {model.name} '{id}'")
         self._may(
             caller,
@@ -324,7 +301,7 @@ class ConflictRoutes:
 
 def _paging(query: dict[str, str], faults: dict[str, str]) -> tuple[int, int]:
     """`page` and `per_page`; what is wrong with them goes to `faults`."""
-    page = read_whole(query, "page", 1, PAGE_MAX, faults)
+    page, per_page = read_paging(query, faults)
     if page != 1 and query.get("cursor"):
         faults["page"] = "Give either page or cursor"
-    return page, read_whole(query, "per_page", PER_PAGE_DEFAULT, PER_PAGE_MAX, faults)
+    return page, per_page

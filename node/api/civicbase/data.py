@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from node.api.civicbase.expansion import EXPAND_QUERY, expanded, read_expansion
+from node.api.civicbase.paging import CURSOR, page_schema, paging
 from node.api.civicbase.receipts import PREFER_NOTE, PeerReceipts
 from node.api.errors import BadRequest, NotFound, ValidationFailed
 from node.api.replies import Reply, json_response, no_content
@@ -22,7 +23,7 @@ from node.services.records import Records, Rendered
 from protocol.changes import Guard, Record
 from protocol.errors import InvalidId
 from protocol.ids import check_chosen_id
-from protocol.query import CURSOR_SIZE_MAX, GROUP_BY_MAX, MEASURES_MAX, Query, parse_aggregation, parse_query
+from protocol.query import GROUP_BY_MAX, MEASURES_MAX, Query, parse_aggregation, parse_query
 from protocol.schema import META_FIELDS, Model
 from storage.errors import DocumentExists
 
@@ -38,17 +39,7 @@ INSTANCE: dict[str, Any] = {
         "version": {"type": "string", "description": "Also the ETag; send it back in If-Match"},
     },
 }
-PAGE = {
-    "type": "object",
-    "required": ["items", "total", "page", "per_page"],
-    "properties": {
-        "items": {"type": "array", "items": {"type": "object"}},
-        "total": {"type": "integer"},
-        "page": {"type": "integer"},
-        "per_page": {"type": "integer"},
-        "next_cursor": {"type": ["string", "null"]},
-    },
-}
+PAGE = page_schema({"type": "object"}, has_cursor=True)
 MESSAGE = {"type": "object", "required": ["message"], "properties": {"message": {"type": "string"}}}
 CREATED = {
     "type": "object",
@@ -56,17 +47,12 @@ CREATED = {
     "properties": {"message": {"type": "string"}, "instance_id": {"type": "string"}},
 }
 LIST_QUERY: dict[str, dict[str, Any]] = {
-    "page": {"type": "integer", "minimum": 1, "default": 1},
-    "per_page": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    **paging(),
     "sort": {"type": "string", "default": "created_at"},
     "order": {"type": "string", "enum": ["asc", "desc"], "default": "desc"},
     "filter": {"type": "string", "description": "field:operator:value, joined by `,` (and) and `|` (or)"},
     "fields": {"type": "string", "description": "the fields to answer with, parted by commas"},
-    "cursor": {
-        "type": "string",
-        "pattern": f"^[A-Za-z0-9_-]{{0,{CURSOR_SIZE_MAX}}}$",
-        "description": "next_cursor of the page before; goes without `page`",
-    },
+    "cursor": CURSOR,
     "expand": EXPAND_QUERY,
 }
 _FIELD: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]{0,62}$"}
@@ -132,8 +118,8 @@ def raise_unless_creator(
     """Refuse who may create no instance of the model, or, with `values`, not this one."""
     if values is not None:
         permissions.raise_unless(caller, model, "create", Subject(caller.user_id, values))
-    elif not permissions.may_ever(caller, model, "create"):
-        permissions.raise_unless(caller, model, "create")
+    else:
+        permissions.raise_unless_ever(caller, model, "create")
 
 
 def new_instance(model: Model, body: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -184,8 +170,7 @@ def readable(records: Records, permissions: Permissions, caller: Caller, model: 
     """The instance, if it is there and the caller may read it. Raises `NotFound`, or as `raise_unless`."""
     document = records.rendered(model, id)
     if document is None:
-        if not permissions.may_ever(caller, model, "read"):
-            permissions.raise_unless(caller, model, "read")
+        permissions.raise_unless_ever(caller, model, "read")
         raise NotFound(f"There is no {model.name} '{id}'")
     permissions.raise_unless(caller, model, "read", document)
     return document

@@ -152,8 +152,7 @@ class ExplainRoutes:
         model = self.records.model(caller.application, match["model"])
         found = await self.explanations.of(model, match["id"])
         if found is None or (found.created_by is None and not caller.is_admin):
-            if not self.permissions.may_ever(caller, model, "read"):
-                self.permissions.raise_unless(caller, model, "read")
+            self.permissions.raise_unless_ever(caller, model, "read")
             raise NotFound(f"There is no {model.name} '{match['id']}'")
         shown = self.records.rendered(model, match["id"])
         subject = Subject(found.created_by, None if shown is None else shown.facts())

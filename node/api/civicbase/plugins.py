@@ -60,8 +60,7 @@ class PluginRoutes:
         model = self.records.model(caller.application, request.match_info["model"])
         if not self.plugins.has_query(model.name, name):
             raise NotFound(f"No plugin has a query method {model.name}.{name}")
-        if not self.permissions.may_ever(caller, model, "read"):
-            self.permissions.raise_unless(caller, model, "read")
+        self.permissions.raise_unless_ever(caller, model, "read")
         return json_response(await self._call("query", request, caller, model, {}))
 
     async def method(self, request: web.Request) -> web.StreamResponse:
@@ -71,8 +70,7 @@ class PluginRoutes:
             raise NotFound(f"No plugin has a method {model.name}.{name}")
         record = self.records.get(model, id)
         if record is None:
-            if not self.permissions.may_ever(caller, model, "read"):
-                self.permissions.raise_unless(caller, model, "read")
+            self.permissions.raise_unless_ever(caller, model, "read")
             raise NotFound(f"There is no {model.name} '{id}'")
         self.permissions.raise_unless(caller, model, "read", record)
         told = {"record": record.facts(), "instance_id": id}

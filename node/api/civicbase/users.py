@@ -14,8 +14,6 @@ from node.api.civicbase.account_views import (
     GIVEN,
     MADE,
     MESSAGE,
-    PAGE,
-    PER_PAGE_MAX,
     PRINTABLE_TEXT,
     PROFILE,
     PUBLIC,
@@ -30,14 +28,12 @@ from node.api.civicbase.account_views import (
     application_of,
     own_account,
     owner_view,
-    page_of,
-    per_page_schema,
     profile_view,
     public_view,
     schema,
     source_of,
-    whole_number,
 )
+from node.api.civicbase.paging import paging, read_paging
 from node.api.errors import Forbidden, ValidationFailed
 from node.api.replies import json_response
 from node.api.requests import read_json, read_query
@@ -50,6 +46,7 @@ from node.services.account_rules import (
     check_role,
 )
 from node.services.recommendations import TOP_N_DEFAULT, TOP_N_MAX
+from protocol.query import PER_PAGE_MAX, read_whole
 from protocol.schema_rules import ACTIONS
 
 TAGS = ("Users",)
@@ -91,7 +88,10 @@ def routes(deps: AccountDeps) -> list[Route]:
 
     async def list_users(request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
-        page, per_page = page_of(read_query(request), PER_PAGE_MAX)
+        faults: dict[str, str] = {}
+        page, per_page = read_paging(read_query(request), faults, PER_PAGE_MAX)
+        if faults:
+            raise ValidationFailed(faults)
         found, total = await accounts.page(
             caller.application, page=page, per_page=per_page, with_disabled=caller.is_admin
         )
@@ -175,7 +175,7 @@ def routes(deps: AccountDeps) -> list[Route]:
     async def recommend(request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
         faults: dict[str, str] = {}
-        top_n = whole_number(read_query(request), "top_n", TOP_N_DEFAULT, TOP_N_MAX, faults)
+        top_n = read_whole(read_query(request), "top_n", TOP_N_DEFAULT, TOP_N_MAX, faults)
         if faults:
             raise ValidationFailed(faults)
         account = accounts.require(caller.application, account_meant(request, caller))
@@ -217,7 +217,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "/v1/users",
             list_users,
             "List the users of the application, oldest first",
-            query={"page": PAGE, "per_page": per_page_schema(PER_PAGE_MAX)},
+            query=paging(PER_PAGE_MAX),
             responses={200: {"type": "array", "items": {"anyOf": [ADMIN, PUBLIC]}}},
             tags=TAGS,
             description="Administrators see e-mail addresses and roles. `X-Total-Count` is their number.",

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from node.api.civicbase.paging import page_schema, paging, read_paging
 from node.api.errors import Forbidden, ValidationFailed
 from node.api.openapi import PRINTABLE
 from node.api.replies import json_response, no_content
@@ -19,7 +20,6 @@ from node.services.webhook_lanes import RETRY_MS
 from node.services.webhook_records import Delivery, Hook, Status
 from node.services.webhook_targets import URL_MAX_CHARS
 from node.services.webhooks import FIELDS, OVERLAP_S, SECRET_MAX_CHARS, Webhooks
-from protocol.query import PAGE_MAX, PER_PAGE_DEFAULT, PER_PAGE_MAX, read_whole
 from protocol.times import datetime_from_ms
 
 TAG = ("Webhooks",)
@@ -98,16 +98,7 @@ WEBHOOK: dict[str, Any] = {
         "message": {"type": "string"},
     },
 }
-_PAGED: dict[str, Any] = {
-    "total": {"type": "integer"},
-    "page": {"type": "integer"},
-    "per_page": {"type": "integer"},
-}
-WEBHOOKS: dict[str, Any] = {
-    "type": "object",
-    "required": ["items", *_PAGED],
-    "properties": {"items": {"type": "array", "items": WEBHOOK}, **_PAGED},
-}
+WEBHOOKS = page_schema(WEBHOOK)
 DELIVERY: dict[str, Any] = {
     "type": "object",
     "required": ["id", "event", "status", "attempts", "created_at"],
@@ -133,15 +124,8 @@ DELIVERY: dict[str, Any] = {
         },
     },
 }
-DELIVERIES: dict[str, Any] = {
-    "type": "object",
-    "required": ["items", *_PAGED],
-    "properties": {"items": {"type": "array", "items": DELIVERY}, **_PAGED},
-}
-_PAGING: dict[str, dict[str, Any]] = {
-    "page": {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": 1},
-    "per_page": {"type": "integer", "minimum": 1, "maximum": PER_PAGE_MAX, "default": PER_PAGE_DEFAULT},
-}
+DELIVERIES = page_schema(DELIVERY)
+_PAGING = paging()
 _DESCRIPTION = f"""A webhook stays on this node, which tells it of every change that its user may read, those of
 other nodes included (they carry `origin`). Each delivery is sent at least once: up to {len(RETRY_MS) + 1} attempts over
 three days, those about one instance in order. It is signed in the body (`signature`), in `X-CivicBase-Signature` over
@@ -331,8 +315,7 @@ def _time(ms: int | None) -> str | None:
 def _paging(request: web.Request) -> tuple[int, int]:
     query = read_query(request)
     faults = {name: "Unknown parameter" for name in query if name not in _PAGING}
-    page = read_whole(query, "page", 1, PAGE_MAX, faults)
-    per_page = read_whole(query, "per_page", PER_PAGE_DEFAULT, PER_PAGE_MAX, faults)
+    page, per_page = read_paging(query, faults)
     if faults:
         raise ValidationFailed(faults)
     return page, per_page

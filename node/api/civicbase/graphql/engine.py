@@ -248,7 +248,7 @@ class Engine:
             raise DocumentFault([error]) from None
         change = get_named_type(root_field.type)
         type = made.types.changes[change.name]
-        self._raise_unless_readable(request.caller, type.model)
+        self._permissions.raise_unless_ever(request.caller, type.model, "read")
         selection = ChangeSelection(type, executor.collected(change, details), executor.collected_of)
         filter = read_list(type, {"filter": arguments.get("filter")}).filter
         events = arguments.get("events")
@@ -270,10 +270,6 @@ class Engine:
         return ChangeFollower(
             sources, caller, wanted, position, self.reader, lambda type, id: self._records.get(type.model, id)
         )
-
-    def _raise_unless_readable(self, caller: Caller, model: Model) -> None:
-        if not self._permissions.may_ever(caller, model, "read"):
-            self._permissions.raise_unless(caller, model, "read")
 
     def reader(self, caller: Caller) -> Asked:
         """What reads records for a caller."""
