@@ -50,6 +50,16 @@ async def test_operations_refer_to_what_those_before_them_have_created(tmp_path:
             assert (await node.ask("GET", f"/v1/data/Project/{project}")).status == 200
 
 
+async def test_what_is_no_operation_is_named_and_nothing_else(tmp_path: Path) -> None:
+    async with running(tmp_path) as node:
+        good = {"method": "POST", "path": "/data/Task", "body": {"title": "x"}}
+        refused = await node.ask("POST", "/v1/batch", {"operations": [good, 7, {"body": [1]}]})
+        assert (refused.status, set(refused.json["details"])) == (
+            400,
+            {"operations[1]", "operations[2].method", "operations[2].path"},
+        )
+
+
 async def test_a_reference_to_nothing_is_named(tmp_path: Path) -> None:
     async with running(tmp_path) as node:
         await node.model(PROJECT)
