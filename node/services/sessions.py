@@ -164,7 +164,7 @@ class Sessions:
         return self._grant(account, shown.session, made["issue"], successor, now_ms)
 
     async def exchange(self, token: str) -> Grant:
-        """A new access token for one that has expired, or soon will. Each counts once.
+        """A new access token for one that has expired, or soon will. Each counts once; a retry gets the same.
 
         Raises SessionRefused, for a token of another node too: its session lives there.
         """
@@ -178,25 +178,27 @@ class Sessions:
         account = self._account_of(claims.session, now_ms)
         if (claims.user, claims.application) != (account.id, account.application):
             raise SessionRefused
+        session = self._local.get(SESSION, claims.session)
+        if session is None:
+            raise SessionRefused
         until_ms = (claims.expires_s + EXCHANGE_WITHIN_S) * 1000
+        issue = self._new_issue(now_ms, session["lifetime_s"])
 
-        def claim(entry: Entry | None) -> tuple[Entry, bool]:
-            return (entry, False) if entry is not None else ({"until_ms": until_ms}, True)
-
-        if not await self._local.transact(EXCHANGED, claims.token_id, claim):
-            raise SessionRefused
-
-        def prolong(entry: Entry | None) -> tuple[Entry | None, int | None]:
+        def claim(entry: Entry | None) -> tuple[Entry, Entry | None]:
+            """Runs on the writer thread. -> what is noted of the token; what was issued for it, None if long ago"""
             if entry is None:
-                return None, None
-            lifetime_s: int = entry["lifetime_s"]
-            return {**entry, "expires_ms": _idle_until_ms(now_ms, lifetime_s)}, lifetime_s
+                entry = {"until_ms": until_ms, "at_ms": now_ms, "issue": issue}
+            return entry, entry["issue"] if now_ms - entry["at_ms"] <= GRACE_MS else None
 
-        lifetime_s = await self._local.transact(SESSION, claims.session, prolong)
-        if lifetime_s is None:  # ended at this very moment
-            raise SessionRefused
-        issue = self._new_issue(now_ms, lifetime_s)
-        return self._grant(account, claims.session, issue, None, now_ms)
+        def prolong(entry: Entry | None) -> tuple[Entry | None, bool]:
+            if entry is None:
+                return None, False
+            return {**entry, "expires_ms": _idle_until_ms(now_ms, entry["lifetime_s"])}, True
+
+        issued = await self._local.transact(EXCHANGED, claims.token_id, claim)
+        if issued is None or not await self._local.transact(SESSION, claims.session, prolong):
+            raise SessionRefused  # it was exchanged before, or its session has ended at this very moment
+        return self._grant(account, claims.session, issued, None, now_ms)
 
     # -- ending -------------------------------------------------------------------------------
 

@@ -99,6 +99,9 @@ async def test_an_expired_token_refreshes_itself_once(api: Api) -> None:
     assert answer.status == 200 and set(answer.json) == {"token", "expires_in"}
     assert answer.json["expires_in"] == 3600
     assert (await api.ask("GET", "/v1/users/me", token=answer.json["token"])).status == 200
+    again = await api.ask("POST", "/v1/auth/refresh", token=token)
+    assert (again.status, again.text) == (200, answer.text)  # within 30 s
+    api.node.clock.pass_s(31)
     answer = await api.ask("POST", "/v1/auth/refresh", token=token)
     assert (answer.status, answer.json["error_code"]) == (401, "AUTH_INVALID_TOKEN")
 
