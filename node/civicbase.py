@@ -136,16 +136,6 @@ class CivicBase:
                 conflict=self.conflicts.view,
             )
         )
-        self.privacy = Privacy(
-            store,
-            parts.catalog,
-            parts.records,
-            parts.local,
-            identity.api_keys,
-            parts.erasing,
-            now_ms=parts.now_ms,
-        )
-        parts.erasing.listen(self.privacy.forget)
         self.changes = ChangeRoutes(self.realtime, self.conflicts_among)
         self.receipts = PeerReceipts(parts.sharing.receipts)
         self.graphql = GraphQLRoutes(
@@ -183,6 +173,17 @@ class CivicBase:
                 log=parts.log,
             )
         )
+        self.privacy = Privacy(
+            store,
+            parts.catalog,
+            parts.records,
+            parts.local,
+            identity.api_keys,
+            self.webhooks,
+            parts.erasing,
+            now_ms=parts.now_ms,
+        )
+        parts.erasing.listen(self.privacy.forget)
         parts.erasing.listen(self.webhooks.forget)
 
     def start(self) -> None:

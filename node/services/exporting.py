@@ -7,11 +7,13 @@ thread, a slice at a time, so memory holds a slice and writers wait for nothing.
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, aclosing
+from typing import Any
 
 from node.services.permissions import Limit
 from node.services.record_files import Format, cell_of, csv_line, json_text
 from node.services.records import Records
 from node.services.refusals import TooBusy
+from node.services.sealing import Opener
 from protocol.changes import Record
 from protocol.schema import META_FIELDS, Model
 from storage.ancestry import past_in
@@ -32,13 +34,18 @@ class Exports:
         self._running = 0
 
     async def chunks(
-        self, models: Mapping[str, tuple[Model, Limit | None]], format: Format
+        self,
+        models: Mapping[str, tuple[Model, Limit | None]],
+        format: Format,
+        opener: Opener | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """The file, in chunks: of each model, by the name it was asked by, what its limit lets through.
 
-        CSV holds one model. Raises `TooBusy`.
+        `opener` shows encrypted fields to who may read them. CSV holds one model. Raises `TooBusy`.
         """
-        async with aclosing(self._streamed(self._parts(self._store.read(), models, format))) as chunks:
+        async with aclosing(
+            self._streamed(self._parts(self._store.read(), models, format, opener))
+        ) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -77,6 +84,7 @@ class Exports:
         reading: AbstractContextManager[Snapshot],
         models: Mapping[str, tuple[Model, Limit | None]],
         format: Format,
+        opener: Opener | None,
     ) -> Generator[bytes, None, None]:
         """Chunks, of about CHUNK_BYTES or of a slice of documents, whichever comes first."""
         with reading as snapshot:
@@ -87,7 +95,7 @@ class Exports:
                 is_first, size = True, 0
                 for count, record in enumerate(self._shown(snapshot, model, limit), 1):
                     if record is not None:
-                        line = _line(name, model, record, format, is_first=is_first)
+                        line = _line(name, model, _facts(record, opener), format, is_first=is_first)
                         held.append(line)
                         is_first, size = False, size + len(line)
                     if size >= CHUNK_BYTES or count % SLICE_DOCUMENTS == 0:
@@ -127,8 +135,14 @@ def _head(name: str, model: Model, format: Format, *, is_first: bool) -> bytes:
     return b""
 
 
-def _line(name: str, model: Model, record: Record, format: Format, *, is_first: bool) -> bytes:
+def _facts(record: Record, opener: Opener | None) -> dict[str, Any]:
     facts = record.facts()
+    if opener is not None:
+        opener(record, facts)
+    return facts
+
+
+def _line(name: str, model: Model, facts: dict[str, Any], format: Format, *, is_first: bool) -> bytes:
     match format:
         case Format.CSV:
             return csv_line(cell_of(facts.get(column)) for column in _columns(model))

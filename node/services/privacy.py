@@ -15,9 +15,10 @@ from node.services.erasing import Erasing, Item
 from node.services.history import Histories
 from node.services.local import LocalStore
 from node.services.privacy_models import BREACH, CONSENT, RETENTION
-from node.services.records import Records
+from node.services.records import Records, Rendered
 from node.services.refusals import InvalidFields
 from node.services.sessions import SESSION
+from node.services.webhooks import Webhooks
 from protocol.changes import Record
 from protocol.ids import builtin_model_id
 from protocol.query import parse_query
@@ -50,6 +51,7 @@ class Privacy:
         records: Records,
         local: LocalStore,
         api_keys: ApiKeys,
+        webhooks: Webhooks,
         erasing: Erasing,
         *,
         now_ms: Callable[[], int],
@@ -59,14 +61,20 @@ class Privacy:
         self._records = records
         self._local = local
         self._api_keys = api_keys
+        self._webhooks = webhooks
         self._erasing = erasing
         self._now_ms = now_ms
         self._histories = Histories(store, records)
 
     # -- all of it
 
-    async def export(self, account: Account, profile: Json) -> AsyncIterator[bytes]:
-        """Everything about an account as one JSON object, in pieces: what it made, by model, and no secret."""
+    async def export(
+        self, account: Account, profile: Json, opened: Callable[[Model, Rendered], Rendered]
+    ) -> AsyncIterator[bytes]:
+        """Everything about an account as one JSON object, in pieces: what it made, by model, and no secret.
+
+        `opened` shows what whoever asks can open of a document. Sessions and webhooks are those of this node.
+        """
         application, user = account.application, account.id
         facts = {
             "exported_at": datetime_from_ms(self._now_ms()),
@@ -75,8 +83,23 @@ class Privacy:
             "consents": await self.consents(application, user),
             "sessions": self._sessions(application, user),
             "apiKeys": [
-                {"id": key.id, "name": key.name, "created_at": datetime_from_ms(key.created_at_ms)}
+                {
+                    "id": key.id,
+                    "name": key.name,
+                    "scopes": list(key.scopes.words),
+                    "created_at": datetime_from_ms(key.created_at_ms),
+                    "expires_at": None if key.expires_ms is None else datetime_from_ms(key.expires_ms),
+                }
                 for key in await self._api_keys.of_user(application, user)
+            ],
+            "webhooks": [
+                {
+                    "id": hook.id,
+                    "url": hook.url,
+                    "events": list(hook.events),
+                    "created_at": datetime_from_ms(hook.created_ms),
+                }
+                for hook in self._webhooks.of_user(application, user)
             ],
             "breaches": [breach async for breach in self.breaches(application, user=user)],
         }
@@ -87,23 +110,29 @@ class Privacy:
         userdata = self._records.builtin(application, "$userdata")
         kept = [self._records.get(userdata, id) for id in by_model.get(userdata.id, ())]
         facts["userData"] = {record.values["key"]: record.values.get("value") for record in kept if record}
-        yield json.dumps(facts, ensure_ascii=False, separators=(",", ":"))[:-1].encode() + b',"documents":{'
+        yield _json(facts)[:-1] + b',"documents":{'
         separator = b""
         for model in self._catalog.models_of(application):
             if model.id in by_model:
                 yield separator + json.dumps(model.name).encode() + b":["
-                async for piece in self._documents(model, by_model[model.id]):
+                async for piece in self._documents(model, by_model[model.id], opened):
                     yield piece
                 yield b"]"
                 separator = b","
         yield b"}}"
 
-    async def _documents(self, model: Model, ids: list[str]) -> AsyncIterator[bytes]:
+    async def _documents(
+        self, model: Model, ids: list[str], opened: Callable[[Model, Rendered], Rendered]
+    ) -> AsyncIterator[bytes]:
         separator = b""
         for start in range(0, len(ids), _PAGE):
             some = ids[start : start + _PAGE]
-            for shown in self._records.rendered_by_id(model, some).values():
-                yield separator + shown.json
+            shown = self._records.rendered_by_id(model, some)
+            pieces = [opened(model, document).json for document in shown.values()]
+            hidden = self._records.quarantined(model, [id for id in some if id not in shown])
+            pieces += [_json({**record.facts(), "quarantined": True}) for record in hidden]
+            for piece in pieces:
+                yield separator + piece
                 separator = b","
             await asyncio.sleep(0)  # others have their turn
 
@@ -257,6 +286,10 @@ class Privacy:
                     if len(found) == RETIRED_MAX:
                         break
         return found
+
+
+def _json(content: Json) -> bytes:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _breach(record: Record, *, with_affected: bool) -> Json:

@@ -175,6 +175,19 @@ class Records:
         record = Record.of(model, document, past_in(snapshot, space, self._origins))
         return _shown(model, record)
 
+    def quarantined(self, model: Model, ids: Sequence[str]) -> list[Record]:
+        """Those of the records that are here and not shown, because their model does not allow what they hold."""
+        with self._store.read() as snapshot:
+            space = self._store.space(model.application)
+            past_of = past_in(snapshot, space)
+            documents = [snapshot.documents.get(space, model.id, id) for id in ids]
+            records = [
+                Record.of(model, document, past_of)
+                for document in documents
+                if document is not None and document.exists and not document.is_broken
+            ]
+        return [record for record in records if model.check_record(record.values)]
+
     async def holds_others(self, application: str, model_id: str, user: str) -> bool:
         """Whether a collection has documents that someone else created; also if its model is deleted."""
 

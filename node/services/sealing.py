@@ -30,6 +30,8 @@ from protocol.sealed import (
     write_envelope,
 )
 
+Opener = Callable[[Record, dict[str, Any]], None]
+
 
 class Sealing:
     """For the event loop. Sealing a value takes about 0.1 ms a reader, opening one as long."""
@@ -88,16 +90,27 @@ class Sealing:
         self, model: Model, id: str, content: dict[str, Any], user: str | None, session: str | None
     ) -> None:
         """Show in a document's JSON form what this session can open. `content` has `LOCKED` there until then."""
+        open = self.opener(user, session)
+        if open is not None and any(content.get(name) is not None for name in model.encrypted):
+            record = self._read(model, id)
+            if record is not None:
+                open(record, content)
+
+    def opener(self, user: str | None, session: str | None) -> Opener | None:
+        """Shows in the JSON form of a record what this session can open, on any thread; None if it has no key here."""
         key = self._keyring.of_session(session)
-        if key is None or user is None or all(content.get(name) is None for name in model.encrypted):
-            return
-        record = self._read(model, id)
-        for name in model.encrypted if record is not None else ():
-            envelope = read_envelope(record.values.get(name)) if record is not None else None
-            if envelope is not None and name in content:
-                content[name] = _opened(
-                    envelope, user, key, associated_data(model.application, model.id, id, name)
-                )
+        if key is None or user is None:
+            return None
+
+        def open(record: Record, content: dict[str, Any]) -> None:
+            model = record.model
+            for name in model.encrypted:
+                envelope = read_envelope(record.values.get(name))
+                if envelope is not None and name in content:
+                    tied_to = associated_data(model.application, model.id, record.id, name)
+                    content[name] = _opened(envelope, user, key, tied_to)
+
+        return open
 
 
 def _opened(envelope: Envelope, user: str, key: UserKey, tied_to: bytes) -> Any:

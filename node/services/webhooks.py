@@ -247,6 +247,11 @@ class Webhooks:
         """Those that a user may see, oldest first."""
         return [live.hook for live in self._lives.values() if _may(actor, live.hook)]
 
+    def of_user(self, application: str, user: str) -> list[Hook]:
+        """Those that a user has registered, oldest first."""
+        hooks = (live.hook for live in self._lives.values())
+        return [hook for hook in hooks if (hook.application, hook.user) == (application, user)]
+
     def get(self, actor: Actor, id: str) -> Hook:
         """Raises `UnknownWebhook`."""
         return self._live(actor, id).hook

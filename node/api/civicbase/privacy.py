@@ -4,6 +4,7 @@ Room: translates `/v1/privacy/…` (seed: "Data Privacy and GDPR Compliance") to
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from node.api.civicbase.account_views import (
     signed_in_account,
     source_of,
 )
+from node.api.civicbase.data import opened
 from node.api.errors import Forbidden, NotFound, ValidationFailed
 from node.api.replies import json_response
 from node.api.requests import read_json
@@ -34,7 +36,7 @@ from node.services.privacy import (
     SEVERITIES,
     Privacy,
 )
-from node.services.records import Records
+from node.services.records import Records, Rendered
 from protocol.ids import NodeId
 from protocol.schema import Model
 from protocol.times import datetime_from_ms
@@ -114,12 +116,13 @@ class PrivacyRoutes:
     # -- all of it
 
     async def export(self, request: web.Request) -> web.StreamResponse:
-        account = own_account(self._identity, request[CALLER])
+        caller = request[CALLER]
+        account = own_account(self._identity, caller)
         disposition = 'attachment; filename="my-data.json"'
         response = web.StreamResponse(
             headers={"Content-Type": "application/json", "Content-Disposition": disposition}
         )
-        pieces = self._privacy.export(account, profile_view(account))
+        pieces = self._privacy.export(account, profile_view(account), partial(self._opened, caller))
         first = await anext(pieces)  # what cannot be begun is refused with an answer
         await response.prepare(request)
         await response.write(first)
@@ -127,6 +130,9 @@ class PrivacyRoutes:
             await response.write(piece)
         await response.write_eof()
         return response
+
+    def _opened(self, caller: Caller, model: Model, document: Rendered) -> Rendered:
+        return opened(self._records, caller, model, document) if model.encrypted else document
 
     # -- erasing
 
@@ -249,7 +255,7 @@ class PrivacyRoutes:
         return [
             Route("GET", "/v1/privacy/export", self.export, "A copy of everything that is kept about you",
                   key_access=people, responses={200: schema(
-                      "exported_at userProfile userData consents sessions apiKeys breaches documents")},
+                      "exported_at userProfile userData consents sessions apiKeys webhooks breaches documents")},
                   tags=TAGS),
             Route("POST", "/v1/privacy/erase", self.erase,
                   "Erase your account and all that you made, or one document, on every node and for ever",

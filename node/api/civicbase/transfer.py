@@ -191,7 +191,7 @@ class TransferRoutes:
         if faults:
             raise ValidationFailed(faults)
         limits = {name: (model, self.permissions.reading(caller, model)) for name, model in models.items()}
-        return await self._stream_export(request, limits, Format(asked.format))
+        return await self._stream_export(request, caller, limits, Format(asked.format))
 
     def _asked_models(
         self, caller: Caller, names: list[str] | None, faults: dict[str, str]
@@ -210,11 +210,17 @@ class TransferRoutes:
         return found
 
     async def _stream_export(
-        self, request: web.Request, models: dict[str, tuple[Model, Limit | None]], format: Format
+        self,
+        request: web.Request,
+        caller: Caller,
+        models: dict[str, tuple[Model, Limit | None]],
+        format: Format,
     ) -> web.StreamResponse:
+        sealing = self.records.sealing
+        opener = None if sealing is None else sealing.opener(caller.user_id, caller.session_id)
         disposition = f'attachment; filename="export.{format}"'
         headers: dict[str, str] = {hdrs.CONTENT_TYPE: _TYPES[format], hdrs.CONTENT_DISPOSITION: disposition}
-        return await _stream(request, self.exports.chunks(models, format), headers)
+        return await _stream(request, self.exports.chunks(models, format, opener), headers)
 
     # -- import
 

@@ -8,6 +8,7 @@ from tests.node.devices import Device, devices
 
 TASK = {"name": "Task", "fields": [{"name": "title", "type": "string"}]}
 NOTE = {"name": "Note", "fields": [{"name": "text", "type": "string"}]}
+PATIENT = {"name": "Patient", "fields": [{"name": "ssn", "type": "string", "encrypted": True}]}
 CONSENT = "/v1/privacy/consent"
 BREACHES = "/v1/privacy/breaches"
 RETENTION = "/v1/privacy/retention"
@@ -20,7 +21,7 @@ async def user_id(device: Device, token: str) -> str:
 
 async def test_an_export_holds_all_that_is_a_users_and_no_secret(tmp_path: Path) -> None:
     async with devices(tmp_path, "ann") as (ann,):
-        for model in (TASK, NOTE):
+        for model in (TASK, NOTE, PATIENT):
             await ann.get("/v1/data-models", model, method="POST", status=201)
         token, other = await ann.sign_in("dora"), await ann.sign_in("other")
         for number in range(3):
@@ -29,6 +30,11 @@ async def test_an_export_holds_all_that_is_a_users_and_no_secret(tmp_path: Path)
         await ann.ask("POST", "/v1/data/Note", {"text": 'Grüße\n"so"'}, token=token)
         await ann.ask("POST", "/v1/users/me/data", {"key": "theme", "value": {"dark": True}}, token=token)
         await ann.ask("PUT", CONSENT, {"news": False}, token=token)
+        await ann.ask("POST", "/v1/data/Patient", {"ssn": "123-45-6789"}, token=token)
+        await ann.ask("POST", "/v1/api-keys", {"name": "reports", "scopes": ["read"]}, token=token)
+        hook = {"url": "https://example.org/h", "events": ["Task.created"], "secret": "hook-secret"}
+        for registering in (token, other):
+            assert (await ann.ask("POST", "/v1/webhooks", hook, token=registering)).status == 201
         answer = await ann.ask("GET", "/v1/privacy/export", token=token)
         assert answer.status == 200
         told = json.loads(answer.text)
@@ -36,8 +42,17 @@ async def test_an_export_holds_all_that_is_a_users_and_no_secret(tmp_path: Path)
         assert [item["text"] for item in told["documents"]["Note"]] == ['Grüße\n"so"']
         assert told["userProfile"]["email"] == "dora@example.org"
         assert told["consents"]["news"] is False
-        assert len(told["sessions"]) == 1 and told["apiKeys"] == [] == told["breaches"]
-        for secret in ("argon2", "verifier", "hash", "generation", "somebody else's"):
+        assert len(told["sessions"]) == 1 and told["breaches"] == []
+        assert [(key["name"], key["scopes"], key["expires_at"]) for key in told["apiKeys"]] == [
+            ("reports", ["read"], None)
+        ]
+        assert [(hook["url"], hook["events"]) for hook in told["webhooks"]] == [
+            ("https://example.org/h", ["Task.created"])
+        ]
+        assert [(item["ssn"], item.get("quarantined")) for item in told["documents"]["Patient"]] == [
+            ("123-45-6789", None)
+        ]
+        for secret in ("argon2", "hook-secret", "verifier", "hash", "generation", "somebody else's"):
             assert secret not in answer.text
         assert (await ann.ask("GET", "/v1/privacy/export")).status == 403  # the owner token has no account
 
