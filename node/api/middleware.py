@@ -34,6 +34,7 @@ from node.api.routes import (
     JSON_ONLY,
     OWNER,
     TOKEN,
+    UNKEPT,
     Auth,
     Authenticator,
     Caller,
@@ -109,6 +110,7 @@ class Mounted:
         "key_access",
         "limiter",
         "method",
+        "names_all",
         "path",
         "seconds",
         "seen",
@@ -126,6 +128,7 @@ class Mounted:
         self.body_max_bytes = route.body_max_bytes
         self.token_in_query = route.token_in_query
         self.has_socket = route.has_socket
+        self.names_all = route.names_all
         self.limiter = limiter
         self.seconds = seconds
         self.seen: dict[int, tuple[str, str, str]] = {}  # status -> labels of the request counter
@@ -318,8 +321,10 @@ class Frame:
         try:
             request.derived_id = begun.derived_id
             reply = await mounted.handler(request)
-            if isinstance(reply, Reply) and 200 <= reply.status < 300 and not reply.is_secret:
-                await kept.keep(begun, Kept(reply.status, reply.own_head, reply.body))
+            if isinstance(reply, Reply) and 200 <= reply.status < 300:
+                answer = Kept(reply.status, reply.own_head, reply.body)
+                if not reply.is_secret and UNKEPT not in request:
+                    await kept.keep(begun, answer, names_all=mounted.names_all)
             return reply
         finally:
             kept.end(begun)

@@ -78,6 +78,8 @@ OWNER = Caller(user_id="owner", application=DEFAULT_APPLICATION, is_admin=True, 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 # The token or API key that the caller was recognised by, if it was by one.
 TOKEN: web.RequestKey[str] = web.RequestKey("token", str)
+# Set by a handler whose answer shows what lies on this node's disk sealed alone: it is not kept for a repetition.
+UNKEPT: web.RequestKey[bool] = web.RequestKey("unkept", bool)
 
 
 class Authenticator(Protocol):
@@ -99,6 +101,8 @@ class Route:
     `rate` names a policy, "" counts nothing. `token_in_query` lets `?token=` stand in where a browser cannot
     send a header: WebSockets and server-sent events. `has_socket` says that upgrades to WebSocket come here too:
     they are not counted, since sockets have limits of their own, and a client that comes back must get in.
+    `names_all` says that an answer has the id of every document whose content it has, so that one which is kept
+    (`Idempotency-Key`) is found once such a document is erased.
     """
 
     method: str
@@ -118,6 +122,7 @@ class Route:
     body_optional: bool = False
     token_in_query: bool = False
     has_socket: bool = False
+    names_all: bool = True
     description: str = ""
     deprecation: Deprecation | None = None
 

@@ -34,6 +34,7 @@ class Claim(NamedTuple):
     name: str
     print: str
     derived_id: str
+    erasures: int  # that this process had heard of when it began
 
 
 class Idempotency:
@@ -44,6 +45,7 @@ class Idempotency:
         self._now_ms = now_ms
         self._under_way: set[str] = set()
         self._count: int | None = None
+        self._erasures = 0
 
     def begin(self, caller: str, method: str, target: str, key: str, body: bytes) -> Claim | Kept:
         """The answer that was given before, or the right to give one.
@@ -60,17 +62,24 @@ class Idempotency:
         if name in self._under_way:
             raise KeyInUse
         self._under_way.add(name)
-        return Claim(name, print, f"k{name[: _ID_CHARS - 1]}")
+        return Claim(name, print, f"k{name[: _ID_CHARS - 1]}", self._erasures)
 
-    async def keep(self, claim: Claim, answer: Kept) -> None:
-        """Durable when it returns."""
+    async def keep(self, claim: Claim, answer: Kept, *, names_all: bool = True) -> None:
+        """Durable when it returns. `names_all`: the answer has the id of every document whose content it has."""
         if self._count is None:
             self._count = sum(1 for _ in self._local.scan(KIND))
         if len(answer.body) > ANSWER_SIZE_MAX_BYTES or self._count >= RECORDS_MAX:
             return
         self._count += 1
-        record = {"at_ms": self._now_ms(), "print": claim.print, **answer._asdict()}
+        record = {
+            "at_ms": self._now_ms(),
+            "print": claim.print,
+            "names_all": names_all,
+            **answer._asdict(),
+        }
         await self._local.put(KIND, claim.name, record)
+        if not names_all and claim.erasures != self._erasures:  # it may show what was erased meanwhile
+            await self._drop([claim.name])
 
     def end(self, claim: Claim) -> None:
         self._under_way.discard(claim.name)
@@ -81,10 +90,12 @@ class Idempotency:
         await self._drop([name for name, one in self._local.scan(KIND) if one["at_ms"] <= since_ms])
 
     async def forget(self, application: str, model: str, id: str) -> None:
-        """Drop every answer that speaks of an erased document."""
+        """Drop every answer that speaks of an erased document, or might without naming it."""
+        self._erasures += 1
         named = id.encode()
         await self._drop([
-            name for name, one in self._local.scan(KIND) if named in one["body"] or named in one["head"]
+            name for name, one in self._local.scan(KIND)
+            if not one["names_all"] or named in one["body"] or named in one["head"]
         ])  # fmt: skip
 
     async def _drop(self, names: list[str]) -> None:

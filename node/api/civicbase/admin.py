@@ -93,7 +93,14 @@ class AdminRoutes:
         return [
             route("GET", "status", self.read_status, "What this node is and holds"),
             route("POST", "backup", self.make_backup, "Write a backup to a file", request=BACKUP),
-            route("POST", "query", self.query, "Run one SELECT over the query index", request=SQL),
+            route(
+                "POST",
+                "query",
+                self.query,
+                "Run one SELECT over the query index",
+                request=SQL,
+                names_all=False,
+            ),
             route("GET", "origins", self.list_origins, "List the origins that count as local apps"),
             route(
                 "POST",

@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 
 from node.api.civicbase.data import (
+    may_open,
     new_instance,
     opened,
     page_of,
@@ -38,7 +39,7 @@ from node.api.errors import (
 )
 from node.api.replies import Reply
 from node.api.requests import parse_json, read_body
-from node.api.routes import CALLER, Caller, KeyAccess, Route
+from node.api.routes import CALLER, UNKEPT, Caller, KeyAccess, Route
 from node.services.permissions import Permissions
 from node.services.records import Records
 from protocol.changes import DocumentChange, Edit, EditKind, Record
@@ -167,11 +168,12 @@ class BatchRoutes:
         asked = parse_json(await read_body(request), BatchRequest)
         if not 0 < len(asked.operations) <= OPERATIONS_MAX:
             raise ValidationFailed({"operations": f"Must hold 1 to {OPERATIONS_MAX} operations"})
-        results = await (self._atomic if asked.atomic else self._each)(caller, asked.operations)
+        results = await (self._atomic if asked.atomic else self._each)(request, asked.operations)
         headers = await self.receipts.headers(request, caller.application)
         return Reply(b'{"results":[%b]}' % b",".join(results), headers=headers)
 
-    async def _atomic(self, caller: Caller, operations: list[Operation]) -> list[bytes]:
+    async def _atomic(self, request: web.Request, operations: list[Operation]) -> list[bytes]:
+        caller = request[CALLER]
         edits: list[Edit] = []
         places: list[int] = []  # of the operations that the edits are
         ids: dict[int, str] = {}
@@ -197,7 +199,7 @@ class BatchRoutes:
         results = [b""] * len(operations)
         for position, edit in zip(places, edits, strict=True):
             results[position] = _result(edit)
-        await self._read_all(caller, operations, ids, results)
+        await self._read_all(request, operations, ids, results)
         return results
 
     async def _apply(self, caller: Caller, edits: list[Edit], places: list[int]) -> None:
@@ -214,23 +216,26 @@ class BatchRoutes:
             raise refusal from error
 
     async def _read_all(
-        self, caller: Caller, operations: list[Operation], ids: dict[int, str], results: list[bytes]
+        self, request: web.Request, operations: list[Operation], ids: dict[int, str], results: list[bytes]
     ) -> None:
         """What GETs see of an atomic batch: all that it did."""
         room = READ_MAX_BYTES
         for position, operation in enumerate(operations):
             if operation.method == "GET":
-                results[position] = await self._read(caller, operation, ids, position, room)
+                results[position] = await self._read(request, operation, ids, position, room)
                 room -= len(results[position])
 
     async def _read(
-        self, caller: Caller, operation: Operation, ids: dict[int, str], position: int, room: int
+        self, request: web.Request, operation: Operation, ids: dict[int, str], position: int, room: int
     ) -> bytes:
+        caller = request[CALLER]
         try:
             if room <= 0:
                 raise PayloadTooLarge(size_max_bytes=READ_MAX_BYTES)
             path, _, asked = refer(operation, ids, position).path.partition("?")
             model, id = self._target(caller, path)
+            if may_open(self.records, caller, [model]):
+                request[UNKEPT] = True
             if id is not None:
                 document = readable(self.records, self.permissions, caller, model, id)
                 body = (
@@ -243,7 +248,8 @@ class BatchRoutes:
             return self._refused(error)
         return b'{"status":200,"body":%b}' % body
 
-    async def _each(self, caller: Caller, operations: list[Operation]) -> list[bytes]:
+    async def _each(self, request: web.Request, operations: list[Operation]) -> list[bytes]:
+        caller = request[CALLER]
         results: list[bytes] = [b""] * len(operations)
         run: list[tuple[int, Edit]] = []
         waiting: deque[_Run] = deque()
@@ -257,7 +263,7 @@ class BatchRoutes:
                 while waiting:
                     await self._settle(*waiting.popleft(), results, ids)
             if is_read:
-                results[position] = await self._read(caller, operation, ids, position, room)
+                results[position] = await self._read(request, operation, ids, position, room)
                 room -= len(results[position])
             else:
                 try:

@@ -4,7 +4,7 @@ Room: the seed's shapes, `ETag` and `If-Match`, projection. Documents come rende
 rights are asked of `services.permissions`, for writes inside the writer's transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,6 +215,14 @@ def opened(records: Records, caller: Caller, model: Model, document: Rendered) -
     return document._replace(json=_encode(content))
 
 
+def may_open(records: Records, caller: Caller, models: Iterable[Model]) -> bool:
+    """Whether what the caller is shown of these models may have been opened with the caller's key."""
+    sealing = records.sealing
+    if sealing is None or sealing.opener(caller.user_id, caller.session_id) is None:
+        return False
+    return any(model.encrypted for model in models)
+
+
 def _vector(records: Records, model: Model, document: Rendered) -> Mapping[str, int]:
     found = records.rendered_with_vector(model, _decode(document.json)["id"])
     return {} if found is None else found[1]
@@ -308,6 +316,7 @@ class DataRoutes:
                 "Group and aggregate instances",
                 auth=open_to_all,
                 key_access=KeyAccess.DATA,
+                names_all=False,
                 tags=TAG,
                 request=AGGREGATION,
                 responses={200: {"type": "array", "items": {"type": "object"}}},

@@ -82,6 +82,18 @@ async def test_what_speaks_of_an_erased_document_goes(kept: Idempotency) -> None
     assert isinstance(begin(kept), Claim)
 
 
+async def test_what_shows_documents_without_their_ids_goes_with_any_that_is_erased(kept: Idempotency) -> None:
+    claim, late = begin(kept), begin(kept, key="l")
+    assert isinstance(claim, Claim) and isinstance(late, Claim)
+    await kept.keep(claim, ANSWER, names_all=False)
+    kept.end(claim)
+    await kept.forget("default", "task_1", "other")
+    await kept.keep(late, ANSWER, names_all=False)  # it began before
+    kept.end(late)
+    for key in ("k", "l"):
+        assert isinstance(begin(kept, key=key), Claim)
+
+
 async def test_there_is_a_bound(kept: Idempotency) -> None:
     kept._count = RECORDS_MAX
     await once(kept)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSCloseCode, web
 
+from node.api.civicbase.data import may_open
 from node.api.civicbase.graphql.requests import (
     JSON,
     RESPONSE,
@@ -30,7 +31,7 @@ from node.api.civicbase.streaming import Streams
 from node.api.errors import ApiError, BadRequest, ErrorTable, Forbidden, MethodNotAllowed, Unavailable
 from node.api.replies import Reply, kind
 from node.api.requests import is_upgrade, read_json, read_query
-from node.api.routes import CALLER, TOKEN, Auth, Caller, KeyAccess, Route
+from node.api.routes import CALLER, TOKEN, UNKEPT, Auth, Caller, KeyAccess, Route
 from node.services.permissions import Permissions
 from node.services.records import Records
 
@@ -89,6 +90,7 @@ class GraphQLRoutes:
                 "Run a GraphQL query or mutation",
                 auth=Auth.OPTIONAL,  # a model may be public: its permissions decide
                 key_access=KeyAccess.DATA,
+                names_all=False,
                 tags=_TAGS,
                 request=_REQUEST,
                 responses={200: _RESPONSE, 400: _RESPONSE},
@@ -194,6 +196,8 @@ class GraphQLRoutes:
         from node.api.civicbase.graphql.errors import DocumentFault
 
         engine, caller = await self.engine(), request[CALLER]
+        if may_open(self._parts.records, caller, self._parts.models.models_of(caller.application)):
+            request[UNKEPT] = True
         try:
             chosen = await engine.choose(
                 Request(
