@@ -60,6 +60,7 @@ from node.sharing import Sharing, SharingParts
 from node.writer import Writer, count_writes
 from protocol.changes import Record
 from protocol.clock import HybridClock
+from protocol.roles import Role
 from storage.backup import backup_store
 from storage.catalog import Catalog
 from storage.errors import IndexDamaged, StorageError
@@ -215,10 +216,15 @@ class Node:
             random_bits=world.random_bits,
             is_index_stale=self.integrator.indexer.is_stale_for,
         )
-        self.models = Models(self.records, self.catalog, self.plugins.strategy_named)
+        node_id = store.identity.author[:32]
+        self.models = Models(
+            self.records,
+            self.catalog,
+            may_govern=lambda: store.members.role_of(node_id) is Role.ADMIN,
+            strategy_named=self.plugins.strategy_named,
+        )
         self.local = LocalStore(store, self.writer)
         self.idempotency = Idempotency(self.local, now_ms=world.now_ms)
-        node_id = store.identity.author[:32]
         self.identity = build_identity(
             records=NamedRecords(self.records),
             local=self.local,

@@ -269,11 +269,10 @@ def _integrate_body(
         return Entry(index, model, id, verdict, Change.NONE, None)
     dot, change, is_ballast = Dot(header.author, header.seq, index), Change.NONE, False
     document = overlay.document(body.model, body.id)
-    if body.is_erasure:
-        verdict = judge.may_erase(body, verdict, overlay.written_by)
-    elif document is not None and document.is_erased:
+    if document is not None and document.is_erased and not body.is_erasure:
         return Entry(index, body.model, body.id, Verdict.DROPPED, Change.NONE, body)
-    elif body.is_shared:
+    verdict = judge.alone(body, verdict, overlay.written_by)
+    if body.is_shared:
         verdict, is_ballast = judge.place(body, verdict, index, document)
     if is_ballast or verdict is Verdict.APPLIED:
         change = overlay.apply(body, dot, header.hlc, judge.known_of, is_ballast=is_ballast)
@@ -374,12 +373,12 @@ def grow(view: Sight, space: SpaceId, document: Document, bodies: Iterable[Place
         judge = Judge(header, placed.judgement, known_of)
         body, verdict = judge.verdict(placed.data, placed.index, is_early=placed.is_early)
         is_ballast = False
-        if body is not None and body.is_erasure:
-            verdict = judge.may_erase(body, verdict, partial(view.written_by, space))
-        elif document.is_erased:
+        if document.is_erased and not (body is not None and body.is_erasure):
             body, verdict = None, Verdict.DROPPED
-        elif body is not None and body.is_shared:
-            verdict, is_ballast = judge.place(body, verdict, placed.index, document)
+        elif body is not None:
+            verdict = judge.alone(body, verdict, partial(view.written_by, space))
+            if body.is_shared:
+                verdict, is_ballast = judge.place(body, verdict, placed.index, document)
         if body is not None and (is_ballast or verdict is Verdict.APPLIED):
             dot = Dot(header.author, header.seq, placed.index)
             document.apply(dot, header.hlc, body.user, body.seen, body.operations,
@@ -504,10 +503,7 @@ class CommitBuilder:
             raise TooLarge("commit in bytes", size=size, size_max=COMMIT_SIZE_MAX_BYTES)
         if not self._judge.may_write(model):
             raise NotPermitted(model, self._role)
-        if (
-            body.is_erasure
-            and self._judge.may_erase(body, Verdict.APPLIED, self._overlay.written_by) is not Verdict.APPLIED
-        ):
+        if self._judge.alone(body, Verdict.APPLIED, self._overlay.written_by) is not Verdict.APPLIED:
             raise NotPermitted(model, self._role)
         current = self._overlay.document(model, id)
         if current is not None and current.is_erased and not body.is_erasure:

@@ -7,9 +7,9 @@ model and the record's values alone; who acts, and when, only permissions know.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 from protocol.errors import ExpressionFault
@@ -19,6 +19,13 @@ from protocol.expression_text import KEYWORDS, Member, Name, Node, names_of, par
 from protocol.schema_field import EMPTY, Field, Value
 
 ACTIONS = ("read", "create", "update", "delete")
+# What a model permits that says nothing of an action.
+DEFAULT_PERMISSIONS: dict[str, str] = {
+    "read": "authenticated",
+    "create": "authenticated",
+    "update": "owner",
+    "delete": "owner",
+}
 RULES_MAX = 32  # in the list of one action
 VALIDATORS_MAX = 32
 MESSAGE_SIZE_MAX = 255
@@ -178,6 +185,51 @@ def read_permissions(
             if found := "; ".join(dict.fromkeys(filter(None, said))):
                 faults[path] = found
     return {action: list(rule) if isinstance(rule, list) else rule for action, rule in permissions.items()}
+
+
+def permissions_in_common(said: Sequence[Any]) -> Any:
+    """What of several permissions that were said apart is in force: no more than each of them allows (SPEC 11).
+
+    Of two rules those parts are left that a part of the other covers; `false`, which permits nobody, where none
+    is. A value that is none takes no part beside one that is.
+    """
+    different = [value for place, value in enumerate(said) if value not in said[:place]]
+    if len(different) > 1:
+        different = [value for value in different if _is_readable(value)] or different[:1]
+    if len(different) < 2:
+        return different[0] if different else None
+    return {
+        action: _written(reduce(_covered, (_parts(value.get(action), action) for value in different)))
+        for action in ACTIONS
+    }
+
+
+def _is_readable(permissions: object) -> bool:
+    faults: dict[str, str] = {}
+    read_permissions(permissions, {}, faults, stored=True)
+    return permissions is not None and not faults
+
+
+def _parts(rule: object, action: str) -> list[Any]:
+    return _listed(DEFAULT_PERMISSIONS[action] if rule is None else rule)
+
+
+def _covered(some: list[Any], others: list[Any]) -> list[Any]:
+    kept = [part for part in some if any(_covers(other, part) for other in others)]
+    kept += [part for part in others if any(_covers(one, part) for one in some)]
+    return sorted(set(kept))
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    """Whether whoever the one rule permits is permitted by the other, as far as their words tell."""
+    is_of_a_user = narrow == "owner" or _ROLE.fullmatch(narrow) is not None
+    return wide in (narrow, "public") or (wide == "authenticated" and is_of_a_user)
+
+
+def _written(parts: list[Any]) -> object:
+    if not parts:
+        return "false"
+    return parts[0] if len(parts) == 1 else parts
 
 
 def _listed(rule: object) -> list[object]:

@@ -7,15 +7,18 @@ Room: what a body may do where it stands. What its commit counts as is
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 
-from protocol.body import Body, Dot, decode_body
+from protocol.body import Body, Dot, Kind, Operation, decode_body
 from protocol.commit import Header
 from protocol.document import Document
 from protocol.errors import ProtocolError
 from protocol.ids import Author, node_of
 from protocol.membership import Judgement, Role
 
-# Documents that count from `admin` nodes only: the roles of users.
+# Documents that count from `admin` nodes only: the roles of users, and the rights that administrators give in models.
 _ADMIN_MODEL_PREFIXES = ("$role_",)
+_DEFINITIONS_PREFIX = "$model_"  # definitions of models, whose rights stand in a register of this name
+PERMISSIONS = "permissions"
+_WHOLE = frozenset({Kind.DELETE, Kind.RESTORE, Kind.ERASE})
 # Author and seq of every body of a document, by model and id.
 WrittenBy = Callable[[str, str], Iterable[tuple[Author, int]]]
 
@@ -85,21 +88,20 @@ class Judge:
         )
         return verdict, is_ballast
 
-    def may_erase(self, body: Body, verdict: Verdict, written_by: WrittenBy) -> Verdict:
-        """The verdict on an erasure: of what other nodes wrote too, it counts from administrators alone.
+    def alone(self, body: Body, verdict: Verdict, written_by: WrittenBy) -> Verdict:
+        """The verdict on erasures, and on what decides the rights in a model: where other nodes have written to the
+        document too, they count from administrators alone.
 
         It is decided from the places of bodies, which stay known when the bodies are gone.
         """
-        if verdict in (Verdict.APPLIED, Verdict.EARLY) and not self.may_erase_all:
+        if self._role is Role.ADMIN or not _is_for_one_node(body):
+            return verdict
+        if verdict in (Verdict.APPLIED, Verdict.EARLY):
             node = node_of(self._author)
             for author, seq in written_by(body.model, body.id):
                 if node_of(author) != node and seq <= self._known_of(author):
                     return Verdict.VOID
         return verdict
-
-    @property
-    def may_erase_all(self) -> bool:
-        return self._role is Role.ADMIN
 
     def is_misplaced(self, body: Body, document: Document | None) -> bool:
         document = document or Document(body.model, body.id)
@@ -119,3 +121,16 @@ class Judge:
             elif dot.seq > self._known_of(Author(dot.author)):
                 return False
         return True
+
+
+def _is_for_one_node(body: Body) -> bool:
+    """Whether members may say this only of documents that no other node has written to."""
+    if body.model.startswith(_DEFINITIONS_PREFIX):
+        return any(map(_decides_rights, body.operations))
+    return body.is_erasure
+
+
+def _decides_rights(operation: Operation) -> bool:
+    """Whether a definition has other rights after this, or takes rights along when it goes or comes back."""
+    kind = operation[0]
+    return kind in _WHOLE or (kind == Kind.SET and PERMISSIONS in operation[1])

@@ -3,6 +3,9 @@
 Room: from a `$model` document to a `Model` and back. Every part of a definition
 is a register of its own, so that fields which two nodes added apart both stay.
 Reads come from any thread, changes from the writer's.
+
+A model's `permissions` are those in force (SPEC, section 11): what an admin node has said
+of them in the `$role_model` document of the same id, else what the definition says.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,11 +17,15 @@ from protocol.conflict import Resolver
 from protocol.document import Document
 from protocol.errors import ModelFault
 from protocol.ids import builtin_model_id
-from protocol.schema import Model
+from protocol.schema import Field, FieldType, Model
+from protocol.schema_rules import permissions_in_common
 from protocol.times import datetime_from_ms
+from protocol.verdicts import PERMISSIONS
 from storage.store import Snapshot, Store
 
 MODEL = "$model"
+RIGHTS = "$role_model"  # its name makes it count from admin nodes alone
+_DEFINER = "definer"
 _FIELD_PREFIX = "field:"
 # What a definition says beside what its definer wrote: it follows from the document, and is not stored in it.
 _NOTES = frozenset({"model_id", "application_id", "created_by", "created_at", "updated_at", "version"})
@@ -43,6 +50,23 @@ def parts_to_definition(parts: dict[str, Any]) -> dict[str, Any]:
         name: value for name, value in parts.items() if name != "order" and not name.startswith(_FIELD_PREFIX)
     }
     return {**rest, "fields": [fields[name] for name in order]}
+
+
+def definition_models() -> tuple[Model, Model]:
+    """The built-in models that definitions, and what admin nodes say of their rights, are documents of."""
+    fields = (Field(PERMISSIONS, FieldType.JSON), Field(_DEFINER, FieldType.STRING))
+    rights = Model(id=RIGHTS, application="", name=RIGHTS, fields={field.name: field for field in fields})
+    return Model(id=MODEL, application="", name=MODEL, fields={}), rights
+
+
+def rights_to_parts(permissions: dict[str, Any], definer: str) -> dict[str, Any]:
+    """The registers of a `$role_model` document."""
+    return {PERMISSIONS: permissions, _DEFINER: definer}
+
+
+def definition_ids(application: str) -> frozenset[str]:
+    """The ids of the models whose documents say what a model is: both have one id for one model."""
+    return frozenset(builtin_model_id(application, name) for name in (MODEL, RIGHTS))
 
 
 class Catalog:
@@ -95,17 +119,22 @@ class Catalog:
         """Read every definition. Called once, at start."""
         for application in snapshot.applications():
             self.add_application(application)
-            definitions = builtin_model_id(application, MODEL)
-            for document in snapshot.documents.all_of(self._store.space(application), definitions):
-                self.update(application, document)
+            space, definitions = self._store.space(application), builtin_model_id(application, MODEL)
+            for document in snapshot.documents.all_of(space, definitions):
+                self.update(application, document.id, snapshot)
 
-    def update(self, application: str, document: Document) -> tuple[Model | None, Model | None]:
-        """Take over a changed `$model` document. Returns the model before and after.
+    def update(self, application: str, id: str, snapshot: Snapshot) -> tuple[Model | None, Model | None]:
+        """Take over what has changed of a model: its definition, or its rights. Returns the model before and after.
 
-        Never raises; who reads meanwhile finds the one or the other.
+        Who reads meanwhile finds the one or the other.
         """
-        models = self._by_space.setdefault(self._store.space(application), {})
-        before, model = models.get(document.id), self._read(application, document)
+        space = self._store.space(application)
+        definition, rights = (
+            snapshot.documents.get(space, builtin_model_id(application, name), id) for name in (MODEL, RIGHTS)
+        )
+        models = self._by_space.setdefault(space, {})
+        before = models.get(id)
+        model = None if definition is None else self._read(application, definition, rights)
         if model is not None:
             models[model.id] = self._by_id[application, model.id] = model
             self._by_name[application, model.name] = model
@@ -120,14 +149,17 @@ class Catalog:
         """Another one whenever the application's own models are others: for what is made of all of them."""
         return self._versions.get(application, 0)
 
-    def _read(self, application: str, document: Document) -> Model | None:
+    def _read(self, application: str, document: Document, rights: Document | None) -> Model | None:
         """The model that a `$model` document defines; None if it is deleted, or not one that we understand."""
         if not document.exists:
             return None
+        said = rights if rights is not None and rights.exists else document
+        definer = said.values().get(_DEFINER) if said is rights else None
         try:
             model = Model.from_definition({
                 **parts_to_definition(document.values()), "application_id": application,
-                "created_by": document.created_user, "version": document.version,
+                PERMISSIONS: permissions_in_common([value for _, value in said.live_values(PERMISSIONS)]),
+                "created_by": definer or document.created_user, "version": document.version,
                 "created_at": datetime_from_ms(ms_of_hlc(document.created_hlc)),
                 "updated_at": datetime_from_ms(ms_of_hlc(document.updated_hlc)),
             })  # fmt: skip

@@ -19,7 +19,7 @@ from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.document import Document
 from protocol.errors import NotPermitted, TooLarge
-from protocol.ids import SpaceId, builtin_model_id, node_of
+from protocol.ids import SpaceId, node_of
 from protocol.integrate import Change, CommitBuilder, Integrated, Known, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
@@ -36,7 +36,7 @@ from storage.admission import (
     raise_if_refused,
 )
 from storage.ancestry import KnownOrigins, past_in
-from storage.catalog import MODEL, Catalog
+from storage.catalog import MODEL, RIGHTS, Catalog, definition_ids
 from storage.errors import (
     ConflictChanged,
     DocumentErased,
@@ -113,6 +113,7 @@ class SayAgain:
 
 AnyChange = DocumentChange | Received | Forked | Shared | Said | SayAgain | LocalChange
 
+_DEFINITIONS = (f"{MODEL}_", f"{RIGHTS}_")  # how the ids of the models of definitions begin
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
 
 
@@ -572,23 +573,21 @@ class Integrator:
         self, done: list[tuple[Integrated, Arrival]], records: Records, rejudgements: Sequence[Rejudgement]
     ) -> None:
         """Bring catalog and index up to what was just stored. Never raises: the write stands."""
-        for finished, _ in done:
-            for (model_id, _), document in finished.documents.items():
-                if not model_id.startswith(MODEL):
-                    continue
-                application = self._applications.get(finished.commit.header.space)
-                if application is not None and model_id == builtin_model_id(application, MODEL):
-                    self.indexer.model_changed(*self._catalog.update(application, document))
         rejudged = {told[:3]: None for each in rejudgements for told in each.documents}
+        written = ((each.commit.header.space, *name) for each, _ in done for name in each.documents)
+        defined = {
+            (application, id): None
+            for space, model_id, id in (*written, *rejudged)
+            if model_id.startswith(_DEFINITIONS)
+            and (application := self._applications.get(space)) is not None
+            and model_id in definition_ids(application)
+        }
         others: dict[tuple[SpaceId, str, str], Document | None] = {}
-        if rejudged:
+        if rejudged or defined:
             with self._store.read() as snapshot:
                 others = {key: snapshot.documents.get(*key) for key in rejudged}
-        for (space, model_id, id), found in others.items():
-            application = self._applications.get(space)
-            if application is not None and model_id == builtin_model_id(application, MODEL):
-                definition = found or Document(model_id, id)
-                self.indexer.model_changed(*self._catalog.update(application, definition))
+                for application, id in defined:
+                    self.indexer.model_changed(*self._catalog.update(application, id, snapshot))
         numbers = [arrival.number for _, arrival in done] + [each.number for each in rejudgements]
         if numbers:
             self.indexer.follow(done, records, others, min(numbers), max(numbers))

@@ -31,6 +31,7 @@ from protocol.document import Document
 from protocol.errors import NotPermitted, TooLarge
 from protocol.ids import builtin_model_id
 from protocol.schema import Model
+from protocol.verdicts import PERMISSIONS
 from storage.catalog import MODEL, Catalog
 from storage.errors import DocumentExists, IndexUnavailable, NotUnique, StorageError, UnknownModel
 from storage.lmdb_kv import LmdbKeyValueStore
@@ -53,6 +54,7 @@ class Found(NamedTuple):
     model_id: str
     kind: str  # "models", "accounts" or "documents"
     document: Document
+    permissions: dict[str, Any] | None = None  # of a model that was understood: those in force
 
 
 @dataclass(slots=True)
@@ -183,6 +185,8 @@ class Bringing:
         }
         if one.kind == "models":
             values = {name: value for name, value in shown.items() if value is not None}
+            if one.permissions is not None:
+                values[PERMISSIONS] = one.permissions
         else:
             faults = dict.fromkeys(shown.keys() - fields.keys(), "Unknown field") | model.check_record(shown)
             if faults:
@@ -251,6 +255,8 @@ def documents_of(store: Store, after_place: str) -> Iterator[Found]:
                     for document in snapshot.documents.all_of(space, model_id, after_id=after_id):
                         if document.exists:
                             word = {MODEL: "models", ACCOUNT: "accounts"}.get(kind, "documents")
+                            defined = catalog.find(application, document.id) if kind == MODEL else None
                             yield Found(
-                                place + document.id, application, name, model_id, word, document.copy()
-                            )
+                                place + document.id, application, name, model_id, word, document.copy(),
+                                None if defined is None else defined.permissions,
+                            )  # fmt: skip

@@ -7,10 +7,9 @@ from node.services.account_models import account_models
 from node.services.devices import node_model
 from node.services.privacy_models import privacy_models
 from protocol.schema import Model
-from storage.catalog import MODEL
+from storage.catalog import definition_models
 
 
 def builtin_models() -> tuple[Model, ...]:
     """Templates, to be handed to `Catalog.add_builtin`; their ids and applications are filled in there."""
-    definitions = Model(id=MODEL, application="", name=MODEL, fields={})
-    return definitions, *account_models(""), node_model(""), *privacy_models("")
+    return *definition_models(), *account_models(""), node_model(""), *privacy_models("")

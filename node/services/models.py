@@ -2,18 +2,33 @@
 
 Room: define, evolve, delete, list. A definition is a document of the built-in
 model `$model`, so it replicates and conflicts as any document does.
+
+Rights in a model count from admin nodes, which say them beside the definition, in `$role_model`; until one has, those
+of the definition do, which a member node can change as long as no other has written to it (SPEC, section 11).
 """
 
 from collections.abc import Callable
 
 from node.services.records import Records
 from node.services.refusals import NotPermitted
+from protocol.changes import Edit, EditKind, Record
 from protocol.errors import ModelFault
+from protocol.errors import NotPermitted as MayNotWrite
+from protocol.roles import Role
 from protocol.schema import Model, evolve, parse_definition
-from storage.catalog import MODEL, Catalog, definition_to_parts
+from protocol.verdicts import PERMISSIONS
+from storage.catalog import MODEL, RIGHTS, Catalog, definition_to_parts, rights_to_parts
 from storage.errors import DocumentExists
 
 RECORDS_NAMED_MAX = 5
+_ELSEWHERE = (
+    "Others' devices have written to this definition: its permissions are set, and it is removed or defined again, on"
+    " an administrator's device"
+)
+# A member's device can date back what it writes, and be the first to have defined a model.
+_UNPROVED = (
+    "A member's device says who defined this model: its permissions are set there, or by an administrator"
+)
 
 
 class Models:
@@ -23,9 +38,13 @@ class Models:
         self,
         records: Records,
         catalog: Catalog,
+        *,
+        may_govern: Callable[[], bool],
         strategy_named: Callable[[str], str | None] = lambda name: None,
     ) -> None:
-        """`strategy_named` gives the full name of a plugin's strategy; None for any other."""
+        """`may_govern()` is True on an admin node. `strategy_named` gives the full name of a plugin's strategy; None
+        for any other."""
+        self._may_govern = may_govern
         self._strategy_named = strategy_named
         self._records = records
         self._catalog = catalog
@@ -44,15 +63,23 @@ class Models:
         if not may_take_over and await self._records.holds_others(application, model.id, user):
             raise NotPermitted(f"Only administrators may define '{model.name}' again: it holds others' data")
         parts = definition_to_parts(model.to_definition())
+        edits = [Edit(EditKind.CREATE, self._definitions(application), model.id, parts)]
+        edits += self._rights(model, definer=user)
         try:
-            await self._records.create(self._definitions(application), parts, user=user, id=model.id)
+            await self._write(model, edits, user=user)
         except DocumentExists as error:
             raise DocumentExists(f"A data model named '{model.name}' already exists") from error
         return self._records.model(application, model.id)
 
-    async def change(self, model: Model, body: object, *, user: str) -> Model:
+    async def change(self, model: Model, body: object, *, user: str, is_admin: bool = True) -> Model:
         """Evolve a model: fields and indexes may be added and loosened, validators changed as far as the records
-        that are here allow it. Raises `ModelFault`."""
+        that are here allow it. Its permissions stay unless others are given.
+
+        On an admin node they stand for good once an administrator has written the definition there. Raises
+        `ModelFault`, and `NotPermitted` for what is to be written on such a node.
+        """
+        if isinstance(body, dict):
+            body = {"permissions": model.permissions, **body}
         changed = parse_definition(self._named(body), application=model.application)
         if changed.id != model.id:
             raise ModelFault({"name": "A model keeps its name"})
@@ -67,9 +94,39 @@ class Models:
         )
         parts = {name: value for name, value in after.items() if before.get(name) != value}
         parts |= dict.fromkeys(before.keys() - after.keys())
+        edits = []
         if parts:
-            await self._records.update(self._definitions(model.application), model.id, parts, user=user)
+            edits.append(Edit(EditKind.UPDATE, self._definitions(model.application), model.id, parts))
+        if changed.permissions != model.permissions or (is_admin and self._may_govern()):
+            if self._may_govern() and not is_admin and self._said(model) is None:
+                raise NotPermitted(_UNPROVED)
+            edits += self._rights(changed, definer=model.created_by)
+        if edits:
+            await self._write(model, edits, user=user)
         return self._records.model(model.application, model.id)
+
+    def _rights(self, model: Model, *, definer: str) -> list[Edit]:
+        """What makes the permissions of a model stand, on a node that can say so. Raises `NotPermitted` elsewhere
+        where other permissions stand."""
+        if self._may_govern():
+            rights = self._records.builtin(model.application, RIGHTS)
+            return [Edit(EditKind.PUT, rights, model.id, rights_to_parts(model.permissions, definer))]
+        said = self._said(model)
+        if said is not None and said.values.get(PERMISSIONS) != model.permissions:
+            raise NotPermitted(_ELSEWHERE)
+        return []
+
+    def _said(self, model: Model) -> Record | None:
+        """What an admin node has said of the rights in a model."""
+        return self._records.get(self._records.builtin(model.application, RIGHTS), model.id)
+
+    async def _write(self, model: Model, edits: list[Edit], *, user: str) -> None:
+        try:
+            await self._records.apply(model.application, user, edits)
+        except MayNotWrite as error:
+            if error.role != Role.MEMBER:
+                raise
+            raise NotPermitted(_ELSEWHERE) from error
 
     async def _refused_records(self, model: Model, changed: Model) -> dict[str, str]:
         """A fault for each new validator that records do not meet which are shown here: they would be hidden.
@@ -85,7 +142,12 @@ class Models:
 
     async def delete(self, model: Model, *, user: str) -> None:
         """Delete a definition. Its documents stay in the record, and show again if it is defined again."""
-        await self._records.delete(self._definitions(model.application), model.id, user=user)
+        edits = [Edit(EditKind.DELETE, self._definitions(model.application), model.id, {})]
+        if self._may_govern() and self._said(model) is not None:
+            edits.append(
+                Edit(EditKind.DELETE, self._records.builtin(model.application, RIGHTS), model.id, {})
+            )
+        await self._write(model, edits, user=user)
 
     def _named(self, body: object) -> object:
         """The definition with a plugin's strategy by its full name, which says which code is meant."""

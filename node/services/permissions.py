@@ -25,15 +25,9 @@ from node.services.scopes import Scopes
 from protocol.errors import ExpressionFault
 from protocol.expression import Expression, compile_expression
 from protocol.expression_text import members_of, names_of
-from protocol.schema_rules import ACTIONS, RECORD, is_word
+from protocol.schema_rules import ACTIONS, DEFAULT_PERMISSIONS, RECORD, is_word
 from protocol.times import datetime_from_ms
 
-DEFAULTS: Mapping[str, str] = {
-    "read": "authenticated",
-    "create": "authenticated",
-    "update": "owner",
-    "delete": "owner",
-}
 RULE_FUEL = 5_000  # of all expressions of an action, for one document: a list asks it of each
 _ROLE_PREFIX = "role:"
 _MODELS_MAX = 1024  # models whose rules are kept taken apart
@@ -149,7 +143,7 @@ class Permissions:
                 return False
             if action == "read" or action == "create":
                 return True
-            return record is not None and record.created_by == user and action in DEFAULTS
+            return record is not None and record.created_by == user and action in DEFAULT_PERMISSIONS
         rule = self._rule(model, action)
         if rule is None:
             return False
@@ -228,7 +222,7 @@ class Permissions:
     def _rule(self, model: Ruled, action: str) -> _Rule | None:
         known = self._taken_apart.get(model.id)
         if known is None or known[0] is not model.permissions:
-            rules = {name: _Rule(model.permissions.get(name, DEFAULTS[name])) for name in ACTIONS}
+            rules = {name: _Rule(model.permissions.get(name, DEFAULT_PERMISSIONS[name])) for name in ACTIONS}
             if len(self._taken_apart) >= _MODELS_MAX:
                 self._taken_apart = {}  # a new one: the writer's thread, where guards run, reads it too
             known = self._taken_apart[model.id] = (model.permissions, rules)

@@ -401,6 +401,7 @@ def _integration() -> list[Case]:
             _verdicts(),
             _refusals(),
             _erasures(),
+            _definitions(),
         )
     ]
 
@@ -570,6 +571,33 @@ def _erasures() -> tuple[str, list[Commit]]:
         beside,
         later,
     ]
+
+
+def _definitions() -> tuple[str, list[Commit]]:
+    ann, member = _peers(1, 3)
+    later, apart = (Peer(3, incarnation, _world(), salts=1_000 * incarnation) for incarnation in (2, 3))
+    rights = [0, {"permissions": {"read": "owner"}}]
+
+    def forge(peer: Peer, *bodies: tuple[str, list[Any]]) -> Commit:
+        said = [_body(*operations, model="$model_0a1b2c3d", id=id) for id, operations in bodies]
+        return peer.forge([body.encode(peer.author) for body in said])
+
+    commits = [forge(ann, ("one", [rights])), forge(member, ("two", [rights]), ("two", [[4], [5], rights]))]
+    for commit in commits:
+        for peer in (ann, later):
+            peer.world.receive(commit)
+    commits.append(
+        forge(
+            later,
+            *(("one", [operation]) for operation in (rights, [4], [5], [6], [0, {"plural": "ones"}])),
+            ("two", [rights]),
+        )
+    )
+    commits.append(forge(ann, ("two", [[0, {"plural": "twos"}]])))
+    for commit in commits[2:]:
+        later.world.receive(commit)
+    commits += [forge(later, ("two", [rights])), forge(apart, ("one", [rights]))]
+    return "definitions of models: rights that a member says beside others, after others, and apart", commits
 
 
 def _is_refused(decoder: Callable[..., object], *arguments: object) -> bool:

@@ -6,6 +6,7 @@ import pytest
 
 from protocol.errors import ModelFault
 from protocol.schema import Model, parse_definition
+from protocol.schema_rules import DEFAULT_PERMISSIONS, permissions_in_common
 
 ACCOUNT: dict[str, Any] = {
     "name": "Account",
@@ -102,3 +103,28 @@ def test_validators_know_no_user_and_no_time() -> None:
     faults = faults_of(validators=[{"expression": "user.id == owner || now > '2024'", "message": "x"}])
     assert "there is no user" in faults["validators[0].expression"]
     assert "there is no now" in faults["validators[0].expression"]
+
+
+@pytest.mark.parametrize(
+    ("said", "in_force"),
+    [
+        ([], None),
+        ([{}, {}], {}),
+        ([{"read": "owner"}], {"read": "owner"}),
+        ([{"read": "owner"}, 5, {"fly": "public"}], {"read": "owner"}),
+        ([{}, {"read": "public"}], {}),
+        ([{"read": "owner"}, {"read": "public", "update": "public"}], {"read": "owner"}),
+        ([{"read": ["role:a", "owner"]}, {"read": ["role:b", "owner"]}], {"read": "owner"}),
+        ([{"read": "role:a"}, {"read": "role:b"}], {"read": "false"}),
+        (
+            [{"update": ["role:a", "1 < 2"]}, {"update": ["1 < 2", "authenticated"]}],
+            {"update": ["1 < 2", "role:a"]},
+        ),
+    ],
+)
+def test_of_permissions_that_were_said_apart_only_what_all_of_them_allow_is_in_force(
+    said: list[Any], in_force: Any
+) -> None:
+    for order in (said, said[::-1]):
+        found = permissions_in_common(order)
+        assert found is in_force is None or DEFAULT_PERMISSIONS | found == DEFAULT_PERMISSIONS | in_force

@@ -17,7 +17,7 @@ from protocol.document import Document
 from protocol.ids import INCARNATION_BYTES, author_of
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.schema import Model, parse_definition
-from storage.catalog import MODEL, Catalog, definition_to_parts
+from storage.catalog import MODEL, Catalog, definition_models, definition_to_parts
 from storage.feed_entry import FeedEntry
 from storage.gate import INDEX_FILE, AnchorFile
 from storage.index import Index
@@ -32,7 +32,7 @@ from storage.store import Store
 _ROOM_BYTES = 512 << 20
 NOW_MS = 1_750_000_000_000
 APPLICATION = "default"
-BUILTINS = (Model(id=MODEL, application="", name=MODEL, fields={}),)
+BUILTINS = definition_models()
 TASK = {
     "name": "Task",
     "fields": [

@@ -197,7 +197,8 @@ class ModelRoutes:
             body.setdefault("name", model.name)
             if body.get("permissions", model.permissions) != model.permissions and not caller.is_admin:
                 await self._only_own_data(caller, model)
-        return json_response((await self.models.change(model, body, user=_user(caller))).to_definition())
+        changed = await self.models.change(model, body, user=_user(caller), is_admin=caller.is_admin)
+        return json_response(changed.to_definition())
 
     async def _only_own_data(self, caller: Caller, model: Model) -> None:
         others = parse_query({"filter": f'created_by:ne:"{caller.user_id}"', "per_page": "1"}, model)
