@@ -6,7 +6,7 @@ and one LMDB commit, aiohttp answering from memory, raw SQL over the node's own 
 Medians of several rounds, then once more with 5 ms added to every flush. It touches no
 data but its own temporary directory and no address but 127.0.0.1.
 
-`records` and `floor`, `rawsql`, `load` say what is asked and by whom; `rounds` says in
+`records` and `floor`, `rawsql`, `load`, `turns` say what is asked and by whom; `rounds` says in
 which order; `figures` says what a figure must reach; `report` shows it. This module has
 only the entry point, and imports the rest when it is called.
 """

@@ -1,9 +1,10 @@
 """The same questions put to SQLite directly: the floor under every list.
 
-Room: a child process, `python -m cli.bench.rawsql FILE`, that opens a node's index read
-only while the node runs, reads the questions and for how long as one line of JSON, and runs each question as
-one statement in its own process, with no HTTP, no token and no rendering. The statement
-asks for the ids of the page alone, and for no total: as little as can be asked.
+Room: a node's index, opened read-only while the node runs, and each question as one or two
+statements over it, with no HTTP, no token and no rendering: what someone would write who has only
+that to ask. Of a page it asks for the ids alone, and for the total only where the question does. As a child process,
+`python -m cli.bench.rawsql FILE`, it reads the questions and for how long as one line of JSON, and asks one after the
+other; `turns` asks them and a node in turns.
 """
 
 import gc
@@ -14,13 +15,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from cli.bench.errors import ChildFailed, LoadFailed
 from cli.bench.load import percentile
-from cli.bench.records import MODEL, PER_PAGE, Question, definition
+from cli.bench.records import MODEL, PER_PAGE, Grouping, Question, definition
 
 _HEAD = b"SQLite format 3\x00"
 _CACHE_KIB = 65_536
+_SIGNS = {"eq": "=", "lt": "<"}
+
+Statement = tuple[str, tuple[str | int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +61,40 @@ class RawIndex:
             self._connection.close()
             raise
 
-    def statement(self, question: Question) -> tuple[str, Sequence[str | int]]:
+    def statement(self, question: Question) -> Statement:
         direction = "DESC" if question.descending else "ASC"
-        sort, field_name = self._columns[question.sort], self._columns[question.field]
         text = (
-            f"SELECT {_quoted('id')} FROM {_quoted(self._table)} WHERE {_quoted(field_name)} = ? "
-            f"ORDER BY {_quoted(sort)} {direction}, {_quoted('id')} {direction} LIMIT ? OFFSET ?"
+            f"SELECT id FROM {_quoted(self._table)} WHERE {self._condition(question)} "
+            f"ORDER BY {self._column(question.sort)} {direction}, id {direction} LIMIT ? OFFSET ?"
         )
         return text, (question.value, PER_PAGE, (question.page - 1) * PER_PAGE)
 
+    def count(self, question: Question) -> Statement:
+        text = f"SELECT count(*) FROM {_quoted(self._table)} WHERE {self._condition(question)}"
+        return text, (question.value,)
+
+    def grouping(self, grouping: Grouping) -> Statement:
+        groups = list(map(self._column, grouping.group_by))
+        figures = [f"{function}({self._column(field)})" for function, field in grouping.figures]
+        by = f" GROUP BY {', '.join(groups)} ORDER BY {', '.join(groups)}" if groups else ""
+        text = (
+            f"SELECT {', '.join([*groups, *figures])} FROM {_quoted(self._table)} "
+            f"WHERE {self._column(grouping.field)} < ?{by}"
+        )
+        return text, (grouping.value,)
+
+    def run(self, statement: Statement) -> list[tuple[Any, ...]]:
+        return self._connection.execute(*statement).fetchall()
+
     def page(self, question: Question) -> list[str]:
         """The ids of one page, in order."""
-        return [row[0] for row in self._connection.execute(*self.statement(question))]
+        return [row[0] for row in self.run(self.statement(question))]
+
+    def _column(self, field: str) -> str:
+        return "id" if field == "id" else _quoted(self._columns[field])
+
+    def _condition(self, question: Question) -> str:
+        return f"{self._column(question.field)} {_SIGNS[question.operator]} ?"
 
     def measure(self, asked: Sequence[Question], *, warmup_s: float, seconds: float) -> RawOutcome:
         """Ask one question after another, and over again, for `seconds` after the warm-up."""

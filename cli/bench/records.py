@@ -9,12 +9,14 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from urllib.parse import urlencode
 
 MODEL = "Bench"
 SEED = 20_240
 DISTRICTS = 100
 STATUSES = ("proposed", "open", "planned", "done", "declined")
+VOTES_MAX = 100_000
 PER_PAGE = 20
 GRAPHQL_PER_PAGE = 100
 SORTABLE = ("title", "status", "votes", "cost", "due", "summary", "urgent")
@@ -30,24 +32,43 @@ Record = dict[str, str | int | float | bool]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One page of a list: an equality on an indexed field, an order, a page number from 1."""
+    """One page of a list: a condition on a field, an order, a page number from 1; `is_counted` with its total."""
 
     field: str
-    value: str
+    value: str | int
     sort: str
     descending: bool
     page: int
+    operator: str = "eq"
+    is_counted: bool = False
 
     def query_string(self) -> str:
         return urlencode(
             {
-                "filter": f"{self.field}:eq:{self.value}",
+                "filter": f"{self.field}:{self.operator}:{self.value}",
                 "sort": self.sort,
                 "order": "desc" if self.descending else "asc",
                 "page": self.page,
                 "per_page": PER_PAGE,
             }
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Figures over the records whose `field` is below `value`, as pairs of function and field; one row a group."""
+
+    field: str
+    value: str | int
+    group_by: tuple[str, ...]
+    figures: tuple[tuple[str, str], ...]
+
+    def body(self) -> dict[str, object]:
+        return {
+            "filter": f"{self.field}:lt:{self.value}",
+            "group_by": self.group_by,
+            "aggregations": [{"operation": function, "field": field} for function, field in self.figures],
+        }
 
 
 _FIELDS: tuple[dict[str, object], ...] = (
@@ -82,7 +103,7 @@ def records(count: int, *, seed: int = SEED) -> Iterator[Record]:
             "summary": " ".join(chance.choices(words, k=16)),
             "district": district(number % DISTRICTS),
             "status": chance.choice(STATUSES),
-            "votes": chance.randrange(100_000),
+            "votes": chance.randrange(VOTES_MAX),
             "cost": round(chance.uniform(10, 1_000_000), 2),
             "urgent": chance.random() < 0.2,
             "due": f"{year}-{month:02d}-{day:02d}",
@@ -105,6 +126,56 @@ def questions(count: int, record_count: int, *, seed: int = SEED) -> list[Questi
     ]
     random.Random(seed).shuffle(every)
     return [every[number % len(every)] for number in range(count)]
+
+
+def third_by_index(count: int) -> list[Question]:
+    """A third of all records, found by an index, in the order of a field that has none."""
+    others = [name for name in SORTABLE if name != "due"]
+    return [
+        Question("due", due, others[number % len(others)], number % 2 == 0, number % 5 + 1, "lt", True)
+        for number, due in enumerate(_third_of_dates(count))
+    ]
+
+
+def third_by_scan(count: int) -> list[Question]:
+    """A third that no index finds, in the order of a field that has none."""
+    others = [name for name in SORTABLE if name not in ("votes", "due")]
+    return [
+        Question("votes", votes, others[number % len(others)], number % 2 == 0, number % 5 + 1, "lt", True)
+        for number, votes in enumerate(_third_of_votes(count))
+    ]
+
+
+def third_in_order(count: int) -> list[Question]:
+    """A third that no index finds, in the order of an index."""
+    return [
+        Question("votes", votes, "due", number % 2 == 0, number % 5 + 1, "lt", True)
+        for number, votes in enumerate(_third_of_votes(count))
+    ]
+
+
+def third_counted(count: int) -> list[Grouping]:
+    """How many a third is."""
+    return [Grouping("votes", votes, (), (("count", "id"),)) for votes in _third_of_votes(count)]
+
+
+def third_grouped(count: int) -> list[Grouping]:
+    """A third in five groups, with four figures of each."""
+    figures = (("count", "id"), ("sum", "votes"), ("avg", "cost"), ("max", "due"))
+    return [Grouping("votes", votes, ("status",), figures) for votes in _third_of_votes(count)]
+
+
+def _third_of_dates(count: int) -> list[str]:
+    """Dates below which about a third of the records are due: each another one, so that no total is known."""
+    chance, middle = random.Random(SEED), date(2028, 5, 1)
+    every = [(middle + timedelta(days=number)).isoformat() for number in range(-60, 60)]
+    chance.shuffle(every)
+    return [every[number % len(every)] for number in range(count)]
+
+
+def _third_of_votes(count: int) -> list[int]:
+    """The same of votes."""
+    return random.Random(SEED).sample(range(VOTES_MAX // 3 - count, VOTES_MAX // 3 + count), count)
 
 
 def rest_page(page: int) -> str:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cli.bench.asking import IMPORT_MAX_S, Asking, Sizes
 from cli.bench.errors import ChildFailed, LoadFailed
@@ -23,7 +24,6 @@ from cli.bench.load import Outcome, Plan
 from cli.bench.process import Load, Workspace
 from cli.bench.rawsql import RawOutcome, find_index
 from cli.bench.records import (
-    GRAPHQL_PER_PAGE,
     MODEL,
     SEED,
     Question,
@@ -35,11 +35,22 @@ from cli.bench.records import (
     records,
     request,
     rest_page,
+    third_by_index,
+    third_by_scan,
+    third_counted,
+    third_grouped,
+    third_in_order,
 )
 from cli.bench.servers import Node, floor_running, node_running, size_on_disk
+from cli.bench.turns import Outcome as TurnsOutcome
+from cli.bench.turns import Plan as TurnsPlan
+from cli.bench.turns import Turn
 
 HELP_MAX_S = 30.0
 MANY = 32
+THIRDS_ASKED = 120  # so many different ones, far more than a window sees
+GRAPHQL_PAGES = 20
+TURNS_MAX_S = 120.0
 
 # The figures that one step brings in, and that are missing when it fails.
 _CREATES = (
@@ -51,10 +62,19 @@ _CREATES = (
     "disk_creates",
 )
 _READS = ("get_c1", "get_c32")
-_PAGES = ("page_c1", "page_c32", "graphql_page")
+_PAGES = ("page_c1", "page_c32")
 _IMPORTS = ("import_c1", "import_c2", "get_p99_import")
 _LARGE_ONCE = ("import_large", "disk_import")
-_LARGE = ("start_large", "query_large")
+_QUERIES = (
+    "query_large",
+    "third_by_index",
+    "third_by_scan",
+    "third_in_order",
+    "third_counted",
+    "third_grouped",
+    "graphql_page",
+)
+_LARGE = ("start_large", *_QUERIES)
 
 
 class Rounds(Asking):
@@ -213,31 +233,6 @@ class Rounds(Asking):
             ours = self._load(node.port, wanted, connections=connections)
             sample = Sample(ours.per_second, raw.per_second, None, ours.p50_ms, ours.p99_ms, ours.core_share)
             self._ledger.add(key, sample)
-        self._graphql(node)
-
-    def _graphql(self, node: Node) -> None:
-        """Whole pages in GraphQL between the same ones over REST."""
-        pages = range(1, self._sizes.small // GRAPHQL_PER_PAGE + 1)
-        asked = [graphql_page(page) for page in pages]
-        self._expect_same_page(node)
-        for_node = [
-            request("POST", "/v1/graphql", port=node.port, body=as_json(body), token=node.token)
-            for body in asked
-        ]
-        over_rest = [request("GET", rest_page(page), port=node.port, token=node.token) for page in pages]
-        early = self._half(node.port, over_rest, connections=1)
-        ours = self._load(node.port, for_node)
-        late = self._half(node.port, over_rest, connections=1)
-        rest_ms = (early.p50_ms + late.p50_ms) / 2
-        self._ledger.add(
-            "graphql_page", Sample(ours.p50_ms, rest_ms, None, ours.p50_ms, ours.p99_ms, ours.core_share)
-        )
-
-    def _expect_same_page(self, node: Node) -> None:
-        """An answer with errors is one as well: what is compared must be the same records."""
-        answered = node.client.json("POST", "/v1/graphql", graphql_page(1))
-        if answered.get("data", {}).get("page") != node.client.json("GET", rest_page(1))["items"]:
-            raise LoadFailed("GraphQL does not answer the page that REST does")
 
     def _imports(self, node: Node, ids: list[str]) -> None:
         held = node.total()
@@ -269,11 +264,46 @@ class Rounds(Asking):
             empty = self._ledger.last("start_empty")
             self._ledger.add("start_large", Sample(start_s, empty.value if empty else None))
             if self._wants(Group.QUERY):
-                asked = questions(self._sizes.questions, self._sizes.large, seed=SEED + 3)
-                raw = self._raw(node, asked)
-                ours = self._load(node.port, self._listings(node, asked))
-                sample = Sample(ours.p50_ms, raw.p50_ms, None, ours.p50_ms, ours.p99_ms, ours.core_share)
-                self._ledger.add("query_large", sample)
+                self._queries(node)
+
+    def _queries(self, node: Node) -> None:
+        """Lists and figures in turns with the same in raw SQL, and pages in GraphQL with the same over REST."""
+        sizes, number = self._sizes, THIRDS_ASKED
+        for key, asked in {
+            "query_large": questions(sizes.questions, sizes.large, seed=SEED + 3),
+            "third_by_index": third_by_index(number),
+            "third_by_scan": third_by_scan(number),
+            "third_in_order": third_in_order(number),
+        }.items():
+            listings = self._listings(node, asked)
+            turns = [Turn(ask.decode(), page=page) for ask, page in zip(listings, asked, strict=True)]
+            self._in_turns(key, node, turns)
+        for key, groupings in (
+            ("third_counted", third_counted(number)),
+            ("third_grouped", third_grouped(number)),
+        ):
+            turns = [
+                Turn(self._post(node, f"/v1/data/{MODEL}/aggregate", one.body()), grouping=one)
+                for one in groupings
+            ]
+            self._in_turns(key, node, turns)
+        turns = [
+            Turn(
+                self._post(node, "/v1/graphql", graphql_page(page)),
+                other=request("GET", rest_page(page), port=node.port, token=node.token).decode(),
+            )
+            for page in range(1, GRAPHQL_PAGES + 1)
+        ]
+        self._in_turns("graphql_page", node, turns)
+
+    def _in_turns(self, key: str, node: Node, turns: list[Turn]) -> None:
+        sizes = self._sizes
+        index = str(find_index(node.data_dir))
+        plan = TurnsPlan(node.port, index, turns, seconds=sizes.window_s, warmup_s=sizes.warmup_s)
+        with self._guarded(key):
+            outcome = TurnsOutcome(**self._child("cli.bench.turns", (), asdict(plan), wait_s=TURNS_MAX_S))
+            sample = Sample(outcome.p50_ms, outcome.other_p50_ms, None, outcome.p50_ms, outcome.p99_ms)
+            self._ledger.add(key, sample)
 
     # What the steps share
 
@@ -286,12 +316,24 @@ class Rounds(Asking):
     def _raw(self, node: Node, asked: list[Question]) -> RawOutcome:
         sizes = self._sizes
         plan = {"questions": list(map(asdict, asked)), "seconds": sizes.window_s, "warmup_s": sizes.warmup_s}
-        with self._workspace.running("cli.bench.rawsql", str(find_index(node.data_dir))) as child:
+        wait_s = sizes.window_s + sizes.warmup_s + 30
+        return RawOutcome(
+            **self._child("cli.bench.rawsql", (str(find_index(node.data_dir)),), plan, wait_s=wait_s)
+        )
+
+    def _child(
+        self, module: str, options: tuple[str, ...], plan: dict[str, Any], *, wait_s: float
+    ) -> dict[str, Any]:
+        """What a module finds out in a process of its own. Raises `LoadFailed` with its fault."""
+        with self._workspace.running(module, *options) as child:
             child.say(json.dumps(plan))
-            answer = json.loads(child.line(sizes.window_s + sizes.warmup_s + 30))
+            answer: dict[str, Any] = json.loads(child.line(wait_s))
         if "fault" in answer:
             raise LoadFailed(answer["fault"])
-        return RawOutcome(**answer)
+        return answer
+
+    def _post(self, node: Node, target: str, body: object) -> str:
+        return request("POST", target, port=node.port, body=as_json(body), token=node.token).decode()
 
     def _listings(self, node: Node, asked: list[Question]) -> list[bytes]:
         return [

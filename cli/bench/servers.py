@@ -41,8 +41,12 @@ class Client:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode()
         try:
-            self._connection.request(method, target, data, headers)
-            reply = self._connection.getresponse()
+            try:
+                self._connection.request(method, target, data, headers)
+                reply = self._connection.getresponse()
+            except http.client.RemoteDisconnected:  # it was idle for longer than a node waits
+                self._connection.request(method, target, data, headers)
+                reply = self._connection.getresponse()
             text = reply.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()

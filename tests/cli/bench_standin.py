@@ -44,6 +44,7 @@ class StandIn:
         app.router.add_post("/v1/batch", self.batch)
         app.router.add_post("/v1/graphql", self.graphql)
         app.router.add_post("/v1/data/{model}", self.create)
+        app.router.add_post("/v1/data/{model}/aggregate", self.aggregate)
         app.router.add_get("/v1/data/{model}", self.find)
         app.router.add_get("/v1/data/{model}/{id}", self.read)
         return app
@@ -102,20 +103,29 @@ class StandIn:
     async def find(self, request: web.Request) -> web.Response:
         asked = request.query
         size, page = int(asked.get("per_page", "20")), int(asked.get("page", "1"))
-        where, values = "1", []
-        if "filter" in asked:
-            field, operator, value = asked["filter"].split(":")
-            assert field in FIELDS and operator == "eq"
-            where, values = f"{field} = ?", [value]
+        where, values = _where(asked["filter"]) if "filter" in asked else ("1", [])
         sort = asked.get("sort", "created_at")
         assert sort in ["created_at", *FIELDS]
         direction = "ASC" if asked.get("order") == "asc" else "DESC"
         rows = self._database.execute(
-            f"SELECT * FROM {TABLE} WHERE {where} ORDER BY {sort} {direction}, id LIMIT ? OFFSET ?",
+            f"SELECT * FROM {TABLE} WHERE {where} ORDER BY {sort} {direction}, id {direction} LIMIT ? OFFSET ?",
             [*values, size, (page - 1) * size],
         ).fetchall()
         [total] = self._database.execute(f"SELECT count(*) FROM {TABLE} WHERE {where}", values).fetchone()
+        total += self._fault == "wrong-total" and "filter" in asked
         return web.json_response({"items": [_record(row) for row in rows], "total": total})
+
+    async def aggregate(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        names = [
+            *asked["group_by"],
+            *(f"{one['operation']}({one['field']})" for one in asked["aggregations"]),
+        ]
+        where, values = _where(asked["filter"])
+        by = f"GROUP BY {asked['group_by'][0]}" if asked["group_by"] else ""
+        text = f"SELECT {', '.join(names)} FROM {TABLE} WHERE {where} {by}"
+        rows = self._database.execute(text, values).fetchall()
+        return web.json_response([dict(zip(names, row, strict=True)) for row in rows])
 
     async def serve(self, data_dir: Path) -> None:
         loop = asyncio.get_running_loop()
@@ -145,6 +155,12 @@ class StandIn:
         if self._fault != "no-delay":
             time.sleep(2 * self._delay_s)
         return ids
+
+
+def _where(filter: str) -> tuple[str, list[object]]:
+    field, operator, value = filter.split(":")
+    assert field in FIELDS
+    return f"{field} {'=' if operator == 'eq' else '<'} ?", [int(value) if field == "votes" else value]
 
 
 def _record(row: tuple[object, ...]) -> dict[str, object]:

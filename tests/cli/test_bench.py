@@ -100,6 +100,7 @@ def test_only_what_was_asked_for_is_measured() -> None:
         ("no-start", "creates", "creates_c1", "written by a newer release"),
         ("rate-limit", "creates", "creates_c1", "429 where 201 is right"),
         ("no-metrics", "creates", "creates_per_commit", "civicnode_bodies_total"),
+        ("wrong-total", "query", "third_by_scan", "two answers"),
         ("lost-write", "reads", "get_c1", "1996 records where 2000 were acknowledged"),
     ],
 )
