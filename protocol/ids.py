@@ -5,6 +5,7 @@ Room: how an identifier is made and checked. Randomness and time are handed in.
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import NewType
 
 from protocol.errors import InvalidId
@@ -40,6 +41,7 @@ def node_of(author: bytes) -> NodeId:
     return NodeId(author[:NODE_ID_BYTES])
 
 
+@lru_cache(maxsize=256)  # asked for every document that is read
 def space_id(network_id: bytes, space_name: str) -> SpaceId:
     """First 16 bytes of a hash over network and name, so that no commit means anything in another network."""
     digest = hashlib.sha256(b"civicnode space 1\0" + network_id + space_name.encode()).digest()

@@ -16,7 +16,9 @@ from storage.errors import IndexDamaged, StorageError, StorageFull
 
 STATEMENTS_CACHED = 256
 WRITER_CACHE_KIB = 16_000
-READER_CACHE_KIB = 8_000
+# The rows that an index finds lie all over their table. To sort 1,000 of 100,000 (43 MB) took 3.5 ms of a core with
+# 8 MB, 2.4 with 32, 2.2 with all. Mapping the file would take as little, and end the process if someone cut the file.
+READER_CACHE_KIB = 32_000
 # A checkpoint costs two flushes and rewrites each page once, so fewer are cheaper: 256-row batches
 # with a random index ran at 65,000 rows/s with 1,000 pages, 76,000 with 4,000. 16 MiB of log.
 CHECKPOINT_PAGES = 4_000
