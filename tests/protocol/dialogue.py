@@ -5,6 +5,7 @@ written down, so that a conversation can be cut, repeated and gone on with.
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from random import Random
 from typing import Any
@@ -12,15 +13,16 @@ from typing import Any
 from protocol.changes import DocumentChange, Edit, EditKind
 from protocol.clock import HybridClock
 from protocol.exchange import Arrived, Begin, Effect, Event, Input, InSync
-from protocol.frames import FrameReader
+from protocol.frames import FrameReader, to_frames
 from protocol.ids import INCARNATION_BYTES, Author, author_of
 from protocol.keys import KeyPair
-from protocol.messages import Message, decode_message, message_size_max
+from protocol.messages import Message, decode_message, encode_message, message_size_max
 from protocol.session import SyncSession
 from simulations.harness import model_of
 from storage.catalog import Catalog
 from storage.exchange import Exchange
 from storage.integrator import Integrator
+from storage.kv import Table
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import found_store
 from storage.store import Identity, Store
@@ -57,6 +59,15 @@ class Record:
             self.store, None, catalog, KEYS, clock, self.random.randbytes, lambda space, seq: None
         )
         self.exchange = Exchange(self.store, lambda change: self.integrator.write_one(change, NOW_MS))
+
+    def copy(self) -> "Record":
+        """Another one that is as this one is now, as after a restart."""
+        other = Record.__new__(Record)
+        other.random = Random()
+        other.random.setstate(self.random.getstate())
+        other.keys = copied(self.keys)
+        other.open()
+        return other
 
     @property
     def identity(self) -> Identity:
@@ -180,8 +191,23 @@ def session(ours: Record, theirs: Record, *, is_caller: bool, **options: Any) ->
     )
 
 
+def copied(keys: MemoryKeyValueStore) -> MemoryKeyValueStore:
+    other = MemoryKeyValueStore()
+    with keys.read() as source, other.write() as target:
+        for table in Table:
+            target.append(table, source.scan(table, b"", None))
+    return other
+
+
 def pair(*, ours: int = 3, theirs: int = 2) -> tuple[Record, Record]:
     """Two records of one network, apart so far, with so many commits each."""
+    first, second = _written(ours, theirs)
+    return first.copy(), second.copy()
+
+
+@cache
+def _written(ours: int, theirs: int) -> tuple[Record, Record]:
+    """They are copied, and stay as they are: making them takes longer than most of what is done with them."""
     first = Record("first")
     second = Record("second", founder=first)
     for number in range(ours):
@@ -189,3 +215,12 @@ def pair(*, ours: int = 3, theirs: int = 2) -> tuple[Record, Record]:
     for number in range(theirs):
         second.put(f"b{number}", title=f"second {number}")
     return first, second
+
+
+def kinds(side: Side) -> list[str]:
+    """The names of what a side has said."""
+    return [type(message).__name__ for message in side.messages()]
+
+
+def framed(message: Message) -> bytes:
+    return to_frames(encode_message(message))

@@ -57,10 +57,8 @@ from protocol.statements import (
 from protocol.window import Run
 from simulations.forger import Forger, frontier_deps, window_of
 from storage.exchange import Exchange
-from storage.kv import Table
-from storage.memory_kv import MemoryKeyValueStore
 from tests.protocol import dialogue
-from tests.protocol.dialogue import KEYS, NOW_MS, Dialogue, Record
+from tests.protocol.dialogue import KEYS, NOW_MS, Dialogue, Record, copied
 from tests.protocol.mutation import LONG, NUMBERS, spoilt, spoilt_talk
 from tests.protocol.world import without_bodies
 
@@ -101,15 +99,15 @@ class Grounds:
             Forger(KEYS, self.victim.author).follow(self.victim.store, system).tips[system]
         )
         self.victim.put("ours", title="not known to the peer yet")
-        self.image = _copy(self.victim.keys)
+        self.image = copied(self.victim.keys)
         self.before = self.victim.documents()
         self.peer.put("theirs", title="not known to the victim yet")
         self.honest_ids = {"honest", "theirs"}
         # What the peer says as the answerer and as the caller.
         self.said: dict[bool, list[bytes]] = {}
-        peer = _copy(self.peer.keys)
+        peer = copied(self.peer.keys)
         for is_caller in (False, True):
-            self.peer.keys = _copy(peer)
+            self.peer.keys = copied(peer)
             self.peer.open()
             talk = Dialogue(self.peer, self.fresh()) if is_caller else Dialogue(self.fresh(), self.peer)
             talk.run()
@@ -134,7 +132,7 @@ class Grounds:
     def fresh(self) -> Record:
         """The victim as it was."""
         record = Record.__new__(Record)
-        record.random, record.keys = Random(1), _copy(self.image)
+        record.random, record.keys = Random(1), copied(self.image)
         record.open()
 
         def write(change: Any) -> Any:
@@ -405,14 +403,6 @@ def of_joining(grounds: "Grounds") -> list[bytes]:
         Declined(1),
     ]
     return [to_frames(encode_message(message)) for message in said]
-
-
-def _copy(keys: MemoryKeyValueStore) -> MemoryKeyValueStore:
-    other = MemoryKeyValueStore()
-    with keys.read() as source, other.write() as target:
-        for table in Table:
-            target.append(table, source.scan(table, b"", None))
-    return other
 
 
 def statement_body(statement: Any) -> bytes:

@@ -41,6 +41,8 @@ class Model:
         self.system = system
         self.commits = {commit.link: commit for commit in commits}
         self.reach = cache(self._reach)
+        self.past = cache(self._past)
+        self.put_out_by = cache(self._put_out_by)
         self.fault = cache(self._fault)
         self.outcome = cache(self._outcome)
 
@@ -52,7 +54,7 @@ class Model:
         ids = {Id(link, index) for index in range(-1, len(commit.statements))}
         return frozenset(ids).union(*(self.reach(parent) for parent in commit.parents))
 
-    def past(self, id: Id) -> Ids:
+    def _past(self, id: Id) -> Ids:
         """All that a statement has seen: of its own commit, what stands before it."""
         commit = self.commits[id.link]
         before = {Id(id.link, index) for index in range(-1, id.number)}
@@ -81,7 +83,7 @@ class Model:
             return Rights(Role.ADMIN)
         return self.least(self.given(id, ids) for id in latest)
 
-    def put_out_by(self, id: Id) -> set[bytes]:
+    def _put_out_by(self, id: Id) -> set[bytes]:
         match self.said(id):
             case Revoke(node):
                 return {node}
