@@ -73,15 +73,30 @@ def _shown(data: bytes, author: bytes) -> str:
     return f"{body.model}/{body.id} of {body.user!r}, seen {seen}: {body.operations}"
 
 
+# Made once: making a strategy takes longer than drawing from it.
+_who_there_is = st.sampled_from([LIVES, LIVES[:4], LIVES[1:4], LIVES[:3], LIVES[:2]])
+_acts = st.sampled_from(["write", "write", "write", "meet", "meet", "pull", "forge", "system"])
+_models = st.sampled_from([MODEL, MODEL, MODEL, ROLE_MODEL])
+_ways_to_write = st.sampled_from(["planned", "planned", "delete", "raw"])
+_steps, _numbers, _booleans = st.integers(8, 24), st.integers(0, 59), st.booleans()
+_one_or_two, _one_to_three, _one_to_four = st.integers(1, 2), st.integers(1, 3), st.integers(1, 4)
+_up_to_two, _once_in_four, _once_in_five = st.integers(0, 2), st.integers(0, 3), st.integers(0, 4)
+_operations = st.lists(strategies.operations, min_size=1, max_size=3)
+_odd_operations = st.lists(strategies.operations, min_size=1, max_size=2)
+_small_bytes = st.binary(max_size=40)
+_KNOWN = tuple(author_number(*life) for life in LIVES)
+_named = st.dictionaries(st.sampled_from(_KNOWN), st.tuples(_one_to_four, _up_to_two), max_size=2)
+
+
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
-    lives = draw(st.sampled_from([LIVES, LIVES[:4], LIVES[1:4], LIVES[:3], LIVES[:2]]))
+    lives = draw(_who_there_is)
     scene = Scene([Peer(node, life, new_world()) for node, life in lives])
     # Small examples of a network are dull ones: nobody has seen anything yet.
-    for step in range(draw(st.integers(8, 24))):
-        peer = draw(st.sampled_from(scene.peers))
-        peer.now_ms = draw(st.integers(1, 4))
-        match draw(st.sampled_from(["write", "write", "write", "meet", "meet", "pull", "forge", "system"])):
+    for step in range(draw(_steps)):
+        peer = scene.peers[draw(_numbers) % len(scene.peers)]
+        peer.now_ms = draw(_one_to_four)
+        match draw(_acts):
             case "write":
                 scene.commits += _write(draw, peer)
             case "meet":
@@ -89,9 +104,9 @@ def scenes(draw: st.DrawFn) -> Scene:
                     _pull(peer, other, 99)
             case "pull":
                 other = scene.peers[(scene.peers.index(peer) + 1 + step) % len(scene.peers)]
-                _pull(peer, other, draw(st.integers(1, 3)))
+                _pull(peer, other, draw(_one_to_three))
             case "forge":
-                commit = peer.forge([_odd_body(draw, peer) for _ in range(draw(st.integers(0, 2)))])
+                commit = peer.forge([_odd_body(draw, peer) for _ in range(draw(_up_to_two))])
                 peer.world.receive(commit)
                 scene.commits.append(commit)
             case "system":
@@ -108,23 +123,23 @@ def _pull(peer: Peer, other: Peer, count: int) -> None:
 
 def _write(draw: st.DrawFn, peer: Peer) -> list[Commit]:
     builder = peer.builder()
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(_one_to_three)):
         mark = builder.mark()
         try:
-            for _ in range(draw(st.integers(1, 2))):
+            for _ in range(draw(_one_or_two)):
                 _add(draw, peer, builder)
         except NotPermitted:
             builder.rollback(mark)
-        if draw(st.integers(0, 4)) == 0:
+        if draw(_once_in_five) == 0:
             builder.rollback(mark)
     return [peer.finish(builder)] if len(builder) else []
 
 
 def _add(draw: st.DrawFn, peer: Peer, builder: CommitBuilder) -> None:
-    model, id = draw(st.sampled_from([MODEL, MODEL, MODEL, ROLE_MODEL])), draw(strategies.ids)
+    model, id = draw(_models), draw(strategies.ids)
     current = builder.document(model, id)
     plan: Plan
-    match draw(st.sampled_from(["planned", "planned", "delete", "raw"])):
+    match draw(_ways_to_write):
         case "planned":
             seen = current or Document(model, id)
             plan = plan_write(
@@ -133,9 +148,7 @@ def _add(draw: st.DrawFn, peer: Peer, builder: CommitBuilder) -> None:
         case "delete" if current is not None:
             plan = plan_delete(current, peer.author)
         case _:
-            plan = Plan(
-                _stale_context(draw, current), draw(st.lists(strategies.operations, min_size=1, max_size=3))
-            )
+            plan = Plan(_stale_context(draw, current), draw(_operations))
     if plan.operations:
         builder.add(draw(strategies.users), model, id, plan.seen, plan.operations, peer.salt())
 
@@ -143,24 +156,21 @@ def _add(draw: st.DrawFn, peer: Peer, builder: CommitBuilder) -> None:
 def _stale_context(draw: st.DrawFn, current: Document | None) -> tuple[Dot, ...]:
     """Of some authors of a document what they wrote, up to an earlier commit or body."""
     vector = current.vector if current else {}
-    dots = [Dot(author, draw(st.integers(1, seq)), index) for author, (seq, index) in vector.items() if seq]
-    return tuple(sorted(dot for dot in dots if draw(st.booleans())))
+    dots = [Dot(author, 1 + draw(_numbers) % seq, index) for author, (seq, index) in vector.items() if seq]
+    return tuple(sorted(dot for dot in dots if draw(_booleans)))
 
 
 def _odd_body(draw: st.DrawFn, peer: Peer) -> bytes:
     """Bytes, a body of a newer release, or one that names what its author may or may not have seen."""
-    if draw(st.integers(0, 3)) == 0:
-        return draw(st.binary(max_size=40))
-    known = [author_number(*life) for life in LIVES]
-    named = draw(
-        st.dictionaries(st.sampled_from(known), st.tuples(st.integers(1, 4), st.integers(0, 2)), max_size=2)
-    )
+    if draw(_once_in_four) == 0:
+        return draw(_small_bytes)
+    named = draw(_named)
     seen = tuple(sorted(Dot(author, *last) for author, last in named.items()))
-    operations = draw(st.lists(strategies.operations, min_size=1, max_size=2))
+    operations = draw(_odd_operations)
     id = draw(strategies.ids)
-    if draw(st.booleans()):
-        operations = [draw(yjs_strategies.forged_operations(known, peer.author, MODEL, id))]
-    if draw(st.integers(0, 3)) == 0:
+    if draw(_booleans):
+        operations = [draw(yjs_strategies.forged_operations(_KNOWN, peer.author, MODEL, id))]
+    if draw(_once_in_four) == 0:
         operations.append(draw(strategies.unknown_operations))
     body = Body(peer.salt(), draw(strategies.users), MODEL, id, seen, operations)
     return body.encode(peer.author)

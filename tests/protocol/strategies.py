@@ -58,23 +58,24 @@ unknown_operations = st.builds(
 )
 
 
-@st.composite
-def dots(draw: st.DrawFn) -> Dot:
-    seq = draw(st.integers(1, 5) | st.integers(1, (1 << 63) - 1))
-    return Dot(draw(st.sampled_from(AUTHORS)), seq, draw(st.integers(0, 9_999)))
+def dots() -> st.SearchStrategy[Dot]:
+    seqs = st.integers(1, 5) | st.integers(1, (1 << 63) - 1)
+    return st.builds(Dot, st.sampled_from(AUTHORS), seqs, st.integers(0, 9_999))
+
+
+_dot_lists = st.lists(dots(), max_size=4)
 
 
 @st.composite
 def contexts(draw: st.DrawFn) -> tuple[Dot, ...]:
     """What a body has seen: in the order of authors, one dot of each."""
-    return tuple(sorted({dot.author: dot for dot in draw(st.lists(dots(), max_size=4))}.values()))
+    return tuple(sorted({dot.author: dot for dot in draw(_dot_lists)}.values()))
 
 
-@st.composite
-def bodies(draw: st.DrawFn, *, unknown: bool = True) -> Body:
+def bodies(*, unknown: bool = True) -> st.SearchStrategy[Body]:
     said = st.lists(operations | unknown_operations if unknown else operations, min_size=1, max_size=4)
-    salt = draw(st.binary(min_size=16, max_size=16))
-    return Body(salt, draw(users | texts), MODEL, draw(ids), draw(contexts()), draw(said))
+    salts = st.binary(min_size=16, max_size=16)
+    return st.builds(Body, salts, users | texts, st.just(MODEL), ids, contexts(), said)
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,13 @@ class Told:
     known: dict[bytes, Dot]
 
 
+# Made once: making a strategy takes longer than drawing from it.
+_groups = st.sampled_from([AUTHORS[:2], AUTHORS[:3], AUTHORS])
+_numbers, _once_in_four, _once_in_five = st.integers(0, 11), st.integers(0, 3), st.integers(0, 4)
+_hlcs = st.integers(1, 6)
+_known_bodies = bodies(unknown=False)
+
+
 @st.composite
 def histories(draw: st.DrawFn, *, size_max: int = 10) -> list[Told]:
     """Bodies of one document by several authors who know different parts of it, each after its causes.
@@ -94,24 +102,24 @@ def histories(draw: st.DrawFn, *, size_max: int = 10) -> list[Told]:
     Bodies of one commit share seq, timestamp and knowledge; timestamps of different authors may be equal.
     What a body names as seen may be older than what its author knows.
     """
-    authors = draw(st.sampled_from([AUTHORS[:2], AUTHORS[:3], AUTHORS]))
+    authors = draw(_groups)
     known: dict[bytes, dict[bytes, Dot]] = {author: {} for author in authors}
     written: list[Told] = []
     for _ in range(draw(st.integers(1, size_max))):
-        author, other = draw(st.sampled_from(authors)), draw(st.sampled_from(authors))
+        author, other = authors[draw(_numbers) % len(authors)], authors[draw(_numbers) % len(authors)]
         last = next((told for told in reversed(written) if told.dot.author == author), None)
-        if last is not None and draw(st.integers(0, 3)) == 0:
+        if last is not None and draw(_once_in_four) == 0:
             dot, hlc = last.dot._replace(index=last.dot.index + 1), last.hlc
         else:
             known[author] = _later(known[author], known[other])
             dot = Dot(author, last.dot.seq + 1 if last else 1, 0)
-            hlc = max(last.hlc + 1 if last else 1, draw(st.integers(1, 6)))
-        seen = {a: d for a, d in known[author].items() if draw(st.integers(0, 4))}
+            hlc = max(last.hlc + 1 if last else 1, draw(_hlcs))
+        seen = {a: d for a, d in known[author].items() if draw(_once_in_five)}
         if written:
             stale = draw(st.sampled_from(written)).dot
             if stale < seen.get(stale.author, stale):
                 seen[stale.author] = stale
-        body = draw(bodies(unknown=False))._replace(id="one", seen=tuple(sorted(seen.values())))
+        body = draw(_known_bodies)._replace(id="one", seen=tuple(sorted(seen.values())))
         written.append(Told(dot, hlc, body, dict(known[author])))
         known[author][author] = dot
     return written

@@ -200,7 +200,7 @@ def test_verdicts_and_texts_are_the_same_everywhere_whatever_is_forged(
                     number, body=text[:at] + data.draw(st.sampled_from(["xy", "😀"])) + text[at + 1 :]
                 )
             case "forge":
-                forged = forged_operations(editors.authors, author(number), MODEL, ID)
+                forged = forged_operations(tuple(editors.authors), author(number), MODEL, ID)
                 editors.say(number, [data.draw(forged)])
             case "hear":
                 editors.hear(number, random)

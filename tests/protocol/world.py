@@ -9,6 +9,7 @@ took away. Nothing here is shared with storage.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from random import Random
 
 from protocol.body import Body, Dot, Kind, Operation, body_hash, decode_body, document_named, stub_of
@@ -28,11 +29,13 @@ Address = tuple[SpaceId, Author, int]
 DocumentKey = tuple[SpaceId, str, str]
 
 
+@cache
 def keys_of(number: int) -> KeyPair:
     """The key pair of the node of this number."""
     return KeyPair.from_seed(number.to_bytes(32, "big"))
 
 
+@cache
 def author_number(node: int, incarnation: int = 1) -> Author:
     return author_of(keys_of(node).public, incarnation.to_bytes(INCARNATION_BYTES, "big"))
 
