@@ -221,5 +221,5 @@ def _state(account: dict[str, Any]) -> str:
     words = {"disabled": "disabled", "is_admin": "administrator", "mfa_enabled": "MFA"}
     state = [word for name, word in words.items() if account.get(name)]
     if "admin" in account["roles"] and not account.get("is_admin"):
-        state.append("administrator's rights rest: the password came from a member's device")
+        state.append("administrator's rights rest: give the role again")
     return ", ".join(state)

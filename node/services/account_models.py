@@ -6,11 +6,12 @@ application and are invisible to the data routes (`$` names).
 - `$account`: who someone is and how they sign in. Its id is the user id. It follows `lww` so that
   a verifier never shows up in a list of conflicts.
 - `$role`: what someone may do; its id is the user id too. It is a document apart because only
-  admin nodes may write it, while any member node may write accounts.
+  admin nodes may write it (SPEC, "Verdicts"), while any member node may write accounts.
 - `$mfa`: the second factor of an account; its id is the user id. It is a document apart so that whoever
   reads accounts does not come by secrets.
-- `$apikey`: one API key; its id is part of the key's text. `$role_key`: the same with the scope `admin`; its
-  name makes it a model that counts from admin nodes only, as `$role` is (SPEC, "Verdicts").
+- `$apikey`: one API key; its id is part of the key's text.
+- `$role_account`, `$role_mfa`, `$role_key`: what counts in the place of these of an administrator, and keys with the
+  scope `admin`. Their names make them models that count from admin nodes only, as `$role` is. See `administrators`.
 - `$signout`: one ended session; its id is the session id.
 - `$userdata`: one value that an application keeps about one user; its id follows from both names,
   so that two devices that set the same key apart write the same document.
@@ -25,6 +26,8 @@ ACCOUNT = "$account"
 ROLE = "$role"
 MFA = "$mfa"
 APIKEY = "$apikey"
+ADMIN_ACCOUNT = "$role_account"
+ADMIN_MFA = "$role_mfa"
 ADMIN_KEY = "$role_key"
 SIGNOUT = "$signout"
 USERDATA = "$userdata"
@@ -38,34 +41,21 @@ def account_models(application: str) -> tuple[Model, ...]:
         _model(
             application,
             ACCOUNT,
-            Field(
-                name="email", type=FieldType.STRING, required=True, indexed=True
-            ),  # twins may exist: `accounts`
-            Field(name="username", type=FieldType.STRING, required=True),
-            Field(name="verifier", type=FieldType.STRING),  # none: cannot sign in
-            Field(name="keys", type=FieldType.JSON),  # `user_keys`: what to encrypt to
-            Field(name="recovery", type=FieldType.STRING),  # the key, sealed under the recovery code
-            Field(name="generation", type=FieldType.STRING),  # new with each password: ends older sessions
-            Field(name="kept_session", type=FieldType.STRING),  # but for the one that made the change
-            Field(name="credentials_at", type=FieldType.INTEGER),
-            Field(name="keys_generation", type=FieldType.STRING),  # new: ends the API keys made before
-            Field(name="disabled", type=FieldType.BOOLEAN, default=False),
+            *_credential_fields(),
             Field(name="interests", type=FieldType.SET),
             Field(name="profile", type=FieldType.JSON),
         ),
-        _model(
-            application,
-            ROLE,
-            Field(name="roles", type=FieldType.SET),
-            # Of an administrator: hashes of the verifiers that an admin node has vouched for. See `accounts`.
-            Field(name="credentials", type=FieldType.SET),
-        ),
-        _model(
-            application,
-            MFA,
-            Field(name="secret", type=FieldType.STRING),  # none: not enabled
-            Field(name="set", type=FieldType.STRING),  # which recovery codes count
-            Field(name="codes", type=FieldType.SET),  # `<set>:<hash>`
+        _model(application, ADMIN_ACCOUNT, *_credential_fields()),
+        _model(application, ROLE, Field(name="roles", type=FieldType.SET)),
+        *(
+            _model(
+                application,
+                name,
+                Field(name="secret", type=FieldType.STRING),  # none: not enabled
+                Field(name="set", type=FieldType.STRING),  # which recovery codes count
+                Field(name="codes", type=FieldType.SET),  # `<set>:<hash>`
+            )
+            for name in (MFA, ADMIN_MFA)
         ),
         _model(application, APIKEY, *_key_fields()),
         _model(application, ADMIN_KEY, *_key_fields()),
@@ -83,6 +73,23 @@ def account_models(application: str) -> tuple[Model, ...]:
             Field(name="key", type=FieldType.STRING, required=True),
             Field(name="value", type=FieldType.JSON),
         ),
+    )
+
+
+def _credential_fields() -> tuple[Field, ...]:
+    return (
+        Field(
+            name="email", type=FieldType.STRING, required=True, indexed=True
+        ),  # twins may exist: `accounts`
+        Field(name="username", type=FieldType.STRING, required=True),
+        Field(name="verifier", type=FieldType.STRING),  # none: cannot sign in
+        Field(name="keys", type=FieldType.JSON),  # `user_keys`: what to encrypt to
+        Field(name="recovery", type=FieldType.STRING),  # the key, sealed under the recovery code
+        Field(name="generation", type=FieldType.STRING),  # new with each password: ends older sessions
+        Field(name="kept_session", type=FieldType.STRING),  # but for the one that made the change
+        Field(name="credentials_at", type=FieldType.INTEGER),
+        Field(name="keys_generation", type=FieldType.STRING),  # new: ends the API keys made before
+        Field(name="disabled", type=FieldType.BOOLEAN, default=False),
     )
 
 

@@ -5,12 +5,10 @@ counts failures, but issues no tokens (`sessions`) and decides no rights (`permi
 belong to one application each. Two nodes apart may make two accounts with one e-mail; both stay,
 and signing in tries the password against each.
 
-Any member node can write accounts, passwords included, and must, for its users. So that it cannot give itself an
-administrator's rights that way, an account has them only under a password that an admin node has vouched for: its
-hash stands with the roles, which count from admin nodes alone.
+Any member node can write accounts, passwords included, and must, for its users. Of an administrator nothing of that
+counts but what admin nodes have written: `administrators` knows where it lies.
 """
 
-import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +16,8 @@ from typing import Any
 
 from node.services import account_rules as rules
 from node.services import recovery
-from node.services.account_models import ACCOUNT, ADMIN_ROLE, ROLE, account_models
+from node.services.account_models import ACCOUNT, ADMIN_ACCOUNT, ADMIN_ROLE, ROLE, account_models
+from node.services.administrators import Administrators, fits
 from node.services.edits import Edits
 from node.services.keyring import SEED_SIZE_BYTES, UserKey
 from node.services.lockout import Attempt, Lockout, Source
@@ -30,7 +29,6 @@ from node.services.refusals import (
     InvalidFields,
     MfaNotEnabled,
     MfaRequired,
-    NotPermitted,
     UnknownAccount,
     WrongCredentials,
     WrongMfaCode,
@@ -39,7 +37,6 @@ from node.services.refusals import (
 )
 from node.services.user_keys import PublicKeys, first_key, next_key, read_keys
 from protocol.query import parse_query
-from protocol.schema import Model
 
 NAMESAKES_MAX = 4  # accounts with one e-mail that a sign-in tries; each costs a password check
 GENERATION_SIZE_BYTES = 12
@@ -67,15 +64,11 @@ class Account:
     keys_generation: str
     keys: PublicKeys | None
     recovery: str | None = field(repr=False)
-    is_vouched: bool  # whether an admin node stands for its password
+    is_admin: bool  # by the role and by credentials that an admin node stands for
     verifier: str | None = field(repr=False)
     key: bytes | None = field(
         default=None, repr=False
     )  # what the password opened, of an account that has just proved itself
-
-    @property
-    def is_admin(self) -> bool:
-        return ADMIN_ROLE in self.roles and self.is_vouched
 
     def accepts_session(self, session: str | None, generation: str | None) -> bool:
         """Whether a session begun under `generation` outlived every change of password since."""
@@ -92,16 +85,14 @@ class Accounts:
         lockout: Lockout,
         mfa: Mfa,
         edits: Edits,
+        administrators: Administrators,
         *,
         new_id: Callable[[], str],
         random_text: Callable[[int], str],
         random_bytes: Callable[[int], bytes],
         now_ms: Callable[[], int],
-        may_author: Callable[[], bool],
-        may_vouch: Callable[[], bool],
     ) -> None:
-        """`random_text(n)` gives n random bytes as text; `may_author()` is False on a reader node,
-        `may_vouch()` is True on an admin node."""
+        """`random_text(n)` gives n random bytes as text."""
         self._records = records
         self._passwords = passwords
         self._lockout = lockout
@@ -110,21 +101,17 @@ class Accounts:
         self._random_text = random_text
         self._random_bytes = random_bytes
         self._now_ms = now_ms
-        self._may_author = may_author
-        self._may_vouch = may_vouch
         self._edits = edits
+        self._administrators = administrators
         self._emails_claimed: set[tuple[str, str]] = set()
         # Fields are the same in every application, and they are all that queries and checks need.
-        models = {model.name: model for model in account_models("default")}
-        self._model = models[ACCOUNT]
-        self._role_model = models[ROLE]
+        self._model = next(model for model in account_models("default") if model.name == ACCOUNT)
 
     # -- reading ----------------------------------------------------------------------------
 
     def get(self, application: str, user: str) -> Account | None:
         """The account, disabled or not. Reads the store; does not block for long."""
-        record = self._records.get(application, ACCOUNT, user)
-        return None if record is None else next(iter(self._accounts(application, [record])), None)
+        return self._account(application, user, self._records.get(application, ACCOUNT, user))
 
     def require(self, application: str, user: str) -> Account:
         """The account. Raises UnknownAccount."""
@@ -139,13 +126,17 @@ class Accounts:
         return None if account is None or account.keys is None else account.keys.newest
 
     async def find_by_email(self, application: str, email: str) -> list[Account]:
-        """The accounts with this (normalised) e-mail, oldest first: one, as a rule."""
+        """The accounts with this (normalised) e-mail: one, as a rule. Administrators first, so that no number of others
+        hides them, then the oldest."""
         value = email.replace("\\", "\\\\").replace('"', '\\"')
         query = parse_query(
             {"filter": f'email:eq:"{value}"', "order": "asc", "per_page": str(NAMESAKES_MAX)}, self._model
         )
-        records, _total, _cursor = await self._records.find(application, ACCOUNT, query)
-        return self._accounts(application, records)
+        found: dict[str, Account | None] = {}
+        for model in (ADMIN_ACCOUNT, ACCOUNT):
+            records, _total, _cursor = await self._records.find(application, model, query)
+            found |= {record.id: self.get(application, record.id) for record in records}
+        return [account for account in found.values() if account is not None and account.email == email]
 
     async def page(
         self, application: str, *, page: int, per_page: int, with_disabled: bool
@@ -210,11 +201,12 @@ class Accounts:
                 fields |= await self._new_credentials(password, key, kept_session=None)
                 fields["keys"] = first_key(account, key)
             author = user or account
+            given = {name: value for name, value in fields.items() if value is not None}
             # Rights first: a crash in between leaves a grant to nobody, not an administrator without one.
             if roles:
-                given_role = {"roles": sorted(roles), "credentials": [_fingerprint(fields.get("verifier"))]}
-                await self._edits.write(application, ROLE, account, lambda _old: given_role, user=author)
-            given = {name: value for name, value in fields.items() if value is not None}
+                given_roles: Values = {"roles": sorted(roles)}
+                await self._edits.write(application, ADMIN_ACCOUNT, account, lambda _old: given, user=author)
+                await self._edits.write(application, ROLE, account, lambda _old: given_roles, user=author)
             await self._edits.write(application, ACCOUNT, account, lambda _old: given, user=author)
         return self.require(application, account)
 
@@ -255,17 +247,11 @@ class Accounts:
         if (
             account.verifier is not None
             and self._passwords.is_outdated(account.verifier)
-            and (self._may_vouch() if account.is_admin else self._may_author())
+            and self._administrators.may_write(application, account.id)
         ):
             assert account.key is not None
-            verifier = await self._passwords.make_verifier(password, account.key)
-            await self._write_credentials(
-                account,
-                verifier,
-                lambda _old: {"verifier": verifier},
-                vouch=account.is_admin,
-                user=account.id,
-            )
+            renewed: Values = {"verifier": await self._passwords.make_verifier(password, account.key)}
+            await self.edit(application, account.id, lambda _old: renewed, user=account.id)
         return account
 
     async def _check_factor(self, account: Account, mfa_code: object, attempt: Attempt) -> None:
@@ -297,13 +283,10 @@ class Accounts:
             faults["current_password"] = "Must be a string" if current else rules.REQUIRED
         if faults or not isinstance(current, str) or not isinstance(new, str):
             raise InvalidFields(faults)
-        vouch = account.is_admin  # not for one whose password nobody vouches for: it may be an intruder's
-        self._raise_unless_may(vouch=vouch)
+        self._administrators.raise_unless_may(account.application, account.id)
         key = await self.confirm(account, current, source)
         values = await self._new_credentials(new, UserKey.of(key), kept_session=session)
-        await self._write_credentials(
-            account, values["verifier"], lambda _old: values, vouch=vouch, user=account.id
-        )
+        await self.edit(account.application, account.id, lambda _old: values, user=account.id)
 
     async def confirm(self, account: Account, password: str, source: Source) -> bytes:
         """Prove the password again before something weighty. Returns the account's key.
@@ -336,8 +319,7 @@ class Accounts:
         if (fault := password_fault(new)) or not isinstance(new, str):
             raise InvalidFields({"password": fault or rules.REQUIRED})
         known = self.require(application, account)
-        vouch = ADMIN_ROLE in known.roles
-        self._raise_unless_may(vouch=vouch)
+        self._administrators.raise_unless_may(application, account)
         key = UserKey.of(self._random_bytes(SEED_SIZE_BYTES))
         values = await self._new_credentials(new, key, kept_session=None)
         values["keys_generation"] = values["generation"]
@@ -345,13 +327,12 @@ class Accounts:
         def reset(old: Record) -> Values:
             return {**values, "keys": next_key(account, old.values.get("keys"), key, None), "recovery": None}
 
-        await self._write_credentials(known, values["verifier"], reset, vouch=vouch, user=user)
+        await self.edit(application, account, reset, user=user)
         await self._lockout.clear(application, known.email)
 
     async def reset_mfa(self, application: str, account: str, *, user: str) -> None:
         """An administrator takes a second factor away, for an owner who has lost it."""
-        known = self.require(application, account)
-        self._raise_unless_may(vouch=ADMIN_ROLE in known.roles)
+        self.require(application, account)
         await self._mfa.disable(application, account, by=user)
 
     async def set_disabled(self, application: str, account: str, is_disabled: bool, *, user: str) -> None:
@@ -359,12 +340,12 @@ class Accounts:
         values: Values = {"disabled": is_disabled}
         if is_disabled:
             values |= self._ending_all()
-        await self._edit(application, account, lambda _old: values, user=user)
+        await self.edit(application, account, lambda _old: values, user=user)
 
     async def end_all(self, account: Account) -> None:
         """Sign out everywhere: every session and API key of the account ends, on every node."""
         values = self._ending_all()
-        await self._edit(account.application, account.id, lambda _old: values, user=account.id)
+        await self.edit(account.application, account.id, lambda _old: values, user=account.id)
 
     def _ending_all(self) -> Values:
         generation = self._random_text(GENERATION_SIZE_BYTES)
@@ -380,7 +361,7 @@ class Accounts:
         key = await self.confirm(account, password, source)
         code = self._random_bytes(recovery.CODE_SIZE_BYTES)
         sealed = recovery.seal(code, key, account.id, self._random_bytes)
-        await self._edit(account.application, account.id, lambda _old: {"recovery": sealed}, user=account.id)
+        await self.edit(account.application, account.id, lambda _old: {"recovery": sealed}, user=account.id)
         return recovery.code_text(code)
 
     async def recover(
@@ -388,10 +369,8 @@ class Accounts:
     ) -> Account:
         """The owner sets a new password by the recovery code; sessions end, the key and what it opens stay.
 
-        Nobody stands for that password: an administrator's rights rest until `admin` is given again, since the sealed
-        key that the code opens is one that any member node could have written.
-
-        Raises InvalidFields, WrongRecoveryCode, TooManyAttempts, and as `prove` where a second factor is set.
+        Raises InvalidFields, WrongRecoveryCode, TooManyAttempts, as `prove` where a second factor is set, and
+        NotPermitted for an administrator on a node that is no `admin`.
         """
         if (fault := password_fault(new)) or not isinstance(new, str):
             raise InvalidFields({"new_password": fault or rules.REQUIRED})
@@ -406,36 +385,10 @@ class Accounts:
                 raise WrongRecoveryCode
             await self._check_factor(account, mfa_code, attempt)
             await attempt.passed()
+        self._administrators.raise_unless_may(application, account.id)
         values = await self._new_credentials(new, UserKey.of(key), kept_session=None)
-        await self._edit(application, account.id, lambda _old: {**values, "recovery": None}, user=account.id)
+        await self.edit(application, account.id, lambda _old: {**values, "recovery": None}, user=account.id)
         return replace(self.require(application, account.id), key=key)
-
-    def _raise_unless_may(self, *, vouch: bool) -> None:
-        if vouch and not self._may_vouch():
-            raise NotPermitted(
-                "An administrator's password and MFA are set on a device that is an administrator's too"
-            )
-
-    async def _write_credentials(
-        self,
-        account: Account,
-        verifier: str,
-        change: Callable[[Record], Values],
-        *,
-        vouch: bool,
-        user: str,
-    ) -> None:
-        """With `vouch`, this node stands for the new verifier; until that is written, for the old one too."""
-        new = _fingerprint(verifier)
-        if vouch:
-            await self._vouch(account, [_fingerprint(account.verifier), new], user=user)
-        await self._edit(account.application, account.id, change, user=user)
-        if vouch:
-            await self._vouch(account, [new], user=user)
-
-    async def _vouch(self, account: Account, fingerprints: list[str], *, user: str) -> None:
-        values = {"credentials": sorted(set(fingerprints))}
-        await self._edits.write(account.application, ROLE, account.id, lambda _old: values, user=user)
 
     async def _new_credentials(self, password: str, key: UserKey, *, kept_session: str | None) -> Values:
         return {
@@ -448,7 +401,7 @@ class Accounts:
     # -- rights -----------------------------------------------------------------------------
 
     async def grant_role(self, application: str, account: str, role: object, *, user: str) -> None:
-        """Give a role; `admin` makes an administrator, and vouches for the password that the account has.
+        """Give a role; `admin` makes an administrator, and stands for the credentials that the account has.
 
         Raises InvalidFields, UnknownAccount.
         """
@@ -456,73 +409,66 @@ class Accounts:
         if fault:
             raise InvalidFields({"role": fault})
         known = self.require(application, account)
-        vouched: Values = {"credentials": [_fingerprint(known.verifier)]} if name == ADMIN_ROLE else {}
-
-        def grant(old: Record | None) -> Values:
-            return _with_role(old, name) | ({} if known.is_admin else vouched)
-
-        await self._edits.write(application, ROLE, account, grant, user=user)
+        if name == ADMIN_ROLE and not known.is_admin:
+            await self._administrators.begin(application, account, user=user)
+        await self._edits.write(application, ROLE, account, lambda old: _with_role(old, name), user=user)
 
     async def withdraw_role(self, application: str, account: str, role: str, *, user: str) -> None:
         """Take a role away; nothing happens if the account has not got it."""
-        self.require(application, account)
+        known = self.require(application, account)
+        if role == ADMIN_ROLE and known.is_admin:
+            await self._administrators.leave(application, account, user=user)
         await self._edits.write(application, ROLE, account, lambda old: _without_role(old, role), user=user)
 
-    async def _edit(
+    async def edit(
         self, application: str, account: str, change: Callable[[Record], Values], *, user: str
     ) -> None:
-        """Change an account that exists. Raises UnknownAccount."""
+        """Change the credentials of an account that exists, its names included. Raises UnknownAccount, NotPermitted."""
 
         def existing(old: Record | None) -> Values:
             if old is None:
                 raise UnknownAccount
             return change(old)
 
-        await self._edits.write(application, ACCOUNT, account, existing, user=user)
+        await self._administrators.write(application, ACCOUNT, account, existing, user=user)
 
     def _accounts(self, application: str, records: Iterable[Record]) -> list[Account]:
-        """The accounts in these documents. One that its model does not allow, as a peer could write
-        it, is nobody's account."""
-        return [self._account(application, record) for record in records if _fits(self._model, record)]
+        found = (self._account(application, record.id, record) for record in records)
+        return [account for account in found if account is not None]
 
-    def _granted(self, application: str, user: str, name: str) -> frozenset[str]:
-        """What an account's document of roles has under `name`."""
-        granted = self._records.get(application, ROLE, user)
-        if granted is None or not _fits(self._role_model, granted):
-            return frozenset()
-        return frozenset(word for word in granted.values.get(name) or () if isinstance(word, str))
-
-    def _account(self, application: str, record: Record) -> Account:
-        values = record.values
-        roles = self._granted(application, record.id, "roles")
-        vouched = self._granted(application, record.id, "credentials") if ADMIN_ROLE in roles else ()
+    def _account(self, application: str, user: str, record: Record | None) -> Account | None:
+        """The account in a document. One that its model does not allow, as a peer could write it, is nobody's; an
+        administrator has one without it."""
+        if record is not None and not fits(self._model, record):
+            record = None
+        counting = self._administrators.credentials(application, user)
+        shown = record or counting
+        if shown is None:
+            return None
+        values = {} if record is None else dict(record.values)
+        if counting is not None:
+            values |= {name: counting.values.get(name) for name in self._administrators.credential_names}
         return Account(
-            id=record.id,
+            id=user,
             application=application,
             email=values["email"],
             username=values["username"],
             is_disabled=bool(values.get("disabled")),
-            roles=roles,
+            roles=self._administrators.roles(application, user),
             interests=tuple(word for word in values.get("interests") or () if isinstance(word, str)),
             profile=profile if isinstance(profile := values.get("profile"), dict) else {},
-            created_at_ms=record.created_at_ms,
-            updated_at_ms=record.updated_at_ms,
-            version=record.version,
+            created_at_ms=shown.created_at_ms,
+            updated_at_ms=shown.updated_at_ms,
+            version=shown.version,
             generation=values.get("generation") or "",
             kept_session=values.get("kept_session"),
-            mfa=self._mfa.status(application, record.id),
+            mfa=self._mfa.status(application, user),
             keys_generation=values.get("keys_generation") or "",
-            keys=read_keys(record.id, values.get("keys")),
+            keys=read_keys(user, values.get("keys")),
             recovery=values.get("recovery"),
-            is_vouched=_fingerprint(values.get("verifier")) in vouched,
+            is_admin=counting is not None,
             verifier=values.get("verifier"),
         )
-
-
-def _fits(model: Model, record: Record) -> bool:
-    """Whether the fields we know are as they should be; a newer release may have added others."""
-    known = {name: value for name, value in record.values.items() if name in model.fields}
-    return not model.check_record(known)
 
 
 def registration_faults(email: object, username: object, password: object) -> dict[str, str]:
@@ -545,10 +491,6 @@ def _checked(email: object, username: object, password: object) -> Values:
         "username": rules.check_username(username)[0],
         "disabled": False,
     }
-
-
-def _fingerprint(verifier: object) -> str:
-    return hashlib.sha256(str(verifier or "").encode()).hexdigest()
 
 
 def _with_role(old: Record | None, role: str) -> Values:

@@ -8,8 +8,9 @@ hash of the secret alone (256 random bits need no slower one). It counts until i
 user is disabled, signs out everywhere, or is given a new password by an administrator; a user's own change of
 password leaves keys as they are.
 
-Keys with the scope `admin` are documents of a model that only `admin` nodes may write (`account_models`), so
-that no `member` node can make one that opens administrator routes elsewhere.
+Keys with the scope `admin`, and all keys of administrators, are documents of a model that only `admin` nodes may
+write (`account_models`), so that no `member` node can make one that opens administrator routes elsewhere, or acts as
+an administrator. Keys that somebody had before do not count while they are one.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from node.services.account_models import ADMIN_KEY, APIKEY, account_models
 from node.services.account_rules import APPLICATION, REQUIRED, Checked
 from node.services.accounts import Account, Accounts
+from node.services.administrators import Administrators
 from node.services.edits import Edits
 from node.services.ports import Changed, LocalStore, Record, Records, Values
 from node.services.refusals import InvalidFields, NotPermitted, UnknownApiKey
@@ -53,6 +55,7 @@ class ApiKey:
     created_at_ms: int
     expires_ms: int | None
     generation: str  # of the account's keys when it was made
+    model: str  # where it lies: `APIKEY` or `ADMIN_KEY`
 
 
 @dataclass(slots=True)
@@ -79,6 +82,7 @@ class ApiKeys:
         local: LocalStore,
         accounts: Accounts,
         edits: Edits,
+        administrators: Administrators,
         *,
         new_id: Callable[[], str],
         random_text: Callable[[int], str],
@@ -90,6 +94,7 @@ class ApiKeys:
         self._local = local
         self._accounts = accounts
         self._edits = edits
+        self._administrators = administrators
         self._new_id = new_id
         self._random_text = random_text
         self._now_ms = now_ms
@@ -134,7 +139,8 @@ class ApiKeys:
         }
         if expires_ms is not None:
             values["expires_ms"] = expires_ms
-        model = ADMIN_KEY if ADMIN in words else APIKEY
+        self._administrators.raise_unless_may(account.application, account.id)
+        model = ADMIN_KEY if ADMIN in words or account.is_admin else APIKEY
         await self._edits.write(account.application, model, id, lambda _old: values, user=account.id)
         made = self._get(account.application, id)
         assert made is not None
@@ -147,7 +153,7 @@ class ApiKeys:
             {"filter": f'user:eq:"{user}"', "order": "asc", "per_page": str(KEYS_MAX)}, self._model
         )
         found: list[ApiKey] = []
-        for model in (APIKEY, ADMIN_KEY):
+        for model in self._models_of(application, user):
             records, _total, _cursor = await self._records.find(application, model, query)
             found += [key for record in records if (key := _key(application, model, record)) is not None]
         return sorted(found, key=lambda key: (key.created_at_ms, key.id))
@@ -161,9 +167,8 @@ class ApiKeys:
 
     async def revoke(self, key: ApiKey, *, user: str) -> None:
         """End a key for good, here at once and elsewhere as the news spreads. Durable on return."""
-        model = ADMIN_KEY if key.scopes.is_admin else APIKEY
-        await self._records.delete(key.application, model, key.id, user=user)
-        self._changed(builtin_model_id(key.application, model), key.id)
+        await self._records.delete(key.application, key.model, key.id, user=user)
+        self._changed(builtin_model_id(key.application, key.model), key.id)
         self._uses.pop((key.application, key.id), None)
         await self._local.delete(USED, _place(key.application, key.id))
 
@@ -180,6 +185,8 @@ class ApiKeys:
             return None
         key = found[0]
         if key.expires_ms is not None and key.expires_ms <= self._now_ms():
+            return None
+        if key.model not in self._models_of(application, key.user):
             return None
         account = self._accounts.get(application, key.user)
         if account is None or account.is_disabled or key.generation != account.keys_generation:
@@ -213,9 +220,14 @@ class ApiKeys:
 
     # -- inside ---------------------------------------------------------------------------------------
 
+    def _models_of(self, application: str, user: str) -> tuple[str, ...]:
+        """Where keys lie that count for a user."""
+        is_admin = self._administrators.credentials(application, user) is not None
+        return (ADMIN_KEY,) if is_admin else (ADMIN_KEY, APIKEY)
+
     def _get(self, application: str, id: str) -> tuple[ApiKey, str] | None:
-        """-> the key and the hash of its secret."""
-        for model in (APIKEY, ADMIN_KEY):
+        """-> the key and the hash of its secret. None that a member node writes takes the place of another."""
+        for model in (ADMIN_KEY, APIKEY):
             record = self._records.get(application, model, id)
             key = None if record is None else _key(application, model, record)
             if record is not None and key is not None:
@@ -243,6 +255,7 @@ def _key(application: str, model: str, record: Record) -> ApiKey | None:
         created_at_ms=record.created_at_ms,
         expires_ms=expires_ms,
         generation=str(values.get("generation") or ""),
+        model=model,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from node.services.accounts import Accounts
+from node.services.administrators import Administrators
 from node.services.api_keys import ApiKeys
 from node.services.edits import Edits
 from node.services.keyring import Keyring
@@ -110,27 +111,21 @@ def build_identity(
         now_ms=now_ms,
         shared_secret=shared_secret,
     )
-    mfa = Mfa(
-        records,
-        local,
-        edits,
-        lockout,
-        random_bytes=random_bytes,
-        now_ms=now_ms,
-        may_author=may_author,
+    administrators = Administrators(
+        records, edits, may_author=may_author, may_stand=lambda: issuer_role(node_id) == "admin"
     )
+    mfa = Mfa(records, local, administrators, lockout, random_bytes=random_bytes, now_ms=now_ms)
     accounts = Accounts(
         records,
         passwords,
         lockout,
         mfa,
         edits,
+        administrators,
         new_id=new_id,
         random_text=random_text,
         random_bytes=random_bytes,
         now_ms=now_ms,
-        may_author=may_author,
-        may_vouch=lambda: issuer_role(node_id) == "admin",
     )
     keyring = Keyring()
     sessions = Sessions(
@@ -152,6 +147,7 @@ def build_identity(
         local,
         accounts,
         edits,
+        administrators,
         new_id=new_id,
         random_text=random_text,
         now_ms=now_ms,

@@ -23,10 +23,10 @@ from typing import Any, Protocol
 
 from node.services import totp
 from node.services.account_models import MFA
-from node.services.edits import Edits
+from node.services.administrators import Administrators
 from node.services.lockout import Lockout, Source
 from node.services.ports import LocalStore, Record, Records, Values
-from node.services.refusals import InvalidFields, MfaEnabled, MfaNotEnabled, NotPermitted
+from node.services.refusals import InvalidFields, MfaEnabled, MfaNotEnabled
 
 SPENT = "mfa"  # kinds of node-local records
 PENDING = "mfa-pending"
@@ -70,25 +70,22 @@ class Mfa:
         self,
         records: Records,
         local: LocalStore,
-        edits: Edits,
+        administrators: Administrators,
         lockout: Lockout,
         *,
         random_bytes: Callable[[int], bytes],
         now_ms: Callable[[], int],
-        may_author: Callable[[], bool],
     ) -> None:
-        """`may_author()` is False on a reader node."""
         self._records = records
         self._local = local
-        self._edits = edits
+        self._administrators = administrators
         self._lockout = lockout
         self._random_bytes = random_bytes
         self._now_ms = now_ms
-        self._may_author = may_author
 
     def status(self, application: str, user: str) -> MfaStatus | None:
         """The second factor of an account, None if it has none."""
-        record = self._records.get(application, MFA, user)
+        record = self._record(application, user)
         if record is None or record.values.get("secret") is None:
             return None
         spent = self._spent(application, user)
@@ -101,8 +98,7 @@ class Mfa:
 
         Asked again before that, it takes the place of the one before.
         """
-        if not self._may_author():
-            raise NotPermitted("This node is a reader of its network: enable MFA on another device")
+        self._administrators.raise_unless_may(owner.application, owner.id)
         if self.status(owner.application, owner.id) is not None:
             raise MfaEnabled
         secret = totp.secret_text(self._random_bytes(totp.SECRET_SIZE_BYTES))
@@ -142,7 +138,7 @@ class Mfa:
 
     async def _put_in_force(self, owner: Owner, pending: Entry) -> None:
         values = {"secret": pending["secret"], **self._stored(pending["codes"])}
-        await self._edits.write(owner.application, MFA, owner.id, lambda _old: values, user=owner.id)
+        await self._administrators.write(owner.application, MFA, owner.id, lambda _old: values, user=owner.id)
         await self._local.delete(PENDING, _key(owner.application, owner.id))
 
     async def disable(self, application: str, user: str, *, by: str) -> None:
@@ -154,7 +150,7 @@ class Mfa:
         def drop(old: Record | None) -> Values:
             return {"secret": None, "set": None, "codes": []} if old is not None else {}
 
-        await self._edits.write(application, MFA, user, drop, user=by)
+        await self._administrators.write(application, MFA, user, drop, user=by)
         await self._local.delete(PENDING, _key(application, user))
 
     async def renew_codes(self, application: str, user: str) -> tuple[str, ...]:
@@ -166,14 +162,14 @@ class Mfa:
                 raise MfaNotEnabled
             return self._stored(_hashes(user, codes))
 
-        await self._edits.write(application, MFA, user, renew, user=user)
+        await self._administrators.write(application, MFA, user, renew, user=user)
         return codes
 
     # -- checking ---------------------------------------------------------------------------------
 
     async def accepts(self, application: str, user: str, code: object) -> bool:
         """Whether `code` is good, which it is once. To be asked inside an attempt of the lockout."""
-        text, record = totp.normalised(code), self._records.get(application, MFA, user)
+        text, record = totp.normalised(code), self._record(application, user)
         if text is None or record is None:
             return False
         if totp.is_totp(text):
@@ -222,11 +218,14 @@ class Mfa:
             left = [text for text in stored if not str(text).endswith(code)]
             return {"codes": left} if len(left) < len(stored) else {}
 
-        if self._may_author():  # on a reader it is spent for this node alone
-            await self._edits.write(application, MFA, user, spend, user=user)
+        if self._administrators.may_write(application, user):  # elsewhere it is spent for this node alone
+            await self._administrators.write(application, MFA, user, spend, user=user)
         return True
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _record(self, application: str, user: str) -> Record | None:
+        return self._records.get(application, self._administrators.model(application, MFA, user), user)
 
     def _spent(self, application: str, user: str) -> Entry:
         return self._local.get(SPENT, _key(application, user)) or {}

@@ -77,6 +77,11 @@ class Profiles:
             if email is not None and isinstance(password, str):
                 await self._accounts.confirm(account, password, source)
                 await held.enter_async_context(self._accounts.claim_email(account.application, email))
+            named: Values = {name: values[name] for name in ("email", "username") if name in values}
+            if account.is_admin and named:
+                await self._accounts.edit(
+                    account.application, account.id, lambda _old: named, user=account.id
+                )
             await self._edits.write(account.application, ACCOUNT, account.id, change, user=account.id)
         return self._accounts.require(account.application, account.id)
 

@@ -138,8 +138,8 @@ def routes(deps: AccountDeps) -> list[Route]:
             responses={204: None},
             tags=TAGS,
             description=(
-                "Administrators may revoke anybody's. A key with the scope `admin` is revoked on an administrator's "
-                "device; elsewhere its user may sign out everywhere, which ends it too."
+                "Administrators may revoke anybody's. A key of an administrator, or with the scope `admin`, is made "
+                "and revoked on an administrator's device."
             ),
         ),
     ]
