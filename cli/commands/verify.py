@@ -1,12 +1,18 @@
 """`civicnode verify`: whether a signed export proves itself, without a node."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cli import options
 from cli.errors import CliError
+
+if TYPE_CHECKING:
+    from protocol.changes import Record
+    from storage.archive import Verified
 
 
 @click.command(
@@ -25,41 +31,24 @@ def verify(file: Path, network: str | None, records: bool, as_json: bool) -> Non
 
     Every signature and hash is checked, and who may write is decided by the network's own statements in it. Whose
     network that is only its id says: compare it. FILE proves who wrote what is in it, not that nothing was left out.
-    All of it is held in memory.
+    It is replayed in a temporary directory, whatever its size.
     """
     from cli.output import counted, print_json
-    from node.services.builtin import builtin_models
-    from protocol.changes import Record
-    from storage.ancestry import past_in
-    from storage.archive import NotAnArchive, verify_archive
-    from storage.catalog import Catalog
+    from storage.archive import NotAnArchive, verified_archive
 
     try:
-        proved = verify_archive(file)
+        with verified_archive(file) as proved:
+            if network is not None and proved.network_id.hex() != network.lower():
+                raise CliError(f"{file} is of another network: {proved.network_id.hex()}")
+            counts: dict[str, int] = {}
+            for name, record in _records(proved):
+                counts.setdefault(name, 0)
+                counts[name] += record is not None
+                if record is not None and records:
+                    click.echo(json.dumps({"model": name, "data": record.facts()}, ensure_ascii=False))
     except NotAnArchive as fault:
         raise CliError(f"{file} proves nothing: {fault}") from None
-    if network is not None and proved.network_id.hex() != network.lower():
-        raise CliError(f"{file} is of another network: {proved.network_id.hex()}")
-    store, application = proved.store, proved.application
-    catalog = Catalog(store)
-    for model in builtin_models():
-        catalog.add_builtin(model)
-    counts: dict[str, int] = {}
-    with store.read() as snapshot:
-        catalog.load(snapshot)
-        space = store.space(application)
-        past_of = past_in(snapshot, space)
-        for model in catalog.models_of(application):
-            counts[model.name] = 0
-            for document in snapshot.documents.all_of(space, model.id):
-                if not document.exists or document.is_broken:
-                    continue
-                record = Record.of(model, document, past_of)
-                if model.check_record(record.values):
-                    continue
-                counts[model.name] += 1
-                if records:
-                    click.echo(json.dumps({"model": model.name, "data": record.facts()}, ensure_ascii=False))
+    application = proved.application
     told = {
         "network": proved.network_id.hex(),
         "application": application,
@@ -77,3 +66,26 @@ def verify(file: Path, network: str | None, records: bool, as_json: bool) -> Non
             click.echo(f"{name}: {counted(count, 'record')}")
         if proved.waiting or proved.forked:
             click.echo(f"left out: {proved.waiting} commits whose causes are missing, {proved.forked} forked")
+
+
+def _records(proved: "Verified") -> "Iterator[tuple[str, Record | None]]":
+    """The name of each model with None, then with each record that it shows."""
+    from node.services.builtin import builtin_models
+    from protocol.changes import Record
+    from storage.ancestry import past_in
+    from storage.catalog import Catalog
+
+    catalog = Catalog(proved.store)
+    for model in builtin_models():
+        catalog.add_builtin(model)
+    with proved.store.read() as snapshot:
+        catalog.load(snapshot)
+        space = proved.store.space(proved.application)
+        past_of = past_in(snapshot, space)
+        for model in catalog.models_of(proved.application):
+            yield model.name, None
+            for document in snapshot.documents.all_of(space, model.id):
+                if document.exists and not document.is_broken:
+                    record = Record.of(model, document, past_of)
+                    if not model.check_record(record.values):
+                        yield model.name, record

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from cli.main import civicnode
 from protocol.changes import EditKind
-from storage.archive import NotAnArchive, verify_archive
+from storage import archive
+from storage.archive import NotAnArchive, verified_archive
 from tests.node.running import running
 
 TASK = {"name": "Task", "fields": [{"name": "title", "type": "string"}]}
@@ -47,9 +48,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return path, network
 
 
+def prove(path: Path) -> None:
+    with verified_archive(path):
+        pass
+
+
 def test_all_that_it_holds_is_proved(exported: tuple[Path, str]) -> None:
     path, network = exported
-    proved = verify_archive(path)
+    with verified_archive(path) as proved:
+        pass
     assert (proved.network_id.hex(), proved.waiting, proved.forked) == (network, 0, 0)
     assert len(proved.commits) == 2
     told = CliRunner().invoke(civicnode, ["verify", str(path), "--network", network, "--json"])
@@ -62,6 +69,17 @@ def test_all_that_it_holds_is_proved(exported: tuple[Path, str]) -> None:
     assert other.exit_code == 1 and "another network" in other.output
 
 
+def test_what_it_proves_does_not_depend_on_how_much_of_it_is_held(
+    exported: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with verified_archive(exported[0]) as proved:
+        expected = proved.commits
+    monkeypatch.setattr(archive, "RUNS_HELD_MAX_BYTES", 0)
+    monkeypatch.setattr(archive, "BATCH_BYTES", 1)
+    with verified_archive(exported[0]) as proved:
+        assert (proved.commits, proved.waiting, proved.forked) == (expected, 0, 0)
+
+
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.99])
 def test_a_changed_bit_or_a_missing_end_is_found(
     exported: tuple[Path, str], tmp_path: Path, place: float
@@ -72,11 +90,11 @@ def test_a_changed_bit_or_a_missing_end_is_found(
     content[at] ^= 1
     touched.write_bytes(content)
     with pytest.raises(NotAnArchive):
-        verify_archive(touched)
+        prove(touched)
     content[at] ^= 1
     touched.write_bytes(content[:at])
     with pytest.raises(NotAnArchive):
-        verify_archive(touched)
+        prove(touched)
 
 
 def test_a_file_that_ends_between_two_runs_is_found(exported: tuple[Path, str], tmp_path: Path) -> None:
@@ -85,7 +103,7 @@ def test_a_file_that_ends_between_two_runs_is_found(exported: tuple[Path, str], 
     touched = tmp_path / "touched"
     touched.write_bytes(content[: end - 2])
     with pytest.raises(NotAnArchive, match="its end is missing"):
-        verify_archive(touched)
+        prove(touched)
 
 
 def test_a_file_of_anything_else_is_none(tmp_path: Path) -> None:
@@ -93,4 +111,4 @@ def test_a_file_of_anything_else_is_none(tmp_path: Path) -> None:
     for content in (b"", b"{}", b"\x41\x00", b"\x5b" + b"\xff" * 8, bytes(100)):
         path.write_bytes(content)
         with pytest.raises(NotAnArchive):
-            verify_archive(path)
+            prove(path)
