@@ -54,7 +54,9 @@ API_KEY = istr("X-API-Key")
 IDEMPOTENCY_KEY = istr("Idempotency-Key")
 APPLICATION_ID = istr("X-Application-Id")  # which application the owner token acts in
 
-ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID, X-API-Key"
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID, X-API-Key, X-Application-Id"
+)
 EXPOSED_HEADERS = (
     "ETag, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, Preference-Applied, "
     "X-Held-By-Peers, Deprecation, Sunset, Link"

@@ -34,6 +34,18 @@ def directories(tmp_path: Path, *names: str) -> list[Path]:
     return made
 
 
+def join(node: NodeProcess, host: NodeProcess) -> None:
+    """Have a node that holds nothing join the network of another one, and wait until it is in sync.
+
+    They are two devices then, and count as such; what `directories` makes are records of one.
+    """
+    ticket = host.ask("POST", "/v1/admin/invitations").json["ticket"]
+    joined = node.ask("POST", "/v1/admin/join", {"ticket": ticket})
+    assert joined.status == 200, joined.body
+    node.token = node.read_token()
+    until(lambda: bool(status(node)["peers"]) and status(node)["in_sync"], "the link", host, node)
+
+
 def free_port() -> int:
     """A port that stays free while nobody listens there: not one that systems give to whoever asks for any."""
     while True:

@@ -11,7 +11,7 @@ import { inOrder, matches, projected, sortKeys, translate } from './filters.js';
 
 /** @typedef {import('./documents.js').Document} Document */
 /** @typedef {import('./hooks.js').Context} Context */
-/** @typedef {{id: string, instance_id: string, version?: string, message: string}} Created */
+/** @typedef {{id: string, instance_id: string, version?: string, message: string, heldByPeers?: number}} Created `heldByPeers` where it was waited for */
 /**
  * @typedef {object} QueryOptions
  * @property {number} [skip]
@@ -22,7 +22,7 @@ import { inOrder, matches, projected, sortKeys, translate } from './filters.js';
 /**
  * @typedef {object} WriteOptions
  * @property {string} [ifMatch] write only if this is still the version
- * @property {number} [waitForPeers] answer when so many other devices hold it, too
+ * @property {number} [waitForPeers] answer when so many other devices hold it, too, or soon say that fewer do: `heldByPeers`
  */
 /** @typedef {{modelName: string, instanceId: string, updates: Document}} Update */
 /** @typedef {{method: string, path: string, body?: any, if_match?: string}} Operation */
@@ -44,6 +44,12 @@ function headersOf({ ifMatch, waitForPeers }) {
     ...(ifMatch === undefined ? {} : { 'If-Match': `"${ifMatch}"` }),
     ...(waitForPeers === undefined ? {} : { Prefer: `wait=peers:${waitForPeers}` }),
   };
+}
+
+/** What a node says of how many others hold a write, if it was asked. @param {import('./transport.js').Answer} answer @returns {{heldByPeers?: number}} */
+function heldBy({ headers }) {
+  const count = headers.get('X-Held-By-Peers');
+  return count === null ? {} : { heldByPeers: Number(count) };
 }
 
 /** One node's data, as the signed-in user may see it. */
@@ -124,18 +130,19 @@ export class Data {
     const context = this._context('create', model, given.id, given);
     const data = await this._hooks.before(context);
     const id = String(data.id ?? newKey());
-    let version;
+    let answer;
     try {
       const asked = { headers: headersOf(options), isRepeatable: true };
-      version = (await this._transport.ask('POST', pathOf(model), { ...data, id }, asked)).version;
+      answer = await this._transport.ask('POST', pathOf(model), { ...data, id }, asked);
     } catch (error) {
       const isOurs = error instanceof Conflict && data.id === undefined && !Object.keys(error.details).length;
       if (!isOurs) throw error;
       // Nobody else knows this id: an earlier try, whose answer was lost, has made it.
-      version = (await this._transport.ask('GET', pathOf(model, id))).version;
+      answer = await this._transport.ask('GET', pathOf(model, id));
     }
+    const { version } = answer;
     await this._hooks.after(context, { ...data, id, version });
-    return { id, instance_id: id, version, message: 'Instance created successfully' };
+    return { id, instance_id: id, version, message: 'Instance created successfully', ...heldBy(answer) };
   }
 
   /** @param {string} model @param {string} id @returns {Promise<any>} */
@@ -146,7 +153,7 @@ export class Data {
 
   /**
    * @param {string} model @param {string} id @param {Document} given @param {WriteOptions} [options]
-   * @returns {Promise<{id: string, version?: string, message: string}>}
+   * @returns {Promise<{id: string, version?: string, message: string, heldByPeers?: number}>}
    */
   async update(model, id, given, options = {}) {
     await this._defining.get(model);
@@ -155,9 +162,9 @@ export class Data {
     // Operations on a text or a list say what to do, not what shall be: done twice they are another edit.
     const hasEdits = Object.values(changes).some((value) => Array.isArray(value?.ops));
     const asked = { headers: headersOf(options), isRepeatable: hasEdits ? false : undefined };
-    const { body, version } = await this._transport.ask('PUT', pathOf(model, id), changes, asked);
+    const answer = await this._transport.ask('PUT', pathOf(model, id), changes, asked);
     if (this._hooks.hasAfter(model, 'update')) await this._hooks.after(context, await this.get(model, id));
-    return { ...body, id, version };
+    return { ...answer.body, id, version: answer.version, ...heldBy(answer) };
   }
 
   /** @param {string} model @param {string} id @param {Document} changes */

@@ -110,7 +110,8 @@ export function isSame(one, other) {
 
 /** A key that no other request, action or instance has. @returns {string} */
 export function newKey() {
-  return globalThis.crypto.randomUUID().replaceAll('-', '');
+  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16)); // randomUUID is not there on pages without TLS
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 /**

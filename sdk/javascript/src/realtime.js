@@ -193,15 +193,18 @@ export class Subscription {
     /** @type {Inbox<RealtimeEvent>} */
     const inbox = new Inbox();
     let code = 1006;
+    let wasOpen = false;
     const subscribe = () => {
       const { events, instanceId } = this._options;
       const asked = { type: 'subscribe', models: this._models, events, instanceId, cursor: this.cursor };
       socket.send(JSON.stringify(asked));
     };
     socket.onopen = () => {
-      const token = this._transport.tokens?.token;
-      if (token === undefined) subscribe();
-      else socket.send(JSON.stringify({ type: 'authenticate', token }));
+      wasOpen = true;
+      const { tokens, application, isUser } = this._transport;
+      if (!tokens) return subscribe();
+      const asked = { type: 'authenticate', token: tokens.token, application_id: isUser ? undefined : application };
+      socket.send(JSON.stringify(asked));
     };
     socket.onmessage = (/** @type {{data: string}} */ { data }) => {
       const message = JSON.parse(data);
@@ -224,6 +227,8 @@ export class Subscription {
       this._closing.signal.removeEventListener('abort', close);
       socket.close();
     }
+    // A browser does not tell why there is no socket; a request of the same origin, as unsigned, is told.
+    if (!wasOpen && !this._closing.signal.aborted) await this._transport.ask('GET', '/health', undefined, { signed: false });
     if (code === NOT_WELCOME) throw new Unauthorized('The token counts no longer', { status: 401 });
   }
 
@@ -235,10 +240,11 @@ export class Subscription {
       const response = await this._open(AbortSignal.any([this._closing.signal, silence.signal]));
       const decoder = new TextDecoder();
       let text = '';
-      for await (const bytes of /** @type {any} */ (response.body)) {
+      const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader(); // Safari iterates over no stream
+      for (let part = await reader.read(); !part.done; part = await reader.read()) {
         clearTimeout(timer);
         timer = setTimeout(() => silence.abort(), SILENCE_MAX_MS);
-        text += decoder.decode(bytes, { stream: true });
+        text += decoder.decode(part.value, { stream: true });
         const blocks = text.split('\n\n');
         text = /** @type {string} */ (blocks.pop());
         for (const block of blocks) {
@@ -252,15 +258,17 @@ export class Subscription {
       throw new NodeUnreachable(`No answer from ${this._transport.url}`, { cause });
     } finally {
       clearTimeout(timer);
+      silence.abort(); // whoever stops listening leaves no request behind
     }
   }
 
   /** @param {AbortSignal} signal @returns {Promise<Response>} */
   async _open(signal) {
-    const { url, tokens, _fetch } = this._transport;
+    const { url, tokens, application, _fetch } = this._transport;
     /** @type {Record<string, string>} */
     const headers = { Accept: 'text/event-stream' };
     if (tokens) headers.Authorization = `Bearer ${tokens.token}`;
+    if (application !== undefined) headers['X-Application-Id'] = application;
     if (this.cursor !== undefined) headers['Last-Event-ID'] = this.cursor;
     const query = new URLSearchParams({ model: this._models.join(',') });
     const response = await _fetch(`${url}/v1/sync/changes?${query}`, { headers, signal });

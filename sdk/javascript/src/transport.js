@@ -36,11 +36,12 @@ export class Transport {
     this.tokens = options.token === undefined ? undefined : { token: options.token };
     /** @type {RateLimit | undefined} */
     this.rateLimit = undefined;
-    this._application = options.application;
+    this.application = options.application;
     this._timeoutMs = options.timeoutMs ?? 30_000;
     this._rateLimitWaitMaxMs = options.rateLimitWaitMaxMs ?? 5_000;
     this._onTokens = options.onTokens;
-    this._fetch = options.fetch ?? ((...asked) => globalThis.fetch(...asked));
+    /** @type {typeof fetch} */
+    this._fetch = (...asked) => (options.fetch ?? globalThis.fetch)(...asked); // as no method: browsers refuse that
     /** @type {Promise<boolean> | undefined} */
     this._refreshing = undefined;
   }
@@ -49,6 +50,11 @@ export class Transport {
   takeTokens(tokens) {
     this.tokens = tokens;
     this._onTokens?.(tokens);
+  }
+
+  /** Whether the token is of a sign-in, which says itself in which application it counts. */
+  get isUser() {
+    return this.tokens?.token.split('.').length === 3;
   }
 
   /** Whom the token names; "" for nobody, and for a token that does not say. @returns {string} */
@@ -72,7 +78,7 @@ export class Transport {
 
   async _refresh() {
     const old = this.tokens;
-    if (old === undefined || old.token.split('.').length !== 3) return false;
+    if (old === undefined || !this.isUser) return false;
     const [body, headers] = old.refreshToken
       ? [{ refresh_token: old.refreshToken }, {}]
       : [undefined, { Authorization: `Bearer ${old.token}` }];
@@ -145,7 +151,7 @@ export class Transport {
     const isForm = typeof FormData !== 'undefined' && body instanceof FormData;
     const sent = { ...headers };
     if (body !== undefined && !isForm) sent['Content-Type'] = 'application/json';
-    if (this._application !== undefined) sent['X-Application-Id'] = this._application;
+    if (this.application !== undefined) sent['X-Application-Id'] = this.application;
     /** @type {Response} */
     let response;
     let text;

@@ -118,8 +118,9 @@ test('no node is one error of the family', async () => {
 test('what is written through one node is read through another', { skip: !process.env.COSMICSYNC_OTHER_URL }, async () => {
   const other = connect({ url: process.env.COSMICSYNC_OTHER_URL, token: process.env.COSMICSYNC_OTHER_TOKEN });
   const task = await defineTask(client);
-  const { id } = await client.createInstance(task, { title: 'here' }, { waitForPeers: 1 });
+  const { id, heldByPeers } = await client.createInstance(task, { title: 'here' }, { waitForPeers: 1 });
+  assert.equal(heldByPeers, 1);
   assert.equal((await other.getInstance(task, id)).title, 'here');
-  await other.updateInstance(task, id, { title: 'there' }, { waitForPeers: 1 });
+  assert.equal((await other.updateInstance(task, id, { title: 'there' }, { waitForPeers: 1 })).heldByPeers, 1);
   assert.equal((await client.getInstance(task, id)).title, 'there');
 });

@@ -5,7 +5,7 @@ import 'fake-indexeddb/auto';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFile, readFile } from 'node:fs/promises';
+import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 
@@ -153,17 +153,19 @@ test('what was being sent when the process was killed is stored once', async () 
 
 test('a journal that is mostly history is written anew', async () => {
   const path = await freshPath();
+  const line = (/** @type {any} */ change) => `${JSON.stringify([change])}\n`;
+  const before = [...Array(990).keys()].map((value) => line({ table: 'note', key: 'n', value }));
+  await writeFile(path, line({ table: 'action', key: 1, value: { place: 1 } }) + before.join('') + line({ table: 'action', key: 1 }));
   const store = new FileStore(path);
   await store.open();
-  await store.append((place) => ({ place, id: 'a' }));
-  for (let number = 0; number < 1_100; number += 1) await store.write([{ table: 'note', key: 'n', value: number }]);
-  await store.write([{ table: 'action', key: 1 }]);
+  assert.equal((await readFile(path, 'utf8')).split('\n').length, 993); // not yet
+  for (let number = 0; number < 20; number += 1) await store.write([{ table: 'note', key: 'n', value: number }]);
   await store.close();
   const lines = (await readFile(path, 'utf8')).split('\n').length;
   assert.ok(lines < 300, `${lines} lines`);
   const again = new FileStore(path);
   await again.open();
-  assert.equal(await again.get('note', 'n'), 1_099);
+  assert.equal(await again.get('note', 'n'), 19);
   assert.equal((await again.append((place) => ({ place }))).place, 2); // no place is given twice
   await again.close();
 });

@@ -40,6 +40,7 @@ export class CosmicSync {
         id: string;
         version?: string;
         message: string;
+        heldByPeers?: number;
     }>;
     /** @param {string} model @param {string} id @param {WriteOptions} [options] */
     deleteInstance(model: string, id: string, options?: WriteOptions): Promise<void>;

@@ -33,12 +33,13 @@ export class Data {
     get(model: string, id: string): Promise<any>;
     /**
      * @param {string} model @param {string} id @param {Document} given @param {WriteOptions} [options]
-     * @returns {Promise<{id: string, version?: string, message: string}>}
+     * @returns {Promise<{id: string, version?: string, message: string, heldByPeers?: number}>}
      */
     update(model: string, id: string, given: Document, options?: WriteOptions): Promise<{
         id: string;
         version?: string;
         message: string;
+        heldByPeers?: number;
     }>;
     /** @param {string} model @param {string} id @param {Document} changes */
     _updating(model: string, id: string, changes: Document): Promise<import("./hooks.js").Context>;
@@ -90,11 +91,15 @@ export class Data {
 }
 export type Document = import("./documents.js").Document;
 export type Context = import("./hooks.js").Context;
+/**
+ * `heldByPeers` where it was waited for
+ */
 export type Created = {
     id: string;
     instance_id: string;
     version?: string;
     message: string;
+    heldByPeers?: number;
 };
 export type QueryOptions = {
     skip?: number | undefined;
@@ -117,7 +122,7 @@ export type WriteOptions = {
      */
     ifMatch?: string | undefined;
     /**
-     * answer when so many other devices hold it, too
+     * answer when so many other devices hold it, too, or soon say that fewer do: `heldByPeers`
      */
     waitForPeers?: number | undefined;
 };

@@ -28,15 +28,18 @@ export class Transport {
     tokens: Tokens | undefined;
     /** @type {RateLimit | undefined} */
     rateLimit: RateLimit | undefined;
-    _application: string | undefined;
+    application: string | undefined;
     _timeoutMs: number;
     _rateLimitWaitMaxMs: number;
     _onTokens: ((tokens: Tokens | undefined) => void) | undefined;
+    /** @type {typeof fetch} */
     _fetch: typeof fetch;
     /** @type {Promise<boolean> | undefined} */
     _refreshing: Promise<boolean> | undefined;
     /** From now on, requests are made with these. @param {Tokens | undefined} tokens */
     takeTokens(tokens: Tokens | undefined): void;
+    /** Whether the token is of a sign-in, which says itself in which application it counts. */
+    get isUser(): boolean;
     /** Whom the token names; "" for nobody, and for a token that does not say. @returns {string} */
     get user(): string;
     /** Get a new token; many who ask at once share one request. Whether there is one now. @returns {Promise<boolean>} */

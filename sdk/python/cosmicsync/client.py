@@ -109,7 +109,8 @@ class AsyncCosmicSync:
     ) -> dict[str, Any]:
         """-> `id` (also as `instance_id`), `version`, `message`. A retry never makes two.
 
-        `wait_for_peers`: wait until so many other devices hold it, too (`Prefer: wait=peers:k`).
+        `wait_for_peers`: wait until so many other devices hold it, too (`Prefer: wait=peers:k`), some seconds at most;
+        `held_by_peers` says how many do.
         """
         return await self._data.create(model, data, headers=_prefer(wait_for_peers))
 
@@ -128,7 +129,10 @@ class AsyncCosmicSync:
         if_match: str | None = None,
         wait_for_peers: int | None = None,
     ) -> dict[str, Any]:
-        """Change the given fields. -> `version`, `message`. Raises `NotFound`, `PreconditionFailed`, `BadRequest`."""
+        """Change the given fields. -> `version`, `message`. Raises `NotFound`, `PreconditionFailed`, `BadRequest`.
+
+        `wait_for_peers` as in `create_instance`.
+        """
         return await self._data.update(model, id, updates, if_match=if_match, headers=_prefer(wait_for_peers))
 
     async def delete_instance(self, model: str, id: str, *, if_match: str | None = None) -> None:

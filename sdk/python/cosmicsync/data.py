@@ -87,7 +87,10 @@ class Data:
     async def create(
         self, model: str, data: Mapping[str, Any], *, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """-> `id`, `instance_id`, `version`, `message`. A repetition after a lost answer makes no second one."""
+        """-> `id`, `instance_id`, `version`, `message`, and `held_by_peers` where that was waited for.
+
+        A repetition after a lost answer makes no second one.
+        """
         context = Context("create", model, data.get("id"), data, None, self._client)
         data = await self._hooks.before(context)
         id = str(data.get("id") or new_key())
@@ -95,16 +98,16 @@ class Data:
             answer = await self._transport.ask(
                 "POST", path_of(model), {**data, "id": id}, headers=headers, is_repeatable=True
             )
-            version, message = answer.version, answer.body["message"]
         except Conflict as refusal:
             if "id" in data or refusal.details:
                 raise
             # Nobody else knows this id: an earlier try, whose answer was lost, has made it.
-            made = await self._transport.ask("GET", path_of(model, id))
-            version, message = made.version, "Instance created successfully"
+            answer = await self._transport.ask("GET", path_of(model, id))
         if self._hooks.has_after(model, "create"):
-            await self._hooks.after(context, {**data, "id": id, "version": version})
-        return {"id": id, "instance_id": id, "version": version, "message": message}
+            await self._hooks.after(context, {**data, "id": id, "version": answer.version})
+        message = "Instance created successfully"
+        told = {"id": id, "instance_id": id, "version": answer.version, "message": message}
+        return {**told, **_held_by(answer)}
 
     async def get(self, model: str, id: str) -> Document:
         """Raises `NotFound`."""
@@ -119,8 +122,10 @@ class Data:
         if_match: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Change the given fields. -> `id`, `version`, `message`. Raises `PreconditionFailed` if it is another
-        version than `if_match`."""
+        """Change the given fields. -> `id`, `version`, `message`, `held_by_peers` where that was waited for.
+
+        Raises `PreconditionFailed` if it is another version than `if_match`.
+        """
         context = Context("update", model, id, changes, None, self._client)
         if self._hooks.needs_previous(model, "update"):
             context = Context("update", model, id, changes, await self.get(model, id), self._client)
@@ -128,7 +133,7 @@ class Data:
         answer = await self._put(model, id, changes, {**(headers or {}), **_guard(if_match)})
         if self._hooks.has_after(model, "update"):
             await self._hooks.after(context, await self.get(model, id))
-        return {**answer.body, "id": id, "version": answer.version}
+        return {**answer.body, "id": id, "version": answer.version, **_held_by(answer)}
 
     async def _put(self, model: str, id: str, changes: Mapping[str, Any], headers: dict[str, str]) -> Answer:
         # Operations on a text or a list say what to do, not what shall be: done twice they are another edit.
@@ -303,6 +308,12 @@ def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:
 
 def _guard(if_match: str | None) -> dict[str, str]:
     return {} if if_match is None else {"If-Match": f'"{if_match}"'}
+
+
+def _held_by(answer: Answer) -> dict[str, int]:
+    """What the node says of how many others hold a write, if it was asked."""
+    count = answer.headers.get("X-Held-By-Peers")
+    return {} if count is None else {"held_by_peers": int(count)}
 
 
 def _joined_fields(now: Sequence[Mapping[str, Any]], given: Any) -> list[dict[str, Any]]:

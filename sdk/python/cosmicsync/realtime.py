@@ -129,6 +129,8 @@ class Subscription:
         """The events of one connection, until it ends."""
         token, url = self._transport.token, f"{self._transport.url}/v1/realtime"
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        if self._transport.application is not None:
+            headers["X-Application-Id"] = self._transport.application
         try:
             async with self._transport.http.ws_connect(
                 url,

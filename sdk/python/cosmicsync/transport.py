@@ -82,7 +82,7 @@ class Transport:
         self.rate_limit: RateLimit | None = None
         self._tokens = Tokens(token) if token is not None else None
         self._token_file = None if token_file is None else Path(token_file)
-        self._application = application
+        self.application = application
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._rate_limit_wait_max_s = rate_limit_wait_max_s
         self._on_tokens = on_tokens
@@ -234,8 +234,8 @@ class Transport:
         elif body is not None:
             data = to_json(body).encode()
             sent["Content-Type"] = "application/json"
-        if self._application is not None:
-            sent.setdefault("X-Application-Id", self._application)
+        if self.application is not None:
+            sent.setdefault("X-Application-Id", self.application)
         try:
             async with self.http.request(
                 method, self.url + path, data=data, headers=sent, params=query, allow_redirects=False
