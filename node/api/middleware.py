@@ -55,7 +55,8 @@ IDEMPOTENCY_KEY = istr("Idempotency-Key")
 APPLICATION_ID = istr("X-Application-Id")  # which application the owner token acts in
 
 ALLOWED_HEADERS = (
-    "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID, X-API-Key, X-Application-Id"
+    "Authorization, Content-Type, If-Match, Idempotency-Key, Prefer, Last-Event-ID, X-API-Key, "
+    "X-Application-Id"
 )
 EXPOSED_HEADERS = (
     "ETag, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, Preference-Applied, "

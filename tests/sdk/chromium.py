@@ -5,7 +5,6 @@ Protocol: https://chromedevtools.github.io/devtools-protocol/
 """
 
 import asyncio
-import base64
 import itertools
 import json
 import os
@@ -84,9 +83,6 @@ class Page:
         self._loaded.clear()
         await (self.ask("Page.reload") if url is None else self.ask("Page.navigate", url=url))
         await self._loaded.wait()
-
-    async def screenshot(self, path: Path) -> None:
-        path.write_bytes(base64.b64decode((await self.ask("Page.captureScreenshot"))["data"]))
 
     def hear(self, method: str, told: dict[str, Any]) -> None:
         if method == "Page.loadEventFired":

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+
 import pytest
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from tests.system.process import NodeProcess, civicnode
 PACKAGE = Path(__file__).parents[2] / "sdk" / "javascript"
 PROGRAM = chromium.found()
 ADA = {"email": "ada@example.org", "username": "ada", "password": "correct horse"}
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not installed, or CHROMIUM does not name it")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium, nor does CHROMIUM name one")
 
 # What an app of this test is: `given` are the node's address and the tokens that were kept. It counts what it sends.
 APP = """
@@ -32,7 +33,10 @@ app.client = new CosmicSync({
   },
 });
 if (kept) app.client.auth.use(JSON.parse(kept));
-app.client.watchLocal('Todo', ({ reason, data, error }) => app.shown.push([reason, data?.title, error?.details ?? null]));
+app.client.watchLocal('Todo', ({ reason, data, error }) => {
+  app.shown.push([reason, data?.title, error?.details ?? null]);
+});
+app.queue = (type, instanceId, data) => app.client.queueOfflineAction({ type, modelId: 'Todo', instanceId, data });
 """
 LISTEN = """
 const { client, heard } = app;
@@ -97,7 +101,8 @@ async def test_an_app_in_a_browser_works_without_its_node_and_goes_on_when_it_is
             await client.auth.login(given[0]);
             const fields = { title: { type: 'string', required: true }, priority: 'integer', done: 'boolean' };
             await client.defineModel('Todo', { fields });
-            const { id, heldByPeers } = await client.createInstance('Todo', { title: 'kept', priority: 1 }, { waitForPeers: 1 });
+            const data = { title: 'kept', priority: 1 };
+            const { id, heldByPeers } = await client.createInstance('Todo', data, { waitForPeers: 1 });
             if (heldByPeers !== 1) throw new Error(`held by ${heldByPeers}`);
             await client.storeLocally('Todo', id, await client.getInstance('Todo', id));
             return id;""",
@@ -108,12 +113,10 @@ async def test_an_app_in_a_browser_works_without_its_node_and_goes_on_when_it_is
         # Without a node: what is queued stands in IndexedDB, also when the page is loaded anew.
         node.kill()
         offline = await page.run(
-            """const { client } = app;
-            const [id] = given;
-            await client.queueOfflineAction({ type: 'update', modelId: 'Todo', instanceId: id, data: { done: true } });
-            await client.queueOfflineAction({ type: 'create', modelId: 'Todo', data: { title: 'made offline' } });
-            await client.queueOfflineAction({ type: 'update', modelId: 'Todo', instanceId: id, data: { priority: 'high' } });
-            return client.sync();""",
+            """await app.queue('update', given[0], { done: true });
+            await app.queue('create', undefined, { title: 'made offline' });
+            await app.queue('update', given[0], { priority: 'high' });
+            return app.client.sync();""",
             id,
         )
         assert (offline["isOffline"], offline["remaining"], offline["sent"]) == (True, 3, 0)
@@ -152,7 +155,88 @@ async def test_an_app_in_a_browser_works_without_its_node_and_goes_on_when_it_is
             await other.until("(await app.client.query('Todo', { title: 'made offline' })).length === 1")
             await other.run("await app.client.updateInstance('Todo', given[0], { title: 'from there' })", id)
             await page.until("app.heard.some(([, , title, isRemote]) => title === 'from there' && isRemote)")
-            assert (await page.run("return app.client.getLocalData('Todo', given[0])", id))["title"] == "from there"
+            shown = await page.run("return app.client.getLocalData('Todo', given[0])", id)
+            assert shown["title"] == "from there"
             for one in (page, tab, other):
                 await one.run("await app.client.close()")
                 assert await one.run("return app.ended") == []
+
+
+# -- the example
+
+
+async def press(page: Page, *keys: str) -> None:
+    """Keys by name, any other text as it is typed."""
+    codes = {"Tab": 9, "Enter": 13, "Space": 32}
+    for key in keys:
+        if key not in codes:
+            await page.ask("Input.insertText", text=key)
+            continue
+        text = {"Enter": "\r", "Space": " "}.get(key, "")
+        named = {"key": text.replace("\r", key) or key, "code": key, "windowsVirtualKeyCode": codes[key]}
+        await page.ask("Input.dispatchKeyEvent", type="keyDown", text=text, **named)
+        await page.ask("Input.dispatchKeyEvent", type="keyUp", **named)
+
+
+async def offline(page: Page, is_offline: bool) -> None:
+    speeds = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    await page.ask("Network.emulateNetworkConditions", offline=is_offline, **speeds)
+
+
+STATE = "document.getElementById('state').textContent"
+SENT = f"!document.querySelector('.waits:not([hidden])') && {STATE} === 'Up to date'"
+FIRST = "document.querySelector('#items .title')?.value"
+
+
+async def test_the_example_is_used_by_keyboard_and_shows_what_waits_and_what_conflicts(
+    node: NodeProcess, origin: str, browser: Chromium
+) -> None:
+    assert node.ask("POST", "/v1/admin/origins", {"origin": origin}).status == 200
+    page = await browser.open(f"{origin}/example/index.html?node={node.url}")
+    await page.ask("Network.enable")
+    await page.until(f"{STATE} === 'Nobody is signed in'")
+    await press(page, "Tab", "eve@example.org", "Tab", "correct horse", "Tab", "Tab", "Space")
+    await page.until(f"{STATE} === 'Up to date'")
+    await page.run("document.getElementById('title').focus()")
+    await press(page, "Milk", "Enter")
+    await page.until(f"{FIRST} === 'Milk' && {SENT}")
+
+    await offline(page, True)
+    await press(
+        page, "Tab", "Tab", "Tab", "Oat milk", "Enter"
+    )  # over the button and the checkbox; a field is selected
+    await page.until(f"{STATE} === 'No node: 1 change waits'")
+    assert await page.run("return document.querySelector('.waits').checkVisibility()")
+    (milk,) = node.ask("GET", "/v1/data/ShoppingItem").json["items"]
+    assert node.ask("PUT", f"/v1/data/ShoppingItem/{milk['id']}", {"title": "Soy milk"}).status == 200
+    await offline(page, False)
+    choices = "[...document.querySelectorAll('.conflict button')]"
+    await page.until(f"{choices}.length === 2 && {STATE} === 'Your decision is needed'")
+    assert await page.run(f"return {choices}.map((one) => one.textContent)") == [
+        "Mine: Oat milk",
+        "Theirs: Soy milk",
+    ]
+    await page.run(f"{choices}[1].focus()")
+    await press(page, "Enter")
+    await page.until(f"{FIRST} === 'Soy milk' && {SENT}")
+
+    # What the node refuses goes again, and the reason is said.
+    await press(page, "x" * 61, "Enter")
+    await page.until("document.getElementById('fault').textContent === 'A title has 60 characters at most'")
+    await page.until("document.querySelectorAll('#items li').length === 1")
+    await node_changes(node, page, milk["id"])
+
+    tree = (await page.ask("Accessibility.getFullAXTree"))["nodes"]
+    controls = [one for one in tree if one.get("role", {}).get("value") in ("button", "textbox", "checkbox")]
+    assert len(controls) == 6 and all(one["name"]["value"] for one in controls)
+    assert page.faults == []
+
+
+async def node_changes(node: NodeProcess, page: Page, id: str) -> None:
+    """What others do shows by itself."""
+    assert node.ask("PUT", f"/v1/data/ShoppingItem/{id}", {"title": "Rice milk"}).status == 200
+    await page.until(f"{FIRST} === 'Rice milk'")
+    assert node.ask("DELETE", f"/v1/data/ShoppingItem/{id}").status == 204
+    await page.until("!document.getElementById('empty').hidden")
+    assert node.ask("POST", "/v1/data/ShoppingItem", {"title": "Tea"}).status == 201
+    await page.until(f"{FIRST} === 'Tea'")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from cosmicsync import BadRequest, CosmicSync, LocalChange, NotFound, StoreInUse
+from cosmicsync import BadRequest, CosmicSync, LocalChange, NodeUnreachable, NotFound, StoreInUse
 from cosmicsync.store import Store
+from cosmicsync.transport import Answer, Transport
 from tests.system.neighbours import directories, free_port, listening, until
 from tests.system.process import NodeProcess
 
@@ -253,6 +254,27 @@ def test_an_update_of_what_is_gone_is_refused_and_its_deletion_is_not(client: Co
     assert (result.sent, [type(r["error"]) for r in result.refused]) == (1, [NotFound])
 
 
+def test_an_edit_of_what_was_only_just_sent_overwrites_nobody(
+    client: CosmicSync, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = Transport._once
+
+    async def cut(self: Transport, method: str, path: str, *rest: Any) -> Answer:
+        if path == "/v1/sync/changes":  # between the answer to a write and the changes that follow it
+            raise NodeUnreachable("the link is lost")
+        return await once(self, method, path, *rest)
+
+    monkeypatch.setattr(Transport, "_once", cut)
+    monkeypatch.setattr("cosmicsync.transport.BACKOFF_S", 0.0)
+    id = client.queue_offline_action(type="create", modelId=task, data={"title": "sent"})["instance_id"]
+    assert (client.sync().is_offline, client.get_queued_actions()) == (True, [])
+    client.queue_offline_action(type="update", modelId=task, instanceId=id, data={"title": "mine"})
+    client.update_instance(task, id, {"title": "theirs"})
+    (conflict,) = client.sync().conflicts
+    assert (conflict["local"]["title"], conflict["remote"]["title"]) == ("mine", "theirs")
+    assert client.get_instance(task, id).title == "theirs"
+
+
 # -- local copies
 
 
@@ -263,6 +285,16 @@ def test_a_copy_lasts_as_long_as_it_is_to(client: CosmicSync, task: str) -> None
     assert client.get_local_data(task, "2") is None and client.get_local_data(task, "3") is None
     client.store_locally(task, "user_1", {"title": "a"})
     client.store_locally(task, "4", {"title": "b", "created_by": "user_1"})
+    client.queue_offline_action(type="update", modelId=task, instanceId="1", data={"priority": 3})
+    client.queue_offline_action(type="create", modelId=task, data={"id": "5", "title": "queued"})
+    client.queue_offline_action(type="delete", modelId=task, instanceId="4")
+    shown = client.query_local(task, {"title": {"$ne": "a"}}, sort={"title": -1})
+    assert [(item.id, item.get("priority")) for item in shown] == [("5", None), ("1", 3)]
+    assert [item.id for item in client.query_local(task, sort={"title": 1}, skip=1, limit=1)] == ["1"]
+    with pytest.raises(BadRequest):
+        client.query_local(task, {"$where": 1})
+    for action in client.get_queued_actions():
+        client.discard_queued_action(action["id"])
     assert client.clear_local_data("user_1") == 2
     assert client.get_local_data(task, "1") is not None
     assert client.clear_local_data() == 1 and client.get_local_data(task, "1") is None

@@ -8,7 +8,7 @@ the event loop and the writer to others in between.
 import asyncio
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -71,6 +71,7 @@ class Operation(msgspec.Struct):
 class BatchRequest(msgspec.Struct):
     operations: list[Operation]
     atomic: bool = True
+    versions: bool = False
 
 
 _MANY, _ONE = "^(?:/v1)?/data/[^/]+$", "^(?:/v1)?/data/[^/]+/[^/]+$"
@@ -112,6 +113,11 @@ BATCH = {
             "maxItems": OPERATIONS_MAX,
         },
         "atomic": {"type": "boolean", "default": True},
+        "versions": {
+            "type": "boolean",
+            "default": False,
+            "description": "Say which version each instance has after its write: its ETag, for a later if_match",
+        },
     },
     # What is wrong with an operation refuses an atomic batch; otherwise, and of a GET, its result says it.
     "anyOf": [
@@ -128,7 +134,7 @@ RESULTS = {
             "items": {
                 "type": "object",
                 "required": ["status", "body"],
-                "properties": {"status": {"type": "integer"}, "body": {}},
+                "properties": {"status": {"type": "integer"}, "body": {}, "version": {"type": "string"}},
             },
         }
     },
@@ -168,12 +174,12 @@ class BatchRoutes:
         asked = parse_json(await read_body(request), BatchRequest)
         if not 0 < len(asked.operations) <= OPERATIONS_MAX:
             raise ValidationFailed({"operations": f"Must hold 1 to {OPERATIONS_MAX} operations"})
-        results = await (self._atomic if asked.atomic else self._each)(request, asked.operations)
+        results = await (self._atomic if asked.atomic else self._each)(request, asked)
         headers = await self.receipts.headers(request, caller.application)
         return Reply(b'{"results":[%b]}' % b",".join(results), headers=headers)
 
-    async def _atomic(self, request: web.Request, operations: list[Operation]) -> list[bytes]:
-        caller = request[CALLER]
+    async def _atomic(self, request: web.Request, asked: BatchRequest) -> list[bytes]:
+        caller, operations = request[CALLER], asked.operations
         edits: list[Edit] = []
         places: list[int] = []  # of the operations that the edits are
         ids: dict[int, str] = {}
@@ -194,19 +200,18 @@ class BatchRoutes:
             places.append(position)
         if faults:
             raise ValidationFailed(faults)
-        if edits:
-            await self._apply(caller, edits, places)
+        records = await self._apply(caller, edits, places) if edits else []
         results = [b""] * len(operations)
-        for position, edit in zip(places, edits, strict=True):
-            results[position] = _result(edit)
+        for position, edit, record in zip(places, edits, records, strict=True):
+            results[position] = _result(edit, record if asked.versions else None)
         await self._read_all(request, operations, ids, results)
         return results
 
-    async def _apply(self, caller: Caller, edits: list[Edit], places: list[int]) -> None:
+    async def _apply(self, caller: Caller, edits: list[Edit], places: list[int]) -> Sequence[Record | None]:
         """All edits in one commit. What one of them fails with is said of its operation."""
         change = DocumentChange(caller.application, caller.user_id or "", edits)
         try:
-            await self.records.apply_change(change)
+            return await self.records.apply_change(change)
         except Exception as error:
             refusal = self._as_api_error(error)
             if refusal.status < 500 and refusal.status != 413:
@@ -248,8 +253,8 @@ class BatchRoutes:
             return self._refused(error)
         return b'{"status":200,"body":%b}' % body
 
-    async def _each(self, request: web.Request, operations: list[Operation]) -> list[bytes]:
-        caller = request[CALLER]
+    async def _each(self, request: web.Request, asked: BatchRequest) -> list[bytes]:
+        caller, operations, versions = request[CALLER], asked.operations, asked.versions
         results: list[bytes] = [b""] * len(operations)
         run: list[tuple[int, Edit]] = []
         waiting: deque[_Run] = deque()
@@ -261,7 +266,7 @@ class BatchRoutes:
                 self._submit(caller, run, waiting)
                 run = []
                 while waiting:
-                    await self._settle(*waiting.popleft(), results, ids)
+                    await self._settle(*waiting.popleft(), results, ids, versions)
             if is_read:
                 results[position] = await self._read(request, operation, ids, position, room)
                 room -= len(results[position])
@@ -274,12 +279,12 @@ class BatchRoutes:
                 self._submit(caller, run, waiting)
                 run = []
                 if len(waiting) > IN_FLIGHT_MAX:
-                    await self._settle(*waiting.popleft(), results, ids)
+                    await self._settle(*waiting.popleft(), results, ids, versions)
             if position % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         self._submit(caller, run, waiting)
         while waiting:
-            await self._settle(*waiting.popleft(), results, ids)
+            await self._settle(*waiting.popleft(), results, ids, versions)
         return results
 
     def _submit(self, caller: Caller, run: list[tuple[int, Edit]], waiting: "deque[_Run]") -> None:
@@ -293,6 +298,7 @@ class BatchRoutes:
         done: "asyncio.Future[list[Record | Exception | None]]",
         results: list[bytes],
         ids: dict[int, str],
+        versions: bool,
     ) -> None:
         try:
             outcomes = await done
@@ -302,7 +308,7 @@ class BatchRoutes:
             if isinstance(outcome, Exception):
                 results[position] = self._refused(outcome)
                 continue
-            results[position] = _result(edit)
+            results[position] = _result(edit, outcome if versions else None)
             if edit.kind is EditKind.CREATE:
                 ids[position] = edit.id
 
@@ -414,12 +420,14 @@ def _gather(faults: dict[str, str], position: int, error: ApiError) -> None:
         faults[f"operations[{position}]" + (f".{name}" if name else "")] = fault
 
 
-def _result(edit: Edit) -> bytes:
+def _result(edit: Edit, record: Record | None) -> bytes:
+    """The answer to a write that was done, with the version of its record where one is given."""
+    version = b"" if record is None else b',"version":"%b"' % record.version.encode()
     if edit.kind is EditKind.CREATE:
-        return (
-            b'{"status":201,"body":{"message":"Instance created successfully","instance_id":"%b"}}'
-            % edit.id.encode()
+        return b'{"status":201,"body":{"message":"Instance created successfully","instance_id":"%b"}%b}' % (
+            edit.id.encode(),
+            version,
         )
     if edit.kind is EditKind.UPDATE:
-        return b'{"status":200,"body":{"message":"Instance updated successfully"}}'
+        return b'{"status":200,"body":{"message":"Instance updated successfully"}%b}' % version
     return b'{"status":204,"body":null}'

@@ -127,7 +127,7 @@ export class CosmicSync {
     return this._data.batchUpdate(updates);
   }
 
-  /** Operations as `POST /v1/batch` takes them. @param {import('./data.js').Operation[]} operations @param {{atomic?: boolean}} [options] */
+  /** Operations as `POST /v1/batch` takes them. @param {import('./data.js').Operation[]} operations @param {{atomic?: boolean, versions?: boolean}} [options] */
   batch(operations, options) {
     return this._data.batch(operations, options);
   }
@@ -142,6 +142,11 @@ export class CosmicSync {
   /** The local copy, with what waits in the queue applied; null if there is none, or its time is over. @param {string} model @param {string} id @returns {Promise<any>} */
   async getLocalData(model, id) {
     return (await this._offline.get(model, id)) ?? null;
+  }
+
+  /** The local copies that meet a filter, with what waits in the queue applied: no node is asked. @param {string} model @param {import('./filters.js').Filter | null} [filter] @param {import('./offline.js').LocalQueryOptions} [options] @returns {Promise<any[]>} */
+  queryLocal(model, filter, options) {
+    return this._offline.query(model, filter, options);
   }
 
   /** Forget local copies: all, or those of the user or instance of this id. The queue stays. @param {string} [owner] @returns {Promise<number>} */

@@ -296,14 +296,14 @@ export class Data {
     return body.data;
   }
 
-  /** @param {Operation[]} operations @param {{atomic?: boolean, key?: string}} [options] @returns {Promise<{status: number, body: any}[]>} */
-  async batch(operations, { atomic = true, key } = {}) {
+  /** @param {Operation[]} operations @param {{atomic?: boolean, versions?: boolean, key?: string}} [options] @returns {Promise<{status: number, body: any, version?: string}[]>} */
+  async batch(operations, { atomic = true, versions = false, key } = {}) {
     if (!operations.length) return [];
     await Promise.all(this._defining.values());
-    return (await this._transport.ask('POST', '/v1/batch', { operations, atomic }, { key })).body.results;
+    return (await this._transport.ask('POST', '/v1/batch', { operations, atomic, versions }, { key })).body.results;
   }
 
-  /** @param {Update[]} updates @returns {Promise<{status: number, body: any}[]>} */
+  /** @param {Update[]} updates @returns {Promise<{status: number, body: any, version?: string}[]>} */
   async batchUpdate(updates) {
     /** @type {Operation[]} */
     const operations = [];

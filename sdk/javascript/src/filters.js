@@ -55,8 +55,8 @@ function refuse(where, fault) {
   throw new BadRequest('The filter is not valid', { details: { [where]: fault } });
 }
 
-/** @param {any} filter @param {string} [where] */
-function check(filter, where = 'filter') {
+/** @param {any} filter @param {string} [where] @throws {BadRequest} naming what is no filter */
+export function check(filter, where = 'filter') {
   if (!isObject(filter)) refuse(where, 'Must be an object');
   for (const [name, wanted] of Object.entries(filter)) {
     if (name === '$and' || name === '$or' || name === '$nor') {

@@ -12,8 +12,9 @@
 
 import { Conflicts } from './conflicts.js';
 import { pathOf } from './data.js';
-import { asJson, fieldsOf, isSame, newKey, toJson } from './documents.js';
+import { ModelShape, asJson, fieldsOf, isSame, newKey, toJson } from './documents.js';
 import { CosmicSyncError, NodeUnreachable, NotFound, errorOf } from './errors.js';
+import { check, inOrder, matches, sortKeys } from './filters.js';
 
 /** @typedef {import('./documents.js').Document} Document */
 /** @typedef {import('./conflicts.js').ConflictTold} ConflictTold */
@@ -36,6 +37,7 @@ import { CosmicSyncError, NodeUnreachable, NotFound, errorOf } from './errors.js
  * @property {ConflictTold} [conflict] what was found in the way, until it is resolved
  */
 /** @typedef {{modelId: string, instanceId: string, content: Document, storedAt: number, expiresAt?: number}} Copy */
+/** @typedef {{skip?: number, limit?: number, sort?: Record<string, number>}} LocalQueryOptions */
 /** @typedef {{id?: string, type: 'create' | 'update' | 'delete', modelId: string, instanceId?: string, data?: Document, baseVersion?: string}} ActionGiven */
 /**
  * @typedef {object} LocalChange the local view of an instance is another one; without data, it is gone
@@ -138,6 +140,33 @@ export class Offline {
   async get(model, id) {
     const shown = viewOf((await this._copy(model, id))?.content, await this._waiting(model, id));
     return shown && this._hooks.document(model, shown);
+  }
+
+  /**
+   * Instances as they are shown here that meet a filter.
+   *
+   * @param {string} model @param {import('./filters.js').Filter | null} [filter] @param {LocalQueryOptions} [options]
+   * @returns {Promise<any[]>}
+   */
+  async query(model, filter, { skip = 0, limit = Infinity, sort } = {}) {
+    check(filter ?? {});
+    const shape = new ModelShape(model); // without a node, values alone say what they are
+    const keys = sortKeys(sort, shape);
+    /** @type {Copy[]} */
+    const copies = await (await this.opened()).all('local');
+    const now = Date.now();
+    /** @type {Map<string, Document | undefined>} */
+    const shown = new Map();
+    for (const { modelId, instanceId, content, expiresAt = Infinity } of copies) {
+      if (modelId === model && expiresAt > now) shown.set(instanceId, content);
+    }
+    for (const action of await this.actions()) {
+      if (action.modelId === model) shown.set(action.instanceId, viewOf(shown.get(action.instanceId), [action]));
+    }
+    /** @type {Document[]} */
+    const met = [];
+    for (const item of shown.values()) if (item && matches(filter, item, shape)) met.push(item);
+    return inOrder(met, keys).slice(skip, skip + limit).map((item) => this._hooks.document(model, item));
   }
 
   /** @param {string} model @param {string} id @returns {Promise<Copy | undefined>} */
@@ -303,7 +332,7 @@ export class Offline {
       const { key, actions } = batch;
       let answers;
       try {
-        answers = await this._data.batch(actions.map(operationOf), { atomic: false, key });
+        answers = await this._data.batch(actions.map(operationOf), { atomic: false, versions: true, key });
       } catch (error) {
         const status = error instanceof CosmicSyncError ? error.status : undefined;
         if (status === undefined || [401, 403, 429].includes(status) || status >= 500) throw error;
@@ -356,9 +385,9 @@ export class Offline {
     await this._put(left.map((action) => ({ ...action, batch: undefined })));
   }
 
-  /** Why it is to be tried later, if it is. @param {Action} action @param {{status: number, body: any}} answer @param {SyncResult} result */
-  async _settle(action, { status, body }, result) {
-    if (status < 300 || (status === 404 && action.type === 'delete')) return this._stored(action, result);
+  /** Why it is to be tried later, if it is. @param {Action} action @param {{status: number, body: any, version?: string}} answer @param {SyncResult} result */
+  async _settle(action, { status, body, version }, result) {
+    if (status < 300 || (status === 404 && action.type === 'delete')) return this._stored(action, result, version);
     const refusal = errorOf(status, body);
     if (status === 429 || status >= 500) {
       await this._put([{ ...action, batch: undefined, revision: action.revision + 1 }]);
@@ -369,13 +398,13 @@ export class Offline {
     return this._refuse(action, refusal, result);
   }
 
-  /** @param {Action} action @param {SyncResult} result @returns {Promise<undefined>} */
-  async _stored(action, result) {
+  /** The copy is what was sent, until the changes that follow tell what the node has. @param {Action} action @param {SyncResult} result @param {string} [version] @returns {Promise<undefined>} */
+  async _stored(action, result, version) {
     const { modelId, instanceId } = action;
     const copy = await this._copy(modelId, instanceId);
     const content = viewOf(copy ? copy.content : action.base, [action]);
     if (content) {
-      delete content.version; // the node's is told by the changes that follow
+      content.version = version; // what is queued from now on is made on this one
       await this._keep({ modelId, instanceId, content, storedAt: Date.now(), expiresAt: copy?.expiresAt });
     } else await this._drop(modelId, instanceId);
     await this._remove(action);
@@ -404,7 +433,7 @@ export class Offline {
       return this._refuse(action, refusal, result);
     }
     const met = await this.conflicts.meet(action, remote);
-    if (!met) return this._stored(action, result);
+    if (!met) return this._stored(action, result, remote.version);
     await this._put([{ ...met, batch: undefined }]);
   }
 

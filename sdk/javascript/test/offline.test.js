@@ -9,7 +9,7 @@ import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 
-import { IndexedDbStore, MemoryStore, StoreInUse } from 'cosmicsync';
+import { BadRequest, IndexedDbStore, MemoryStore, StoreInUse } from 'cosmicsync';
 import { FileStore } from 'cosmicsync/file-store';
 
 import { FILE_STORE, MODULE, TOKEN, URL_HERE, connect, defineTask, fileStore, freshPath } from './helpers.js';
@@ -39,6 +39,15 @@ for (const [kind, make] of Object.entries(STORES)) {
     assert.deepEqual(heard.slice(0, 2), [['optimistic', 1], ['optimistic', 2]]);
     assert.deepEqual(heard.slice(-2), [['optimistic', 'much'], ['reverted', 2]]);
     await client.storeLocally(task, 'brief', { title: 'x' }, { ttl: 0 });
+    await client.storeLocally(task, 'copy', { title: 'copy', priority: 1 });
+    await client.queueOfflineAction({ type: 'update', modelId: task, instanceId: 'copy', data: { priority: 3 } });
+    const ids = async (filter, options) => (await client.queryLocal(task, filter, options)).map(({ id }) => id);
+    assert.deepEqual(await ids(null, { sort: { priority: -1 } }), ['copy', instanceId]);
+    assert.deepEqual(await ids({ priority: { $lt: 3 } }), [instanceId]);
+    assert.deepEqual(await ids({}, { sort: { priority: 1 }, skip: 1, limit: 1 }), ['copy']);
+    await client.queueOfflineAction({ type: 'delete', modelId: task, instanceId: 'copy' });
+    assert.deepEqual(await ids(), [instanceId]);
+    await assert.rejects(client.queryLocal(task, { $where: 1 }), BadRequest);
     assert.equal(await client.getLocalData(task, 'brief'), null);
     assert.equal(await client.clearLocalData(instanceId), 1);
     await client.close();
@@ -71,6 +80,26 @@ for (const [kind, make] of Object.entries(STORES)) {
     await client.close();
   });
 }
+
+test('an edit of what was only just sent overwrites nobody', async () => {
+  // The link is lost between the answer to a write and the changes that follow it.
+  const client = connect({
+    fetch: (where, asked) => {
+      if (where.includes('/v1/sync/changes')) throw new TypeError('the link is lost');
+      return fetch(where, asked);
+    },
+  });
+  const task = await defineTask(client);
+  const { instanceId } = await client.queueOfflineAction({ type: 'create', modelId: task, data: { title: 'sent' } });
+  const { isOffline, sent } = await client.sync();
+  assert.deepEqual([isOffline, sent], [true, 1]);
+  await client.queueOfflineAction({ type: 'update', modelId: task, instanceId, data: { title: 'mine' } });
+  await connect().updateInstance(task, instanceId, { title: 'theirs' });
+  const { conflicts: [conflict] } = await client.sync();
+  assert.deepEqual([conflict.local.title, conflict.remote.title], ['mine', 'theirs']);
+  assert.equal((await client.getInstance(task, instanceId)).title, 'theirs');
+  await client.close();
+});
 
 test('an IndexedDB store is there when it is opened again', async () => {
   const first = connect({ store: new IndexedDbStore('again') });

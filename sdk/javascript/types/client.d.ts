@@ -52,13 +52,16 @@ export class CosmicSync {
     batchUpdate(updates: import("./data.js").Update[]): Promise<{
         status: number;
         body: any;
+        version?: string;
     }[]>;
-    /** Operations as `POST /v1/batch` takes them. @param {import('./data.js').Operation[]} operations @param {{atomic?: boolean}} [options] */
+    /** Operations as `POST /v1/batch` takes them. @param {import('./data.js').Operation[]} operations @param {{atomic?: boolean, versions?: boolean}} [options] */
     batch(operations: import("./data.js").Operation[], options?: {
         atomic?: boolean;
+        versions?: boolean;
     }): Promise<{
         status: number;
         body: any;
+        version?: string;
     }[]>;
     /** Keep a copy here, for `ttl` milliseconds or for good. @param {string} model @param {string} id @param {Document} data @param {{ttl?: number}} [options] */
     storeLocally(model: string, id: string, data: Document, { ttl }?: {
@@ -66,6 +69,8 @@ export class CosmicSync {
     }): Promise<void>;
     /** The local copy, with what waits in the queue applied; null if there is none, or its time is over. @param {string} model @param {string} id @returns {Promise<any>} */
     getLocalData(model: string, id: string): Promise<any>;
+    /** The local copies that meet a filter, with what waits in the queue applied: no node is asked. @param {string} model @param {import('./filters.js').Filter | null} [filter] @param {import('./offline.js').LocalQueryOptions} [options] @returns {Promise<any[]>} */
+    queryLocal(model: string, filter?: import("./filters.js").Filter | null, options?: import("./offline.js").LocalQueryOptions): Promise<any[]>;
     /** Forget local copies: all, or those of the user or instance of this id. The queue stays. @param {string} [owner] @returns {Promise<number>} */
     clearLocalData(owner?: string): Promise<number>;
     /** Hear whenever the local view changes: when an action is queued, and when the node has taken it in or refused it. @param {string} model @param {(change: LocalChange) => any} watcher @param {{id?: string}} [options] @returns {() => void} ends it */

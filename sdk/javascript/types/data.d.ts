@@ -75,18 +75,21 @@ export class Data {
     callMethod(model: string, id: string, name: string, parameters?: Record<string, any>): Promise<any>;
     /** @param {string} query @param {Record<string, any>} [variables] @returns {Promise<any>} */
     graphql(query: string, variables?: Record<string, any>): Promise<any>;
-    /** @param {Operation[]} operations @param {{atomic?: boolean, key?: string}} [options] @returns {Promise<{status: number, body: any}[]>} */
-    batch(operations: Operation[], { atomic, key }?: {
+    /** @param {Operation[]} operations @param {{atomic?: boolean, versions?: boolean, key?: string}} [options] @returns {Promise<{status: number, body: any, version?: string}[]>} */
+    batch(operations: Operation[], { atomic, versions, key }?: {
         atomic?: boolean;
+        versions?: boolean;
         key?: string;
     }): Promise<{
         status: number;
         body: any;
+        version?: string;
     }[]>;
-    /** @param {Update[]} updates @returns {Promise<{status: number, body: any}[]>} */
+    /** @param {Update[]} updates @returns {Promise<{status: number, body: any, version?: string}[]>} */
     batchUpdate(updates: Update[]): Promise<{
         status: number;
         body: any;
+        version?: string;
     }[]>;
 }
 export type Document = import("./documents.js").Document;

@@ -12,6 +12,8 @@ export function translate(filter: Filter | null | undefined, model: ModelShape):
     isExact: boolean;
     isEmpty?: boolean;
 };
+/** @param {any} filter @param {string} [where] @throws {BadRequest} naming what is no filter */
+export function check(filter: any, where?: string): void;
 /**
  * Whether a document meets a filter, in full.
  *

@@ -35,6 +35,13 @@ export class Offline {
     _drop(model: string, id: string): Promise<void>;
     /** The instance as it is shown here: the copy, with what waits in the queue. @param {string} model @param {string} id @returns {Promise<any>} */
     get(model: string, id: string): Promise<any>;
+    /**
+     * Instances as they are shown here that meet a filter.
+     *
+     * @param {string} model @param {import('./filters.js').Filter | null} [filter] @param {LocalQueryOptions} [options]
+     * @returns {Promise<any[]>}
+     */
+    query(model: string, filter?: import("./filters.js").Filter | null, { skip, limit, sort }?: LocalQueryOptions): Promise<any[]>;
     /** @param {string} model @param {string} id @returns {Promise<Copy | undefined>} */
     _copy(model: string, id: string): Promise<Copy | undefined>;
     /** @param {string} [owner] */
@@ -72,13 +79,14 @@ export class Offline {
     } | undefined>;
     /** Those of a batch that still wait may be sent in another one. @param {string} key */
     _endBatch(key: string): Promise<void>;
-    /** Why it is to be tried later, if it is. @param {Action} action @param {{status: number, body: any}} answer @param {SyncResult} result */
-    _settle(action: Action, { status, body }: {
+    /** Why it is to be tried later, if it is. @param {Action} action @param {{status: number, body: any, version?: string}} answer @param {SyncResult} result */
+    _settle(action: Action, { status, body, version }: {
         status: number;
         body: any;
+        version?: string;
     }, result: SyncResult): Promise<CosmicSyncError | undefined>;
-    /** @param {Action} action @param {SyncResult} result @returns {Promise<undefined>} */
-    _stored(action: Action, result: SyncResult): Promise<undefined>;
+    /** The copy is what was sent, until the changes that follow tell what the node has. @param {Action} action @param {SyncResult} result @param {string} [version] @returns {Promise<undefined>} */
+    _stored(action: Action, result: SyncResult, version?: string): Promise<undefined>;
     /** @param {Action} action @param {CosmicSyncError} refusal @param {SyncResult} result @returns {Promise<undefined>} */
     _refuse(action: Action, refusal: CosmicSyncError, result: SyncResult): Promise<undefined>;
     /** The instance is another one than the action was made on. @param {Action} action @param {CosmicSyncError} refusal @param {SyncResult} result @returns {Promise<undefined>} */
@@ -150,6 +158,11 @@ export type Copy = {
     content: Document;
     storedAt: number;
     expiresAt?: number;
+};
+export type LocalQueryOptions = {
+    skip?: number;
+    limit?: number;
+    sort?: Record<string, number>;
 };
 export type ActionGiven = {
     id?: string;

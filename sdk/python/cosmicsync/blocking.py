@@ -223,6 +223,7 @@ class CosmicSync:
     batch = _waited(AsyncCosmicSync.batch)
     store_locally = _waited(AsyncCosmicSync.store_locally)
     get_local_data = _waited(AsyncCosmicSync.get_local_data)
+    query_local = _waited(AsyncCosmicSync.query_local)
     clear_local_data = _waited(AsyncCosmicSync.clear_local_data)
     watch_local = _passed(AsyncCosmicSync.watch_local)
     queue_offline_action = _waited(AsyncCosmicSync.queue_offline_action)

@@ -163,10 +163,11 @@ class AsyncCosmicSync:
         return await self._data.batch_update(updates)
 
     async def batch(
-        self, operations: Sequence[Mapping[str, Any]], *, atomic: bool = True
+        self, operations: Sequence[Mapping[str, Any]], *, atomic: bool = True, versions: bool = False
     ) -> list[dict[str, Any]]:
-        """Operations `{"method", "path", "body"}` as `POST /v1/batch` takes them. -> `status` and `body` of each."""
-        return await self._data.batch(operations, atomic=atomic)
+        """Operations `{"method", "path", "body"}` as `POST /v1/batch` takes them. -> `status` and `body` of each, and
+        with `versions` its `version`."""
+        return await self._data.batch(operations, atomic=atomic, versions=versions)
 
     # -- offline
 
@@ -179,6 +180,18 @@ class AsyncCosmicSync:
     async def get_local_data(self, model: str, id: str) -> dict[str, Any] | None:
         """The local copy, with what waits in the queue applied; None if there is none, or its time is over."""
         return await self._offline.get(model, id)
+
+    async def query_local(
+        self,
+        model: str,
+        filter: Filter | None = None,
+        *,
+        skip: int = 0,
+        limit: int | None = None,
+        sort: Sort | None = None,
+    ) -> list[Document]:
+        """The local copies that meet a filter, with what waits in the queue applied: no node is asked."""
+        return await self._offline.query(model, filter, skip=skip, limit=limit, sort=sort)
 
     async def clear_local_data(self, owner: str | None = None) -> int:
         """Forget local copies: all, or those of the user or instance of this id. -> how many. The queue stays."""

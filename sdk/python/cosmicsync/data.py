@@ -277,12 +277,20 @@ class Data:
         return answer.get("data")
 
     async def batch(
-        self, operations: Sequence[Mapping[str, Any]], *, atomic: bool = True, key: str | None = None
+        self,
+        operations: Sequence[Mapping[str, Any]],
+        *,
+        atomic: bool = True,
+        versions: bool = False,
+        key: str | None = None,
     ) -> list[dict[str, Any]]:
-        """Operations as `POST /v1/batch` takes them, all or none unless `atomic` is false. -> `status`, `body` each."""
+        """Operations as `POST /v1/batch` takes them, all or none unless `atomic` is false.
+
+        -> `status` and `body` of each, and with `versions` the `version` that it has made.
+        """
         if not operations:
             return []
-        asked = {"operations": list(operations), "atomic": atomic}
+        asked = {"operations": list(operations), "atomic": atomic, "versions": versions}
         return list((await self._transport.ask("POST", "/v1/batch", asked, key=key)).body["results"])
 
     async def batch_update(self, updates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from typing import Any
 
 from cosmicsync.conflicts import Conflicts
 from cosmicsync.data import Data, path_of
-from cosmicsync.documents import fields_of, to_json
+from cosmicsync.documents import Document, ModelShape, fields_of, to_json
 from cosmicsync.errors import CosmicSyncError, NodeUnreachable, NotFound, error_of
+from cosmicsync.filters import Filter, Sort, check, in_order, matches, sort_keys
 from cosmicsync.hooks import Context, Hooks
 from cosmicsync.store import Action, Local, Store
 from cosmicsync.transport import Transport, new_key
@@ -126,6 +127,26 @@ class Offline:
         waiting = await self._off_loop(self.store.actions, model, id)
         shown = view_of(None if copy is None else copy.content, waiting)
         return None if shown is None else self._hooks.document(model, shown)
+
+    async def query(
+        self, model: str, filter: Filter | None, *, skip: int, limit: int | None, sort: Sort | None
+    ) -> list[Document]:
+        """Instances as they are shown here that meet a filter."""
+        check(filter or {})
+        shape = ModelShape(model, is_known=False)  # without a node, values alone say what they are
+        keys = sort_keys(sort, shape)
+        now_ms = _now_ms()
+        shown: dict[str, dict[str, Any] | None] = {
+            copy.instance: dict(copy.content)
+            for copy in await self._off_loop(self.store.locals, model)
+            if copy.expires_ms is None or copy.expires_ms > now_ms
+        }
+        for action in await self._off_loop(self.store.actions):
+            if action.model == model:
+                shown[action.instance] = view_of(shown.get(action.instance), [action])
+        met = [item for item in shown.values() if item is not None and matches(filter, item, shape)]
+        found = in_order(met, keys)[skip : None if limit is None else skip + limit]
+        return [self._hooks.document(model, item) for item in found]
 
     async def _copy(self, model: str, id: str) -> Local | None:
         copy: Local | None = await self._off_loop(self.store.local, model, id)
@@ -261,7 +282,8 @@ class Offline:
         while (batch := await self._off_loop(self._next_batch, count_max)) is not None:
             key, actions = batch
             try:
-                results = await self._data.batch([_operation(a) for a in actions], atomic=False, key=key)
+                operations = [_operation(action) for action in actions]
+                results = await self._data.batch(operations, atomic=False, versions=True, key=key)
             except CosmicSyncError as refusal:
                 if refusal.status is None or refusal.status in (401, 403, 429) or refusal.status >= 500:
                     raise  # nothing is known of these actions, or they are not to blame
@@ -305,7 +327,7 @@ class Offline:
         """-> why it is to be tried later, if it is."""
         status, body = int(answer["status"]), answer.get("body")
         if status < 300 or (status == 404 and action.type == "delete"):
-            await self._stored(action, result)
+            await self._stored(action, result, answer.get("version"))
             return None
         refusal = error_of(status, body)
         if status == 429 or status >= 500:
@@ -318,14 +340,15 @@ class Offline:
             await self._refuse(action, refusal, result)
         return None
 
-    async def _stored(self, action: Action, result: SyncResult) -> None:
+    async def _stored(self, action: Action, result: SyncResult, version: str | None) -> None:
+        """The copy is what was sent, until the changes that follow tell what the node has."""
         copy = await self._copy(action.model, action.instance)
         base = action.base if copy is None else copy.content
         content = view_of(base, [action])
         if content is None:
             await self._off_loop(self.store.remove_local, [(action.model, action.instance)])
         else:
-            content.pop("version", None)  # the node's is told by the changes that follow
+            content["version"] = version  # what is queued from now on is made on this one
             expires_ms = None if copy is None else copy.expires_ms
             kept = Local(action.model, action.instance, content, _now_ms(), expires_ms)
             await self._off_loop(self.store.put_local, [kept])
@@ -350,7 +373,7 @@ class Offline:
             return
         met = await self.conflicts.meet(action, remote)
         if met is None:
-            await self._stored(action, result)
+            await self._stored(action, result, remote["version"])
             return
         await self._off_loop(self.store.replace, met)
 

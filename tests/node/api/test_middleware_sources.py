@@ -204,7 +204,7 @@ async def test_preflight_is_answered_everywhere_without_a_token(origin: str, tar
         assert "access-control-allow-credentials" not in reply.headers
         allowed = reply.headers["access-control-allow-headers"].lower().split(", ")
         wanted = ["authorization", "content-type", "if-match", "idempotency-key", "prefer", "last-event-id"]
-        wanted.append("x-api-key")
+        wanted += ["x-api-key", "x-application-id"]
         assert allowed == wanted
         methods = reply.headers["access-control-allow-methods"].split(", ")
         assert {"GET", "POST", "PUT", "PATCH", "DELETE"} <= set(methods)

@@ -38,13 +38,16 @@ async def test_operations_refer_to_what_those_before_them_have_created(tmp_path:
                 ("GET", "/data/Task?filter=title:eq:%24%240&sort=title"),
                 ("DELETE", "/data/Task/$1.instance_id"),
                 atomic=atomic,
+                versions=True,
             )
             assert done.status == 200, done.text
             results = done.json["results"]
             assert [result["status"] for result in results] == [201, 201, 201, 200, 200, 200, 204]
             project, first, second = (result["body"]["instance_id"] for result in results[:3])
             assert results[4]["body"]["title"] == f"Garden {atomic}"
+            assert results[3]["version"] == results[4]["body"]["version"] and "version" not in results[6]
             held = (await node.ask("GET", f"/v1/data/Task/{second}")).json
+            assert held["version"] == results[2]["version"]
             assert (held["title"], held["data"]) == ("$0.instance_id", {"of": [first, 1]})
             assert (await node.ask("GET", f"/v1/data/Task/{first}")).status == 404
             assert (await node.ask("GET", f"/v1/data/Project/{project}")).status == 200
