@@ -209,6 +209,7 @@ class CivicBase:
     def on_members_changed(self) -> None:
         """Other statements count than before."""
         self.realtime.check_all()
+        self.changes.streams.check_all()
 
     def routes(self) -> list[Route]:
         parts = self._parts

@@ -4,13 +4,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
+from node.api.civicbase.graphql.messages import FORBIDDEN
+from node.api.civicbase.realtime_session import NOT_WELCOME
+from node.api.civicbase.realtime_socket import Timing
 from protocol.exchange import EVERYTHING
 from tests.node.pair import Running, exchange, hand_over, pair
+from tests.node.running import Running as Here
+from tests.node.running import running
 
 TASK = {"name": "Task", "fields": [{"name": "title", "type": "string"}, {"name": "rank", "type": "integer"}]}
 PATIENCE_S = 10.0
@@ -29,9 +36,9 @@ class Ears:
         for _ in range(2):
             message = await self.socket.receive_json(timeout=PATIENCE_S)
             said["event" if "event" in message else "type"] = message
-        return said["event"], said["type"], await self._streamed()
+        return said["event"], said["type"], await self.streamed()
 
-    async def _streamed(self) -> Any:
+    async def streamed(self) -> Any:
         while True:
             line = (await self.stream.content.readline()).decode()
             assert line, "the stream has ended"
@@ -187,3 +194,74 @@ async def test_a_node_with_open_streams_stops_at_once(tmp_path: Path) -> None:
             await b.node.stop()
             assert (await ears.stream.content.read()).strip() == b""
             assert asyncio.get_running_loop().time() - began < 5
+
+
+async def test_whoever_loses_the_right_to_read_is_told_at_once_on_every_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = partialmethod(Timing.__init__, recheck_s=PATIENCE_S * 100)  # tokens are looked at again
+    monkeypatch.setattr(Timing, "__init__", never)
+    plan = {**TASK, "name": "Plan", "permissions": {"read": "role:planner"}}
+    async with running(tmp_path) as node:
+        await node.model(plan)
+        for n, cause in enumerate(("role", "permissions", "model", "disabled", "signed out")):
+            user, token = await node.sign_up(f"ben{n}")
+            await node.ask("POST", f"/v1/users/{user}/roles", {"role": "planner"})
+            headers, url = {"Authorization": f"Bearer {token}"}, node.node.url
+            async with (
+                node.http.ws_connect(url + "/v1/realtime", headers=headers) as socket,
+                node.http.get(
+                    url + "/v1/sync/changes?model=Plan", headers=headers | {"Accept": "text/event-stream"}
+                ) as stream,
+                node.http.ws_connect(
+                    url + "/v1/graphql", headers=headers, protocols=["graphql-transport-ws"]
+                ) as graphql,
+            ):
+                await socket.send_json({"action": "subscribe", "model": "Plan"})
+                await socket.send_json({"type": "subscribe", "models": ["Plan"]})
+                await graphql.send_json({"type": "connection_init"})
+                query = "subscription { planChanged { id } }"
+                await graphql.send_json({"type": "subscribe", "id": "1", "payload": {"query": query}})
+                ears = Ears(socket, stream)
+                await ears.hear()
+                assert (await graphql.receive_json(timeout=PATIENCE_S))["type"] == "connection_ack"
+                await node.ask("POST", "/v1/data/Plan", {"title": cause})
+                await ears.hear()
+                assert (await graphql.receive_json(timeout=PATIENCE_S))["type"] == "next"
+                await take_away(node, cause, user, token)
+                code = {"model": "NOT_FOUND"}.get(cause, "FORBIDDEN")
+                async with asyncio.timeout(PATIENCE_S):
+                    if cause in ("disabled", "signed out"):
+                        while (said := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                            assert "AUTH_INVALID_TOKEN" in said.data
+                        assert said.data == NOT_WELCOME
+                        assert (await graphql.receive()).data == FORBIDDEN
+                        assert (await ears.streamed())["error_code"] == "AUTH_INVALID_TOKEN"
+                    else:
+                        for said in await ears.hear():
+                            assert said["error_code"] == code and "'Plan'" in said["error"]
+                        refused = await graphql.receive_json()
+                        assert refused["type"] == "error"
+                        assert refused["payload"][0]["extensions"]["error_code"] == code
+                    assert (await stream.content.read()).strip() == b""
+            await node.ask("POST", "/v1/data-models", plan)
+            await node.ask("PUT", "/v1/data-models/Plan", plan)
+
+
+async def take_away(node: Here, cause: str, user: str, token: str) -> None:
+    """What lets a user read a model."""
+    plan = "/v1/data-models/Plan"
+    match cause:
+        case "role":
+            answer = await node.ask("DELETE", f"/v1/users/{user}/roles/planner")
+        case "permissions":
+            answer = await node.ask(
+                "PUT", plan, {**TASK, "name": "Plan", "permissions": {"read": "role:boss"}}
+            )
+        case "model":
+            answer = await node.ask("DELETE", plan)
+        case "disabled":
+            answer = await node.ask("PUT", f"/v1/admin/users/{user}", {"disabled": True})
+        case _:
+            answer = await node.ask("POST", "/v1/auth/logout", token=token)
+    assert answer.status < 300, answer.text

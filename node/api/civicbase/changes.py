@@ -203,8 +203,8 @@ def _said(news: News | None) -> bytes | None:
     """News as server-sent events; None if there will be no more."""
     if news is None:
         return None
-    if news.refusal is not None:
-        return b"data: %b\n\n" % _encode({"type": "error", **s1_form(news.refusal)})
+    if (error := news.refusal or news.lost) is not None:
+        return b"data: %b\n\n" % _encode({"type": "error", **s1_form(error)})
     if news.anew is not None:
         return _told("resync", news.anew)
     if not news.seen:
@@ -261,4 +261,5 @@ _DESCRIPTION = """Every change that the caller may read, oldest first, in the sh
 `since` = the last `cursor`, or the time of the last sync (then some changes may come twice, none is left out).
 With `Accept: text/event-stream` the same changes come as server-sent events for as long as the client listens:
 `Last-Event-ID`, which browsers send by themselves, counts before `since`, and without either the stream begins
-with what comes next. The event `resync` says that the documents are to be read anew."""
+with what comes next. The event `resync` says that the documents are to be read anew, `error` that a model that was
+asked for may be read no longer, or that the token counts no longer, which ends the stream."""

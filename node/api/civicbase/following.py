@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from node.api.civicbase.realtime_events import Cursors, Event, Sources
+from node.api.civicbase.realtime_events import Cursors, Event, Sources, why_gone
 from node.api.civicbase.realtime_messages import Dialect, cursor_text, event_tail
 from node.api.routes import Caller
 from node.conflict_feed import AnyEntry, ConflictEntry, Listener
@@ -104,6 +104,15 @@ class Follower:
         self.position = self._sources.feed.newest
         self._sent = cursor_text(self.cursor)
         return self.cursor
+
+    def let_go(self) -> dict[str, tuple[str, str]]:
+        """Of the models asked for, those that can be heard of no longer: an error's code and sentence, by name."""
+        gone = {}
+        for model_id, named in list((self.models or {}).items()):
+            if (why := why_gone(self._sources, self.caller, model_id, named)) is not None:
+                gone[named] = why
+                self.models = {id: name for id, name in (self.models or {}).items() if id != model_id}
+        return gone
 
     def say(self, event: Event, previous: bytes) -> bytes | None:
         """An event as JSON, `previous` being the cursor sent before it, as JSON; None if it is not wanted."""

@@ -15,7 +15,7 @@ from hmac import compare_digest
 from aiohttp import web
 
 from node.api.civicbase.following import RecordReader
-from node.api.civicbase.realtime_events import Event, Sources, Watchers
+from node.api.civicbase.realtime_events import DECIDE_MODELS, DECISIVE, Event, Sources, Watchers
 from node.api.civicbase.realtime_session import Session
 from node.api.civicbase.realtime_socket import Connection, RealtimeParts
 from node.api.errors import ApiError, InvalidToken, Unavailable
@@ -27,11 +27,6 @@ from node.feed import Position
 MESSAGE_MAX_BYTES = 64 << 10  # of a client
 PENDING_MAX = 4_096  # entries on their way to sessions; beyond it everybody reads them from the record
 TURN_EVENTS_MAX = 128  # events handed to sessions in one turn of the loop: one to two milliseconds
-
-# Built-in models whose documents decide what a socket may hear; their ids begin so.
-_MODELS = "$model_"
-_ACCOUNTS = ("$account_", "$role_", "$signout_", "$apikey_")
-_DECISIVE = (_MODELS, *_ACCOUNTS)
 
 TAGS = ("Realtime",)
 
@@ -155,7 +150,7 @@ class Realtime:
             return
         wants = self.watchers.wants
         self._pending.extend(
-            e for e in entries if (wants(e) and not e.is_old) or e.model.startswith(_DECISIVE)
+            e for e in entries if (wants(e) and not e.is_old) or e.model.startswith(DECISIVE)
         )
         if self._pending and self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._hand_on)
@@ -182,7 +177,7 @@ class Realtime:
         while self._pending and events < TURN_EVENTS_MAX:
             entry = self._pending.popleft()
             events += 1
-            if entry.model.startswith(_DECISIVE):
+            if entry.model.startswith(DECISIVE):
                 self._on_decisive(entry, checked)
                 continue
             event = Event(entry, self.sources)
@@ -199,7 +194,7 @@ class Realtime:
 
     def _on_decisive(self, entry: AnyEntry, checked: dict[Connection, bool]) -> None:
         """A model, an account, its roles or the end of its session: rights may have changed."""
-        if entry.model.startswith(_MODELS):
+        if entry.model.startswith(DECIDE_MODELS):
             for session in self.watchers.of_model(entry.application, entry.id):
                 session.review(entry.id)
                 checked.setdefault(self._connections[session], self._connections[session].is_welcome())
@@ -215,7 +210,7 @@ class Realtime:
         for session, entry in self.watchers.first_of_each(pending).items():
             session.fall_behind(Position(entry.arrival, entry.index - 1))
             self._connections[session].step()
-        self._pending.extend(entry for entry in pending if entry.model.startswith(_DECISIVE))
+        self._pending.extend(entry for entry in pending if entry.model.startswith(DECISIVE))
 
 
 def routes(realtime: Realtime) -> list[Route]:

@@ -31,6 +31,11 @@ from storage.feed_entry import FeedEntry
 
 Watcher = TypeVar("Watcher")
 
+# Built-in models whose documents decide what somebody may hear; their ids begin so. Those of the first have the ids of
+# models, those of the second that of a user, session or API key.
+DECIDE_MODELS = ("$model_", "$role_model_")
+DECISIVE = (*DECIDE_MODELS, "$account_", "$role_", "$signout_", "$apikey_")
+
 
 class Documents(Protocol):
     """What `node.services.records.Records` offers to readers of changes."""
@@ -67,6 +72,19 @@ class Sources:
     permissions: Permissions
     node_id: bytes
     conflict: Callable[[str, str], Mapping[str, Any] | None] = lambda application, id: None
+
+
+def why_gone(sources: Sources, caller: Caller, model_id: str, named: str) -> tuple[str, str] | None:
+    """Why a caller can follow a model no longer, as an error's code and sentence; None if it can."""
+    try:
+        model = sources.documents.model(caller.application, model_id)
+    except UnknownModel:
+        model = None
+    if model is None or model.id != model_id:
+        return "NOT_FOUND", f"There is no data model '{named}' any more"
+    if not sources.permissions.may_ever(caller, model, "read"):
+        return "FORBIDDEN", f"You may not read '{named}' any more"
+    return None
 
 
 class Event:

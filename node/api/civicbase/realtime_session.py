@@ -18,7 +18,7 @@ from itertools import islice
 from math import ceil
 from typing import Any, NamedTuple
 
-from node.api.civicbase.realtime_events import Event, Sources, Target, Watchers
+from node.api.civicbase.realtime_events import Event, Sources, Target, Watchers, why_gone
 from node.api.civicbase.realtime_messages import (
     FAULTS_MAX,
     Authenticate,
@@ -322,16 +322,9 @@ class Session:
                 continue
             for dialect, subscription in list(self._targets[target].items()):
                 named = subscription.named[target]
-                try:
-                    model = self._sources.documents.model(self.caller.application, target[0])
-                except UnknownModel:
-                    code, reason = "NOT_FOUND", f"There is no data model '{named}' any more"
-                else:
-                    if self._sources.permissions.may_ever(self.caller, model, "read"):
-                        continue
-                    code, reason = "FORBIDDEN", f"You may not read '{named}' any more"
-                self._drop(target, dialect, self.caller.application)
-                lost.setdefault((dialect, code, reason), {})[named] = reason
+                if (why := why_gone(self._sources, self.caller, target[0], named)) is not None:
+                    self._drop(target, dialect, self.caller.application)
+                    lost.setdefault((dialect, *why), {})[named] = why[1]
         for (dialect, code, reason), details in lost.items():
             self._tell_error(dialect, reason, code, details)
 

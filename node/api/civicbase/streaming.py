@@ -6,12 +6,13 @@ is written is served from the record, like everybody who is behind, and costs no
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from node.api.civicbase.following import Follower, Seen
 from node.api.civicbase.realtime import Realtime
+from node.api.civicbase.realtime_events import DECISIVE
 from node.api.errors import ApiError, Unavailable
 from node.conflict_feed import AnyEntry
 from node.feed import CursorTooOld
@@ -31,8 +32,14 @@ class Stream:
         self.is_over = False
         self.wake = asyncio.Event()
 
-    def concerns(self, touched: set[tuple[str, str]]) -> bool:
+    def concerns(self, touched: set[tuple[str, str]], decided: set[tuple[str, str]]) -> bool:
+        """Whether it is to be woken by changes in these models, each with its application, or by what these documents
+        decide about who may hear."""
         application, models = self.follower.caller.application, self.follower.models
+        if decided:
+            names = (*self.follower.caller.known_as, *(models or ()))
+            if any((application, name) in decided for name in names):
+                return True
         if models is None:
             return any(name == application for name, _ in touched)
         return any((application, model) in touched for model in models)
@@ -40,13 +47,15 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a stream hears next: events, or the cursor from which all is to be read anew, or why it may hear no more.
+    """What a stream hears next: events, or the cursor from which all is to be read anew, or why it may hear no more
+    of some models (after which it ends, if those were all), or of anything.
 
     None of these says that nothing has happened for a while.
     """
 
     seen: Sequence[Seen] = ()
     anew: str | None = None
+    lost: ApiError | None = None
     refusal: ApiError | None = None
 
 
@@ -62,7 +71,10 @@ class Streams:
         self._is_stopping = False
 
     def start(self) -> None:
-        self._unsubscribe = self._parts.feed.subscribe(self._on_entries, on_caught_up=self._on_caught_up)
+        # What a first sync brings is not told, but it may decide about rights.
+        self._unsubscribe = self._parts.feed.subscribe(
+            self._on_entries, on_caught_up=self._on_caught_up, with_old=True
+        )
 
     def stop(self) -> None:
         """Every stream ends at its next step."""
@@ -95,6 +107,9 @@ class Streams:
             if refusal is not None:
                 stream.is_over = True
                 return News(refusal=refusal)
+            if gone := follower.let_go():
+                stream.is_over = not follower.models
+                return News(lost=_lost(gone))
             if stream.is_to_read_anew:
                 stream.is_to_read_anew = False
                 return News(anew=follower.read_anew())
@@ -114,10 +129,16 @@ class Streams:
 
     def _on_entries(self, entries: Sequence[AnyEntry]) -> None:
         if self._streams:
-            touched = {(entry.application, entry.model) for entry in entries}
+            touched = {(entry.application, entry.model) for entry in entries if not entry.is_old}
+            decided = {(e.application, e.id) for e in entries if e.model.startswith(DECISIVE)}
             for stream in self._streams:
-                if stream.concerns(touched):
+                if stream.concerns(touched, decided):
                     stream.wake.set()
+
+    def check_all(self) -> None:
+        """The members of the network are others now: whose tokens still count is to be found out again."""
+        for stream in self._streams:
+            stream.wake.set()
 
     def _on_caught_up(self, application: str) -> None:
         for stream in self._streams:
@@ -149,3 +170,10 @@ class Streams:
             return error
         stream.follower.caller = caller
         return None
+
+
+def _lost(gone: Mapping[str, tuple[str, str]]) -> ApiError:
+    code, sentence = next(iter(gone.values()))
+    message = sentence if len(gone) == 1 else "Some of these models can be followed no longer"
+    status = 404 if code == "NOT_FOUND" else 403
+    return ApiError(status, code, message, {named: said for named, (_, said) in gone.items()})

@@ -268,6 +268,8 @@ class Socket:
                 if news.refusal is not None:
                     self.close(FORBIDDEN, "The token counts no longer")
                     return None
+                if news.lost is not None:
+                    return error_of(message.id, [refused(news.lost)])
                 await self._tell(message, follower, news)
                 if engine.current(chosen.request.caller.application) is not chosen.made:
                     # The models are others: it may not be valid any more.
