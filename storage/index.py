@@ -321,7 +321,10 @@ class Index:
 
     def conflicts(self, query: ConflictQuery) -> ConflictPage:
         """One page of conflicts. Blocks. Raises `QueryFault` for a cursor that is none."""
-        with self._connection(self._readers) as connection:
+        with (
+            self._connection(self._readers) as connection,
+            index_query.allowing(connection, query.is_allowed),
+        ):
             return read_page(connection, query)
 
     def conflict(self, id: str) -> ConflictRow | None:

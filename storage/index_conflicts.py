@@ -15,7 +15,7 @@ import base64
 import binascii
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -108,13 +108,16 @@ class ConflictRow:
 class ConflictQuery:
     """Open or resolved conflicts, or both (None), the newest first.
 
-    Of models in `models` all, of those in `own_models` those of documents that `user` has created.
+    Of models in `models` all, of those in `own_models` those of documents that `user` has created, of those in
+    `judged_models` those of documents for which `is_allowed(model id, id)` is true.
     """
 
     application: str
     models: Sequence[str]
     own_models: Sequence[str] = ()
     user: str = ""
+    judged_models: Sequence[str] = ()
+    is_allowed: Callable[[str, str], bool] = lambda model_id, id: False
     instance_id: str | None = None
     is_open: bool | None = True
     page: int = 1
@@ -285,17 +288,19 @@ def _dots_text(dots: Iterable[Dot]) -> str:
 
 
 def read_page(connection: sqlite3.Connection, query: ConflictQuery) -> ConflictPage:
-    """One page. Raises `QueryFault` for a cursor that is none."""
+    """One page. Raises `QueryFault` for a cursor that is none. The connection knows `civic_allowed`: see `allowing`."""
     conditions = [
         "application = ?",
         "(model_id IN (SELECT value FROM json_each(?))"
-        " OR (created_by = ? AND model_id IN (SELECT value FROM json_each(?))))",
+        " OR (created_by = ? AND model_id IN (SELECT value FROM json_each(?)))"
+        " OR (model_id IN (SELECT value FROM json_each(?)) AND civic_allowed(model_id, instance_id)))",
     ]
     values: list[Any] = [
         query.application,
         json.dumps(query.models),
         query.user,
         json.dumps(query.own_models),
+        json.dumps(query.judged_models),
     ]
     if query.is_open is None:
         conditions.append(f"state IN ({State.OPEN:d}, {State.RESOLVED:d})")

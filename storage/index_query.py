@@ -43,7 +43,7 @@ WINDOW_SHARE = 4  # at most a quarter of the rows that meet the filter, so a fai
 
 _COMPARISONS = {Op.EQ: "=", Op.NE: "IS NOT", Op.GT: ">", Op.GTE: ">=", Op.LT: "<", Op.LTE: "<="}
 
-Allows = Callable[[str], bool]  # asked of an id
+Allows = Callable[..., bool]  # asked of an id, or of a model's and an instance's
 
 Sql = tuple[str, list[Value]]  # a piece of SQL and the values for its marks
 
@@ -149,21 +149,21 @@ def allowed(filter_: Filter | None) -> Filter:
 
 @contextmanager
 def allowing(connection: sqlite3.Connection, is_allowed: Allows) -> Iterator[None]:
-    """While a query runs on the connection: which ids are allowed. What `is_allowed` raises is raised here."""
+    """While a query runs on the connection: what is allowed. What `is_allowed` raises is raised here."""
     failed: list[Exception] = []
 
-    def ask(id: str) -> bool:
+    def ask(*ids: str) -> bool:
         try:
-            return is_allowed(id)
+            return is_allowed(*ids)
         except Exception as error:  # SQLite would make an error of its own of it, and the index be distrusted
             failed.append(error)
             return False
 
-    connection.create_function("civic_allowed", 1, ask)
+    connection.create_function("civic_allowed", -1, ask)
     try:
         yield
     finally:
-        connection.create_function("civic_allowed", 1, None)
+        connection.create_function("civic_allowed", -1, None)
     if failed:
         raise failed[0]
 

@@ -6,9 +6,10 @@ end them is asked by the caller.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from node.services.permissions import Owned, Subject
 from node.services.records import Records, Rendered
 from node.services.refusals import InvalidFields, Refusal
 from node.services.sealing import shown
@@ -82,16 +83,37 @@ class Conflicts:
         self._index = index
         self._records = records
 
-    async def find(self, query: ConflictQuery) -> ConflictList:
-        """One page. Raises `IndexUnavailable` while the index is being rebuilt, `QueryFault` for a bad cursor."""
+    async def find(
+        self, query: ConflictQuery, may_read: Callable[[Model, Owned], bool] = lambda model, record: False
+    ) -> ConflictList:
+        """One page; `may_read` is asked about documents of `judged_models`, on another thread.
+
+        Raises `IndexUnavailable` while the index is being rebuilt, `QueryFault` for a bad cursor.
+        """
         self._records.raise_if_stale(None)
-        found: ConflictList = await self._records.in_pool(self._find, query)
+        found: ConflictList = await self._records.in_pool(self._find, query, may_read)
         return found
 
-    def _find(self, query: ConflictQuery) -> ConflictList:
-        page = self._index.conflicts(query)
+    def _find(self, query: ConflictQuery, may_read: Callable[[Model, Owned], bool]) -> ConflictList:
         items: list[dict[str, Any]] = []
         with self._store.read() as snapshot:
+            space = self._store.space(query.application)
+
+            def is_allowed(model_id: str, id: str) -> bool:
+                model, document = (
+                    self._catalog.by_id(space, model_id),
+                    snapshot.documents.get(space, model_id, id),
+                )
+                if model is None or document is None:
+                    return False
+                record = None
+                if document.exists and not document.is_broken:
+                    record = Record.of(model, document, past_in(snapshot, space))
+                if record is None or model.check_record(record.values):  # of what nobody is shown
+                    return may_read(model, Subject(document.created_user))
+                return may_read(model, record)
+
+            page = self._index.conflicts(replace(query, is_allowed=is_allowed))
             for row in page.rows:
                 content = self._view(snapshot, row)
                 if content is not None:

@@ -19,7 +19,7 @@ from node.api.routes import CALLER, Auth, Caller, KeyAccess, Route
 from node.services.conflicts import ConflictMoved, Conflicts, ConflictSubject
 from node.services.history import Histories
 from node.services.models import Models
-from node.services.permissions import Permissions, Subject
+from node.services.permissions import Permissions
 from node.services.records import Records
 from protocol.conflict import DELETED
 from protocol.schema import Model
@@ -191,20 +191,21 @@ class ConflictRoutes:
         if faults:
             raise ValidationFailed(faults)
         models = self._models(caller, query.get("model"))
-        whole = [model.id for model in models if self.permissions.check(caller, model, "read")]
-        own = [model.id for model in models if model.id not in whole and self._owns(caller, model)]
+        limits = {model.id: self.permissions.reading(caller, model) for model in models}
         found = await self.conflicts.find(
             ConflictQuery(
                 caller.application,
-                whole,
-                own,
+                [id for id, limit in limits.items() if limit is None],
+                [id for id, limit in limits.items() if limit is not None and limit.passes is None],
                 caller.user_id or "",
+                [id for id, limit in limits.items() if limit is not None and limit.passes is not None],
                 instance_id=query.get("instance_id"),
                 is_open=_RESOLVED[asked],
                 page=page,
                 per_page=per_page,
                 cursor=query.get("cursor") or None,
-            )
+            ),
+            lambda model, record: self.permissions.check(caller, model, "read", record),
         )
         return json_response(
             {
@@ -214,12 +215,6 @@ class ConflictRoutes:
                 "per_page": per_page,
                 "next_cursor": found.next_cursor,
             }
-        )
-
-    def _owns(self, caller: Caller, model: Model) -> bool:
-        """Whether the caller may read what they created, whatever it says."""
-        return caller.user_id is not None and self.permissions.check(
-            caller, model, "read", Subject(caller.user_id)
         )
 
     def _models(self, caller: Caller, named: str | None) -> Sequence[Model]:

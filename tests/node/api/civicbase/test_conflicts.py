@@ -141,6 +141,24 @@ async def test_nobody_sees_conflicts_of_what_they_may_not_read(node: Running) ->
     assert ben_id
 
 
+async def test_a_rule_that_looks_at_records_decides_which_conflicts_are_listed(node: Running) -> None:
+    task = await node.model(definition(permissions={"read": ["owner", "record.points > 5"]}))
+    _, ann = await node.sign_up("ann")
+    for id, points in (("low", 1), ("high", 9), ("gone", 9)):
+        await node.set(task, id, {"title": "x", "points": points})
+        node.other.hear()
+        await node.apart(task, id, {"title": "a"}, {"title": "b"})
+    assert (await node.ask("POST", "/v1/data/Task", {"id": "anns", "title": "x"}, token=ann)).status == 201
+    node.other.hear()
+    await node.apart(task, "anns", {"title": "y"}, {"title": "z"})
+    assert (await node.ask("DELETE", "/v1/data/Task/gone")).status == 204
+    answer = await node.ask("GET", "/v1/conflicts?per_page=1", token=ann)
+    assert (len(answer.json["items"]), answer.json["total"]) == (1, 2)
+    rest = await listed(node, f"?cursor={answer.json['next_cursor']}", token=ann)
+    assert [c["instance_id"] for c in (*answer.json["items"], *rest)] == ["anns", "high"]
+    assert await listed(node, "?resolved=true", token=ann) == []  # nobody can tell what it said
+
+
 async def test_conflicts_of_another_application_are_none(node: Running, task: Model) -> None:
     await node.apart(task, "one", {"title": "a"}, {"title": "b"})
     (conflict,) = await listed(node)
