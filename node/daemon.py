@@ -262,7 +262,7 @@ class Node:
                 records=self.records,
                 indexer=self.integrator.indexer,
                 index=self.index,
-                compact=record.compact,
+                compaction=record.compaction,
                 user=settings.name or os.uname().nodename,
                 log=self.log,
             )

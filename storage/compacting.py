@@ -1,8 +1,10 @@
 """A compact copy of the record in its place, while the node runs: no page of it holds what was deleted.
 
 Room: how the file is exchanged under the writer, whatever happens in between. The engine leaves deleted bytes in pages
-that are free, and in the gaps of others; a compact copy holds what is reachable and nothing else. The anchor knows the
-record by its inode, so it is told of the new one; until it is, a small file says that both are the same record.
+that are free, and in the gaps of others; a compact copy holds what is reachable and nothing else. It is made beside the
+writer, who then writes to it what has changed meanwhile: what is deleted in that time may stay in its free pages, and
+goes with the next copy. The anchor knows the record by its inode, so it is told of the new one; until it is, a small
+file says that both are the same record.
 
     compacting/        the copy in the making: record, lock table
     compacting.json    {"from": [inode, device], "to": [inode, device]}: the copy is whole, and about to take the place
@@ -23,27 +25,58 @@ STAGE = "compacting"
 PLAN_FILE = "compacting.json"
 
 
-def compact(keys: KeyValueStore, directory: Path, anchor: AnchorFile) -> None:
-    """Exchange the record for a compact copy of itself. For the writer, between two writes: nothing is written
-    meanwhile; reads go on. Durable when it returns. Blocks, 3 s for 300 MB beside other work.
+class Compaction:
+    """How the record's file is exchanged: `begin`, `copy` and `finish`, or `give_up`. One exchange at a time."""
 
-    Raises `StorageError`; then the record is as it was, or the node writes nothing more before it was started again.
-    """
-    assert isinstance(keys, LmdbKeyValueStore)
-    stage = directory / STAGE
-    try:
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir(mode=0o700)
+    def __init__(self, keys: KeyValueStore, directory: Path, anchor: AnchorFile) -> None:
+        assert isinstance(keys, LmdbKeyValueStore)
+        self._keys = keys
+        self._directory = directory
+        self._anchor = anchor
+
+    def begin(self) -> None:
+        """For the writer, between two writes: of what was deleted until now the copy will hold nothing."""
+        self._keys.follow()
+
+    def copy(self) -> None:
+        """Make the copy, on any thread: reads and writes go on. Blocks, 3 s for 300 MB beside other work.
+
+        Raises `StorageError`. The record must not be closed meanwhile.
+        """
+        stage = self._directory / STAGE
         try:
-            _copy(keys, stage / DATA_FILE)
-            plan = {"from": _identity(directory / DATA_FILE), "to": _identity(stage / DATA_FILE)}
-            write_secret(directory / PLAN_FILE, json.dumps(plan))
-            keys.move_to(str(stage), lambda: _take_place(directory, stage))
-        finally:
-            if not keys.failure:
-                settle(directory, anchor)
-    except OSError as error:
-        raise os_failure(error, error.filename or directory) from error
+            shutil.rmtree(stage, ignore_errors=True)
+            stage.mkdir(mode=0o700)
+            _copy(self._keys, stage / DATA_FILE)
+        except OSError as error:
+            raise os_failure(error, error.filename or stage) from error
+
+    def finish(self) -> None:
+        """For the writer, between two writes: write to the copy what has changed since, and put it in place. Durable.
+
+        Blocks for as long as that takes; if it was too much to be remembered, for another copy. Raises
+        `StorageError`; then the record is as it was, or the node writes nothing more before it was started again.
+        """
+        keys, directory = self._keys, self._directory
+        stage = directory / STAGE
+        try:
+            try:
+                if not keys.can_catch_up:
+                    self.begin()
+                    self.copy()
+                plan = {"from": _identity(directory / DATA_FILE), "to": _identity(stage / DATA_FILE)}
+                write_secret(directory / PLAN_FILE, json.dumps(plan))
+                keys.move_to(str(stage), lambda: _take_place(directory, stage))
+            finally:
+                self.give_up()
+        except OSError as error:
+            raise os_failure(error, error.filename or directory) from error
+
+    def give_up(self) -> None:
+        """Have nothing more to do with the copy, if it is not in its place yet."""
+        self._keys.unfollow()
+        if not self._keys.failure:
+            settle(self._directory, self._anchor)
 
 
 def _copy(keys: LmdbKeyValueStore, path: Path) -> None:

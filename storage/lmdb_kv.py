@@ -21,7 +21,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from zlib import crc32
@@ -40,6 +40,7 @@ _FLUSHES_PER_COMMIT = 2
 _READERS_MAX = 512
 _LOCK_TABLE_BYTES = 64 << 10  # 64 bytes a reader and a header
 CHECKSUM_BYTES = 4
+CHANGES_MAX_BYTES = 64 << 20  # that are remembered while a copy is made: a second of writing them to it
 _NO_GAP: tuple[bytes, bytes | None] = (b"\xff" * (KEY_MAX_BYTES + 1), None)
 
 # Tables in which one pair by itself has its place anywhere, or of which there is little.
@@ -72,14 +73,22 @@ class _Handles(dict[Table, "lmdb._Database"]):
 class LmdbTransaction:
     """Reads and, within `LmdbKeyValueStore.write`, writes. `failure` is what made it unfit to be committed."""
 
-    __slots__ = ("_gaps", "_handles", "_held", "_path", "_transaction", "failure")
+    __slots__ = ("_gaps", "_handles", "_held", "_noted", "_path", "_transaction", "failure")
 
-    def __init__(self, transaction: "lmdb.Transaction[bytes]", handles: _Handles, path: str) -> None:
+    def __init__(
+        self,
+        transaction: "lmdb.Transaction[bytes]",
+        handles: _Handles,
+        path: str,
+        noted: "list[_Noted] | None" = None,
+    ) -> None:
+        """`noted` gets all that is handed to the engine, in this order."""
         self._transaction = transaction
         self._handles = handles
         self._path = path
         self._gaps: dict[Table, tuple[bytes, bytes | None]] | None = None
         self._held: dict[Table, dict[bytes, bytes]] = {}  # written, and not yet handed to the engine
+        self._noted = noted
         self.failure: Exception | None = None
 
     def __enter__(self) -> "LmdbTransaction":
@@ -206,6 +215,8 @@ class LmdbTransaction:
         if self._gaps is not None:
             self._gaps.pop(table, None)
         stored = _with_checksums(table, sorted(held.items()))
+        if self._noted is not None:
+            self._noted.append((table, stored))
         try:
             if len(stored) == 1 and table in _SCATTERED:
                 self._transaction.put(*stored[0], True, True, False, self._handles[table])
@@ -222,6 +233,8 @@ class LmdbTransaction:
         if self._gaps is not None:
             self._gaps.pop(table, None)
         stored = _with_checksums(table, pairs)
+        if self._noted is not None:
+            self._noted.append((table, stored))
         try:
             with self._transaction.cursor(self._handles[table]) as cursor:
                 _, added = cursor.putmulti(stored, append=True)
@@ -236,6 +249,8 @@ class LmdbTransaction:
     def delete(self, table: Table, key: bytes) -> bool:
         held = self._held.get(table)
         was_held = held is not None and held.pop(key, None) is not None
+        if self._noted is not None:
+            self._noted.append((table, [(key, None)]))
         try:
             return self._transaction.delete(key, b"", self._handles[table]) or was_held
         except lmdb.Error as error:
@@ -275,6 +290,27 @@ class LmdbTransaction:
         return self.failure
 
 
+_Noted = tuple[Table, Sequence[tuple[bytes, bytes | None]]]
+
+
+class _Changes:
+    """The last value of each key that was written, None where it was deleted; nothing once that is too much."""
+
+    def __init__(self) -> None:
+        self.latest: dict[Table, dict[bytes, bytes | None]] = {}
+        self.is_complete = True
+        self._size_bytes = 0
+
+    def add(self, noted: Iterable[_Noted]) -> None:
+        """What a transaction has written, once it counts."""
+        for table, pairs in noted if self.is_complete else ():
+            self.latest.setdefault(table, {}).update(pairs)
+            self._size_bytes += sum(len(key) + len(stored or b"") for key, stored in pairs)
+        if self._size_bytes > CHANGES_MAX_BYTES:
+            self.latest.clear()
+            self.is_complete = False
+
+
 class LmdbKeyValueStore:
     """`KeyValueStore` in a directory. One process opens it at a time: `gate` holds the lock."""
 
@@ -286,6 +322,7 @@ class LmdbKeyValueStore:
         self._path = os.path.join(directory, DATA_FILE)
         self._flush_delay_s = _FLUSHES_PER_COMMIT * flush_delay_ms / 1000
         self._commits = 0
+        self._changes: _Changes | None = None  # since `follow`
         self.failure: str | None = None
         if not read_only:
             _reserve_lock_table(os.path.join(directory, LOCK_TABLE_FILE))
@@ -322,7 +359,9 @@ class LmdbKeyValueStore:
             transaction = environment.begin(write=True)
         except lmdb.Error as error:
             raise self._stopped_by(error) from error
-        held = LmdbTransaction(transaction, handles, self._path)
+        changes = self._changes
+        noted: list[_Noted] | None = None if changes is None else []
+        held = LmdbTransaction(transaction, handles, self._path, noted)
         try:
             yield held
             held.hand_over()
@@ -335,6 +374,8 @@ class LmdbKeyValueStore:
             transaction.commit()
         except lmdb.Error as error:
             raise self._stopped_by(error) from error
+        if changes is not None and noted:
+            changes.add(noted)
         if self._flush_delay_s:
             time.sleep(self._flush_delay_s)
         self._commits += 1
@@ -365,15 +406,34 @@ class LmdbKeyValueStore:
         except lmdb.Error as error:
             raise _translated(error, "the copy of the record") from error
 
+    def follow(self) -> None:
+        """From now on remember what is written, for a copy that begins later. For the writer, between two writes."""
+        self._changes = _Changes()
+
+    def unfollow(self) -> None:
+        """Forget it, and remember nothing more."""
+        self._changes = None
+
+    @property
+    def can_catch_up(self) -> bool:
+        """Whether all that was written since `follow` is remembered: some tens of megabytes are."""
+        return self._changes is not None and self._changes.is_complete
+
     def move_to(self, directory: str, settle: Callable[[], None]) -> None:
         """Go on with the copy of this record in another directory, which `settle` then puts in the place of this one.
 
-        Reads that are under way end in the old file, which is closed with the last of them. For the writer, between
-        two writes. Raises `StorageError` if the copy cannot be opened; what `settle` raises stops all writes, because
-        nobody knows then which of both files is in its place. Blocks.
+        What was written since `follow` is written to the copy first, durably. Reads that are under way end in the old
+        file, which is closed with the last of them. For the writer, between two writes. Raises `StorageError` if the
+        copy cannot be opened or written; what `settle` raises stops all writes, because nobody knows then which of
+        both files is in its place. Blocks.
         """
         _reserve_lock_table(os.path.join(directory, LOCK_TABLE_FILE))
         opened = self._open(directory)
+        try:
+            self._catch_up(*opened)
+        except lmdb.Error as error:
+            opened[0].close()
+            raise _translated(error, os.path.join(directory, DATA_FILE)) from error
         try:
             settle()
         except BaseException as error:
@@ -383,6 +443,18 @@ class LmdbKeyValueStore:
             raise
         finally:
             self._opened = opened
+
+    def _catch_up(self, environment: "lmdb.Environment", handles: _Handles) -> None:
+        """Write to a copy what was written here since before it was begun: what it has of that already is the same."""
+        if self._changes is None or not self._changes.latest:
+            return
+        with environment.begin(write=True) as transaction:
+            for table, latest in self._changes.latest.items():
+                for key, stored in sorted(latest.items()):
+                    if stored is None:
+                        transaction.delete(key, b"", handles[table])
+                    else:
+                        transaction.put(key, stored, True, True, False, handles[table])
 
     def close(self) -> None:
         self._environment.close()

@@ -18,7 +18,7 @@ from protocol.integrate import Head, Integrated
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import StatementKind, decode_genesis, found_network, statement_kind
 from protocol.window import Run
-from storage.compacting import compact, settle
+from storage.compacting import Compaction, settle
 from storage.errors import StorageError, StoreDamaged, os_failure
 from storage.gate import (
     FOUNDING,
@@ -132,9 +132,10 @@ class OpenRecord:
         """To be called after each commit of our own, before anyone hears of it. Never raises."""
         self.anchor.note(space, seq)
 
-    def compact(self) -> None:
-        """Leave no deleted byte in the record's file. For the writer, between two writes; see `compacting`."""
-        compact(self.store.keys, self.directory, self.anchor)
+    @property
+    def compaction(self) -> Compaction:
+        """How to leave no deleted byte in the record's file."""
+        return Compaction(self.store.keys, self.directory, self.anchor)
 
     def close(self) -> None:
         """Close cleanly: the next start need not verify the record, unless a write or a flush has failed."""

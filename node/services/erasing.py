@@ -5,7 +5,7 @@ out of the record; what this node holds of it elsewhere goes here: records of se
 query index, deleted bytes in the record's file. Only then does the node say so, in a document that replicates
 (`$erased`). All of it begins again where a process that was killed left it: `storage.erasures` lists what is due.
 
-Compacting copies the whole record and holds up writes meanwhile, so it is collected: at most once a minute, and no
+Compacting copies the whole record, while reads and writes go on, so it is collected: at most once a minute, and no
 oftener than keeps it below a twentieth of the time.
 """
 
@@ -28,6 +28,7 @@ from protocol.ids import NodeId, SpaceId, node_of
 from protocol.integrate import Change
 from protocol.membership import Role
 from protocol.schema import Model
+from storage.compacting import Compaction
 from storage.erasures import Due, due, settle
 from storage.errors import StorageError
 from storage.feed_entry import FeedEntry
@@ -51,14 +52,14 @@ OnErased = Callable[[str, str, str], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class ErasingParts:
-    """What is handed in. `compact` is for the writer's thread; `user` is who this node writes as by itself."""
+    """What is handed in. `user` is who this node writes as by itself."""
 
     store: Store
     writer: Writer
     records: Records
     indexer: Indexer
     index: Index
-    compact: Callable[[], None]
+    compaction: Compaction
     user: str
     log: logging.Logger
 
@@ -252,20 +253,33 @@ class Erasing:
             loop = asyncio.get_running_loop()
             await asyncio.sleep(max(0.0, self._next_at - loop.time()))
             started = loop.time()
-            if not await self._parts.writer.between(self._scrub):
+            if not await self._parts.writer.between(self._begin):
                 return RETRY_S
+            await self._copy()
+            await self._parts.writer.between(self._parts.compaction.finish)
             self._next_at = loop.time() + max(self.interval_s, LOAD_MAX * (loop.time() - started))
             await self._parts.writer.submit(partial(_settle_all, ready))
         for application in names.values():
             await self._confirm(application)
         return 0 if len(ready) == len(all_due) else FAILED_RETRY_S
 
-    def _scrub(self) -> bool:
-        """On the writer's thread: no file holds deleted bytes any more. False if the query index is not ready."""
+    def _begin(self) -> bool:
+        """On the writer's thread: no file beside the record holds deleted bytes any more, and the next copy of the
+        record will hold none. False if the query index is not ready."""
         if self._parts.indexer.is_stale or not self._parts.index.truncate_log():
             return False
-        self._parts.compact()
+        self._parts.compaction.begin()
         return True
+
+    async def _copy(self) -> None:
+        copying = asyncio.ensure_future(asyncio.to_thread(self._parts.compaction.copy))
+        try:
+            await asyncio.shield(copying)
+        except BaseException:
+            await asyncio.wait({copying})  # the record is not closed before
+            with contextlib.suppress(StorageError):  # the next start clears away what is left of it
+                await self._parts.writer.between(self._parts.compaction.give_up)
+            raise
 
     async def _confirm(self, application: str) -> None:
         """Say of every erasure that nothing of it is left here, as soon as that is so."""

@@ -1,11 +1,13 @@
 """Erasing across two devices: asked for on one, gone from both, confirmed by each, found in no file."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from node.services import erasing
+from storage.compacting import Compaction
 from tests.node.devices import Device, devices, until
 from tests.storage.test_compacting import in_files
 
@@ -73,6 +75,31 @@ async def test_an_account_and_all_that_it_made_are_in_no_file_of_either_device_o
             assert (await device.ask("GET", f"/v1/data/Task/{gone}")).status == 404
         await ann.get(f"/v1/data/Task/{kept}", {"title": "goes on"}, method="PUT")  # the writer serves
         await until(lambda: _has_titles(bob, {"goes on"}), "links go on too")
+
+
+async def test_writes_go_on_while_the_record_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end, copy = threading.Event(), threading.Event(), Compaction.copy
+
+    def slow(self: Compaction) -> None:
+        copy(self)
+        begun.set()
+        may_end.wait()
+
+    monkeypatch.setattr(Compaction, "copy", slow)
+    async with devices(tmp_path, "ann") as (ann,):
+        await ann.get("/v1/data-models", TASK, method="POST", status=201)
+        made = await ann.get("/v1/data/Task", {"title": SECRET}, method="POST", status=201)
+        gone = {"confirm": True, "model": "Task", "id": made["instance_id"]}
+        asked = await ann.get(ERASE, gone, method="POST", status=202)
+        try:
+            await until(begun.is_set, "the copy is made")
+            await ann.get("/v1/data/Task", {"title": "meanwhile"}, method="POST", status=201)
+        finally:
+            may_end.set()
+        await until(lambda: is_confirmed(ann, asked["erasure_id"]), "it is done")
+        assert in_files(ann.directory, SECRET) == [] and await titles(ann) == {"meanwhile"}
 
 
 async def test_what_a_members_device_may_not_erase_is_left_to_an_administrators(

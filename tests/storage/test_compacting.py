@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from protocol.changes import Edit, EditKind
-from storage import compacting, keyfiles
+from storage import compacting, keyfiles, lmdb_kv
 from storage.errors import StorageError
 from storage.gate import ANCHOR_FILE
 from storage.lmdb_kv import DATA_FILE
@@ -37,9 +37,16 @@ def erased(directory: Path) -> Site:
 
 
 def compact(site: Site) -> None:
-    assert site.record is not None and site.index is not None
-    assert site.index.truncate_log()
-    site.record.compact()
+    assert site.index is not None and site.index.truncate_log()
+    exchange(site)
+
+
+def exchange(site: Site) -> None:
+    assert site.record is not None
+    compaction = site.record.compaction
+    compaction.begin()
+    compaction.copy()
+    compaction.finish()
 
 
 def test_no_file_holds_what_was_erased_and_the_node_goes_on_as_who_it_was(tmp_path: Path) -> None:
@@ -61,6 +68,36 @@ def test_no_file_holds_what_was_erased_and_the_node_goes_on_as_who_it_was(tmp_pa
     with Site(tmp_path) as site:
         assert site.new_life is None and tables(site.store.keys) == held
         assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("compact")) == []
+
+
+@pytest.mark.parametrize("is_too_much", [False, True])
+def test_what_is_written_while_the_copy_is_made_is_in_its_place(
+    is_too_much: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_too_much:
+        monkeypatch.setattr(lmdb_kv, "CHANGES_MAX_BYTES", 0)
+    with erased(tmp_path) as site:
+        assert site.record is not None and site.index is not None and site.index.truncate_log()
+        model = site.catalog.find("default", "Task")
+        assert model is not None
+        compaction = site.record.compaction
+        compaction.begin()
+        site.create(model, "before", title="in the copy already")
+        compaction.copy()
+        site.create(model, "during", title="not yet")
+        site.update(model, "before", title="changed")
+        site.change(Edit(EditKind.DELETE, model, "kept", {}))
+        with pytest.raises(ZeroDivisionError), site.store.write() as batch:
+            batch.local.put("kind", "key", {})
+            raise ZeroDivisionError
+        held = tables(site.store.keys)
+        compaction.finish()
+        assert tables(site.store.keys) == held
+        assert in_files(tmp_path, SECRET) == []
+        site.create(model, "after", title="after")
+        held = tables(site.store.keys)
+    with Site(tmp_path) as site:
+        assert site.new_life is None and tables(site.store.keys) == held
 
 
 STEPS = ("copy_to", "write_secret", "rename data", "rename lock", "flush", "anchor", "unlink", "rmtree")
@@ -104,7 +141,7 @@ def test_an_exchange_that_is_cut_short_is_settled_at_the_next_start(
     if step not in ("anchor", "unlink", "rmtree"):
         monkeypatch.setattr(compacting, "settle", lambda *_: None)
     with pytest.raises(Killed):
-        site.record.compact()
+        exchange(site)
     monkeypatch.undo()
     assert compacting.settle is settle
     site.crash()
@@ -130,7 +167,7 @@ def test_a_disk_that_is_full_leaves_everything_as_it_was(
 
         monkeypatch.setattr(type(site.store.keys), "copy_to", fill)
         with pytest.raises(StorageError, match="space"):
-            site.record.compact()
+            exchange(site)
         monkeypatch.undo()
         model = site.catalog.find("default", "Task")
         assert model is not None
