@@ -44,11 +44,7 @@ class Heads:
         """Bring everything up to the snapshot. Costs a few reads for each chain that has grown."""
         names = [SYSTEM_SPACE_NAME, *map(application_space_name, snapshot.applications())]
         self.names = {space_id(self._network_id, name): name for name in names}
-        changed: set[Chain] = set()
-        for number, chain, _ in snapshot.log.grown(after_number=self.position):
-            changed.add(chain)
-            self.position = number
-        changed.discard(NO_CHAIN)
+        changed = self._find_grown(snapshot)
         if snapshot.basis is not self._basis:  # any commit may count otherwise now
             self._basis = snapshot.basis
             self._effective, self._needed, self._told, self.trees = {}, {}, {}, {}
@@ -56,6 +52,20 @@ class Heads:
         changed |= self._find_missing(snapshot)
         for chain in sorted(changed | self._find_counting(snapshot, sorted(changed))):
             self._tell(snapshot, chain)
+
+    def _find_grown(self, snapshot: Snapshot) -> set[Chain]:
+        """Chains of which something has arrived; all there are, where that is quicker to look up."""
+        last = snapshot.log.last_arrival()
+        arrived = last - self.position
+        after_number, self.position = self.position, last
+        chains = self._chains.authors()
+        if arrived > len(
+            chains
+        ):  # as after a catch-up, of which each arrival would be read while others wait
+            space_of = self._chains.space_of_chain
+            return {chain for chain, author in chains if snapshot.head(space_of(chain), author) is not None}
+        grown = {chain for _, chain, _ in snapshot.log.grown(after_number=after_number)}
+        return grown - {NO_CHAIN}
 
     def told(self, chain: Chain) -> Head | None:
         """The head that is told of a chain; its hlc is not set. None if nothing is told."""
