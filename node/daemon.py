@@ -75,8 +75,9 @@ RUN_FILE = "run.json"
 # beside a busy writer, at 0.2 ms it takes 0.36 ms, and throughput stays the same (measured on two cores).
 SWITCH_INTERVAL_S = 0.000_2
 # A full collection stops every thread, for 80 ms in the middle of an import (measured). What dies here dies
-# by its reference count; cycles are rare and young, so old objects are looked at seldom.
-GC_THRESHOLDS = (20_000, 20, 500)
+# by its reference count; cycles are rare and young, so old objects are looked at seldom. Young ones are looked at
+# once, whatever their number: few at a time, since no request is answered meanwhile (20,000 take 4 to 10 ms).
+GC_THRESHOLDS = (2_000, 200, 500)
 HOUR_S = 3_600
 WARM_AFTER_S = 1.0  # after the first requests have been answered, before someone signs in
 BENCH_FLUSH_DELAY = "CIVICNODE_BENCH_FLUSH_DELAY_MS"  # for `civicnode bench`: what a slower disk would do
