@@ -227,7 +227,17 @@ def make_commit(
     stubs: Mapping[int, Stub] | None = None,
 ) -> Commit:
     """A commit out of stored or received parts. Raises if a body or stub is not of one that the header names."""
-    header = decode_header(header_bytes)
+    return commit_of_parts(decode_header(header_bytes), header_bytes, bodies, signature, stubs)
+
+
+def commit_of_parts(
+    header: Header,
+    header_bytes: bytes,
+    bodies: Sequence[bytes | None],
+    signature: bytes | None,
+    stubs: Mapping[int, Stub] | None,
+) -> Commit:
+    """The same where the header was decoded before."""
     check_bodies(header, bodies)
     held = tuple(sorted(stubs.items())) if stubs else ()
     for index, stub in held:

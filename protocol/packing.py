@@ -14,7 +14,7 @@ is computed before it is built.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from protocol.encoding import decode, decode_strings, encode
@@ -35,8 +35,11 @@ _REPEATED_MIN = 3  # in the sample
 _STRING_SIZE_MIN = 4  # a mark and its code take two bytes
 
 
-def pack_window(runs: Sequence[Run]) -> bytes:
-    """The bytes that carry these runs. Raises as `encode_window` does."""
+def pack_window(runs: Sequence[Run], on_step: Callable[[], None] = lambda: None) -> bytes:
+    """The bytes that carry these runs. Raises as `encode_window` does.
+
+    `on_step` is called again and again: to pack a full window takes some 20 ms.
+    """
     window = encode_window(runs)
     if len(window) < _WORTH_PACKING_BYTES:
         return encode([window])
@@ -44,6 +47,7 @@ def pack_window(runs: Sequence[Run]) -> bytes:
     data = window.replace(_MARK, b"\xff\x00")
     used: list[bytes] = []
     for string in strings:
+        on_step()
         shorter = data.replace(string.replace(_MARK, b"\xff\x00"), bytes((0xFF, _CODES[len(used)])))
         if len(data) - len(shorter) > len(string):
             used.append(string)

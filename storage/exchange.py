@@ -100,11 +100,13 @@ class Exchange:
     two of them, though no other window and no `FindLacking`.
     """
 
-    def __init__(self, store: Store, write: Write) -> None:
+    def __init__(self, store: Store, write: Write, on_step: Callable[[], None] = lambda: None) -> None:
+        """`on_step` is called again and again while runs are read, which takes tenths of a second."""
         assert store.identity is not None
         self._store = store
         self._network_id = store.identity.network_id
         self._write = write
+        self._on_step = on_step
         self._heads = Heads(self._network_id, store.names, store.system)
         # A commit came that continues another than ours: ask after this.
         self._suspects: dict[ChainKey, int] = {}
@@ -132,7 +134,7 @@ class Exchange:
                 return self._find_lacking(effect)
             case LoadRuns():
                 with self._store.read() as snapshot:
-                    return RunReader(snapshot, self._store.names, self._waiting).load(effect)
+                    return RunReader(snapshot, self._store.names, self._waiting, self._on_step).load(effect)
             case IntegrateWindow():
                 return self.run(self.integrate(effect, unpacked(effect)))
 

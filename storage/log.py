@@ -6,14 +6,14 @@ Room: the only place that knows the tables `heads`, `headers`, `signatures`,
 `protocol.integrate`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from struct import Struct
 from typing import Any, NamedTuple
 
 from protocol.body import Stub, decode_stub, name_in, stub_of
-from protocol.commit import Commit, Header, decode_header, header_hash, make_commit
+from protocol.commit import Commit, Header, commit_of_parts, decode_header, header_hash
 from protocol.encoding import decode, encode
 from protocol.errors import ProtocolError
 from protocol.ids import AUTHOR_BYTES, SPACE_ID_BYTES, Author, SpaceId
@@ -137,15 +137,19 @@ class LogReader:
         if header is None:
             return None
         key = _u32(chain) + _u64(seq)
-        found = {
-            int.from_bytes(k[12:], "big"): body
-            for k, body in self._transaction.scan(Table.BODIES, key, after(key))
-        }
+        bodies = dict(self._transaction.scan(Table.BODIES, key, after(key)))
+        return self._put_together(chain, seq, header, bodies, self.signature(chain, seq))
+
+    def _put_together(
+        self, chain: Chain, seq: int, header: bytes, bodies: Mapping[bytes, bytes], signature: bytes | None
+    ) -> Commit:
+        """A commit of what its tables hold of it, bodies by their keys."""
+        found = {int.from_bytes(key[12:], "big"): body for key, body in bodies.items()}
         try:
-            size = len(decode(header)[8])
+            fields = decode_header(header)
+            size = len(fields.body_hashes)
             stubs = self.stubs(chain, seq) if len(found) < size else None
-            bodies = [found.get(i) for i in range(size)]
-            return make_commit(header, bodies, self.signature(chain, seq), stubs)
+            return commit_of_parts(fields, header, [found.get(i) for i in range(size)], signature, stubs)
         except (ProtocolError, TypeError, IndexError) as error:
             raise StoreDamaged(f"commit {seq} of chain {chain} is damaged: run `civicnode doctor`") from error
 
@@ -174,11 +178,19 @@ class LogReader:
         return 0 if value is None else int(decode(value))
 
     def commits(self, chain: Chain, *, after_seq: int = 0) -> Iterator[Commit]:
-        """The commits of one chain after `after_seq`, in order."""
-        seq = after_seq + 1
-        while (commit := self.commit(chain, seq)) is not None:
-            yield commit
-            seq += 1
+        """The commits of one chain after `after_seq`, in order.
+
+        Three tables are read side by side: to look each commit up would take a dozen calls to the engine.
+        """
+        start, stop = _u32(chain) + _u64(after_seq + 1), after(_u32(chain))
+        bodies_of = _beside(self._transaction.scan(Table.BODIES, start, stop))
+        signature_of = _beside(self._transaction.scan(Table.SIGNATURES, start, stop))
+        for seq, (key, header) in enumerate(
+            self._transaction.scan(Table.HEADERS, start, stop), after_seq + 1
+        ):
+            if key != _u32(chain) + _u64(seq):
+                return
+            yield self._put_together(chain, seq, header, bodies_of(key), signature_of(key).get(key))
 
     def verdict(self, chain: Chain, seq: int, index: int) -> Verdict:
         value = self._transaction.get(Table.VERDICTS, _u32(chain) + _u64(seq) + index.to_bytes(2, "big"))
@@ -563,6 +575,22 @@ class LogWriter(LogReader):
             if run is not None:
                 value = encode([fork.seq, run.encode(), fork.arrival])
                 self._transaction.put(Table.FORKS, forked + author + _u64(fork.seq), value)
+
+
+def _beside(pairs: Iterator[tuple[bytes, bytes]]) -> Callable[[bytes], dict[bytes, bytes]]:
+    """What takes those with a prefix out of ascending pairs; ask for prefixes of one length, in ascending order."""
+    ahead = next(pairs, None)
+
+    def take(prefix: bytes) -> dict[bytes, bytes]:
+        nonlocal ahead
+        taken: dict[bytes, bytes] = {}
+        while ahead is not None and (found := ahead[0][: len(prefix)]) <= prefix:
+            if found == prefix:
+                taken[ahead[0]] = ahead[1]
+            ahead = next(pairs, None)
+        return taken
+
+    return take
 
 
 def without_bodies(run: Run, name: bytes) -> Run | None:

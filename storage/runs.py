@@ -10,7 +10,7 @@ beginning has no signature of its own here; it can be passed on all the same,
 because the end is kept and goes with it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
@@ -57,8 +57,11 @@ class Stretch:
         self.bodies += len(sizes)
 
     def extend(self, other: "Stretch") -> None:
-        for commit in other.commits:
-            self.add(commit)
+        self.commits += other.commits
+        self.size_bytes += other.size_bytes
+        self.skeleton_bytes += other.skeleton_bytes - _RUN_FRAME_BYTES
+        self.bodies += other.bodies
+        self.is_whole &= other.is_whole
 
     @property
     def fits_a_run(self) -> bool:
@@ -209,10 +212,18 @@ def _joined(by_seq: dict[int, Commit], after_seq: int) -> Stretch:
 class RunReader:
     """Reads chains with what waits above them. Valid as long as its snapshot."""
 
-    def __init__(self, snapshot: Snapshot, names: Names, waiting: WaitingRoom) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        names: Names,
+        waiting: WaitingRoom,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_step` is called again and again while runs are read and packed."""
         self._snapshot = snapshot
         self._names = names
         self._waiting = waiting
+        self._on_step = on_step
 
     def load(self, effect: LoadRuns) -> RunsLoaded:
         """Stretches of the wanted chains, the earliest first, until the window is full.
@@ -248,7 +259,7 @@ class RunReader:
         if not runs:
             return RunsLoaded(None, (), frozenset(exhausted))
         sent_to = tuple((key, run.commits[-1].header.seq) for key, run in runs.items())
-        window = pack_window([Run(tuple(run.commits)) for run in runs.values()])
+        window = pack_window([Run(tuple(run.commits)) for run in runs.values()], self._on_step)
         bodies = sum(run.bodies for run in runs.values())
         return RunsLoaded(window, sent_to, frozenset(exhausted), bodies)
 
@@ -270,6 +281,7 @@ class RunReader:
         stretch = Stretch()
         for commit in self._commits(key, after_seq):
             stretch.add(commit)
+            self._on_step()
             if not stretch.fits_a_run:
                 return None
             if commit.signature is not None:

@@ -175,6 +175,17 @@ def test_runs_end_at_kept_signatures_and_fill_a_window() -> None:
     assert runs(first, (key(first, second), 0)).exhausted == {key(first, second)}
 
 
+def test_who_reads_runs_is_called_at_each_commit_so_that_others_can_be_given_their_turn() -> None:
+    first, _ = pair(ours=SIGNATURE_KEPT_EVERY + 2)
+    calls: list[None] = []
+    exchange = Exchange(
+        first.store, lambda change: first.integrator.write_one(change, NOW_MS), lambda: calls.append(None)
+    )
+    answer = exchange.perform(LoadRuns(((key(first, first), 0),), 1 << 20))
+    assert isinstance(answer, RunsLoaded)
+    assert len(calls) >= SIGNATURE_KEPT_EVERY + 2
+
+
 def test_runs_of_several_chains_come_with_causes_first() -> None:
     first, second = pair(ours=2, theirs=2)
     for number in range(100):

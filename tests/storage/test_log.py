@@ -102,6 +102,25 @@ def test_commits_of_a_chain_come_in_order_and_from_where_one_asks(store: Store) 
         assert list(snapshot.log.commits(0, after_seq=3)) == []
 
 
+def test_commits_read_in_order_are_those_that_are_read_one_by_one(store: Store) -> None:
+    chain, other = Chain(), Chain(OTHER)
+    append(
+        store,
+        chain.next("a", "b", is_signed=False),
+        other.next("x"),
+        chain.next(),
+        chain.next("c"),
+        chain.next("d"),
+    )
+    with store.write() as batch:
+        batch.log.drop(0, 1, 1, arrival=1)
+        batch.transaction.delete(Table.HEADERS, bytes(4) + (4).to_bytes(8, "big"))
+    append(store, chain.next("e"))  # above the gap
+    with store.read() as snapshot:
+        assert list(snapshot.log.commits(0)) == [snapshot.log.commit(0, seq) for seq in (1, 2, 3)]
+        assert list(snapshot.log.commits(1)) == [snapshot.log.commit(1, 1)]
+
+
 def test_arrivals_count_every_commit_in_the_order_in_which_it_came(store: Store) -> None:
     chain, other = Chain(), Chain(OTHER)
     append(store, chain.next("a", "b"), other.next("x"))
