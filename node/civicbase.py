@@ -134,6 +134,7 @@ class CivicBase:
                 owner_token=parts.owner_token,
                 owner=parts.owner,
                 conflict=self.conflicts.view,
+                breach=lambda application, id: self.privacy.breach(application, id),
             )
         )
         self.changes = ChangeRoutes(self.realtime, self.conflicts_among)

@@ -11,6 +11,7 @@ from typing import Any
 
 from node.services.accounts import Account
 from node.services.api_keys import ApiKeys
+from node.services.breach_notices import Notice, read_notice
 from node.services.erasing import Erasing, Item
 from node.services.history import Histories
 from node.services.local import LocalStore
@@ -19,7 +20,6 @@ from node.services.records import Records, Rendered
 from node.services.refusals import InvalidFields
 from node.services.sessions import SESSION
 from node.services.webhooks import Webhooks
-from protocol.changes import Record
 from protocol.ids import builtin_model_id
 from protocol.query import parse_query
 from protocol.schema import Model
@@ -214,10 +214,15 @@ class Privacy:
         assert isinstance(affected, list)
         values = {"affected": sorted(set(affected)), "description": text, "severity": severity}
         model = self._records.builtin(application, BREACH)
-        return _breach(await self._records.create(model, values, user=user), with_affected=True)
+        return read_notice(await self._records.create(model, values, user=user)).whole
 
     def _has_account(self, application: str, id: str) -> bool:
         return self._records.get(self._records.builtin(application, "$account"), id) is not None
+
+    def breach(self, application: str, id: str) -> Notice | None:
+        """A notice, None if it is not there (any more)."""
+        record = self._records.get(self._records.builtin(application, BREACH), id)
+        return None if record is None else read_notice(record)
 
     async def breaches(self, application: str, *, user: str | None) -> AsyncIterator[Json]:
         """Those that concern a user, or all if None: the newest first."""
@@ -225,9 +230,11 @@ class Privacy:
         params = {"per_page": "100", "order": "desc"}
         for _ in range(BREACHES_MAX // 100):
             found, _total, cursor = await self._records.find_records(model, parse_query(params, model))
-            for record in found:
-                if user is None or user in (record.values.get("affected") or ()):
-                    yield _breach(record, with_affected=user is None)
+            for notice in map(read_notice, found):
+                if user is None:
+                    yield notice.whole
+                elif user in notice.affected:
+                    yield notice.said
             if cursor is None:
                 return
             params["cursor"] = cursor
@@ -290,13 +297,3 @@ class Privacy:
 
 def _json(content: Json) -> bytes:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _breach(record: Record, *, with_affected: bool) -> Json:
-    told = {
-        "id": record.id,
-        "description": record.values["description"],
-        "severity": record.values["severity"],
-        "reported_at": datetime_from_ms(record.created_at_ms),
-    }
-    return told | ({"affected_user_ids": record.values["affected"]} if with_affected else {})

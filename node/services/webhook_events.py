@@ -7,6 +7,7 @@ one makes an event private, and nothing of credentials is ever told.
     *                                                   everything, under its general name
     data.created  data.updated  data.deleted            of any model
     user.created  user.updated                          of accounts
+    breach.created                                      a notice of a breach, to those affected and administrators
     Model.created  Model.updated  Model.deleted         of one, by its name or id
     Model.field_changed                                 an update that set this field
 """
@@ -20,7 +21,9 @@ import msgspec
 
 from node.services.account_models import ACCOUNT, ADMIN_ROLE, ROLE
 from node.services.accounts import Account, Accounts
+from node.services.breach_notices import Notice, read_notice
 from node.services.permissions import Permissions, Subject
+from node.services.privacy_models import BREACH
 from node.services.records import Records
 from node.services.webhook_records import Delivery, Hook
 from protocol.clock import ms_of_hlc
@@ -35,9 +38,13 @@ EVERYTHING = "*"
 RESYNC = "resync"  # the feed does not reach back far enough: read anew
 PING = "ping"  # of a test
 USER = "User"
+BREACHES = "Breach"
+_BREACH_CREATED = "breach.created"
 _CHANGED = "_changed"
 _VERBS = {Change.CREATED: "created", Change.UPDATED: "updated", Change.DELETED: "deleted"}
-_GENERAL = frozenset({"data", "user"})  # in front of a verb these are the seed's events, not names of models
+_GENERAL = frozenset(
+    {"data", "user", "breach"}
+)  # in front of a verb these are the seed's events, not names of models
 _USER_VERBS = frozenset({"created", "updated"})
 _MODEL = re.compile(r"[A-Za-z][A-Za-z0-9_.:~-]{0,127}")  # a name or an id
 _FIELD_CHANGED = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}_changed")
@@ -103,6 +110,8 @@ def _event_fault(name: object) -> str | None:
         return "Must be *, or the form data.updated, user.created, Model.deleted or Model.field_changed"
     if model == "user" and what not in _USER_VERBS and not _FIELD_CHANGED.fullmatch(what):
         return f"Invalid option. Must be one of: {', '.join(f'user.{verb}' for verb in sorted(_USER_VERBS))}"
+    if model == "breach" and what != "created" and not _FIELD_CHANGED.fullmatch(what):
+        return f"Invalid option. Must be: {_BREACH_CREATED}"
     if what not in _VERBS.values() and not _FIELD_CHANGED.fullmatch(what):
         return "Must end in created, updated, deleted or a field's name with _changed"
     return None
@@ -160,6 +169,8 @@ class HookEvents:
                 return self._account_happening(entry, entry.changed)
             if entry.model == builtin_model_id(entry.application, ROLE):
                 return self._account_happening(entry, ("roles",))
+            if entry.model == builtin_model_id(entry.application, BREACH):
+                return self._breach_happening(entry)
             return self._data_happening(entry)
         except StoreDamaged:
             return None  # reading it by id says so; the other events go on
@@ -200,6 +211,19 @@ class HookEvents:
         )
         return happening
 
+    def _breach_happening(self, entry: FeedEntry) -> Happening | None:
+        notice = self._notice(entry.application, entry.id)
+        if notice is None or entry.change is not Change.CREATED:
+            return None
+        name = _BREACH_CREATED
+        return self._told(
+            entry, frozenset({name}), name, entry.model, BREACHES, notice.said, None, private=notice.whole
+        )
+
+    def _notice(self, application: str, id: str) -> Notice | None:
+        record = self._records.get(self._records.builtin(application, BREACH), id)
+        return None if record is None else read_notice(record)
+
     def _told(
         self,
         entry: FeedEntry,
@@ -232,9 +256,8 @@ class HookEvents:
         if happening.private is not None:
             if user.is_admin or user.user_id == happening.instance:
                 return happening.private, True
-            if happening.changes:
-                return happening.changes, False
-            return None
+            if not happening.changes:
+                return None
         may = self.may_read(user, happening.model, happening.instance, happening.created_by, is_private=False)
         return (happening.changes, False) if may else None
 
@@ -246,6 +269,11 @@ class HookEvents:
             return True
         if model_id in (builtin_model_id(user.application, name) for name in (ACCOUNT, ROLE)):
             return not is_private or user.is_admin or user.user_id == instance
+        if model_id == builtin_model_id(user.application, BREACH):
+            notice = self._notice(user.application, instance)
+            return user.is_admin or (
+                not is_private and notice is not None and user.user_id in notice.affected
+            )
         model = self._model(user.application, model_id)
         if model is None:
             return False

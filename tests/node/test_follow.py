@@ -18,6 +18,7 @@ from protocol.exchange import EVERYTHING
 from tests.node.pair import Running, exchange, hand_over, pair
 from tests.node.running import Running as Here
 from tests.node.running import running
+from tests.node.services.webhook_receiver import receiving
 
 TASK = {"name": "Task", "fields": [{"name": "title", "type": "string"}, {"name": "rank", "type": "integer"}]}
 PATIENCE_S = 10.0
@@ -184,6 +185,31 @@ async def test_an_owner_hears_that_a_revocation_took_their_document(tmp_path: Pa
         for token, expected in ((ann, ["late"]), (ben, [])):
             page = await b.done("GET", f"/v1/sync/changes?since={before}", token=token)
             assert [c["instanceId"] for c in page["changes"]] == expected, page
+
+
+async def test_those_whom_a_breach_concerns_are_told_on_the_node_that_they_are_at(tmp_path: Path) -> None:
+    async with pair(tmp_path, webhooks_allow_private=True) as (a, b), receiving() as receiver:
+        dora, hers = await a.sign_up("dora")
+        _, his = await a.sign_up("ben")
+        await exchange(a, b)
+        await settled(b)
+        hook = {"url": receiver.url, "events": ["breach.created"]}
+        for token in (hers, his, b.owner):
+            await b.done("POST", "/v1/webhooks", hook, token=token)
+        url = b.node.url + "/v1/realtime?token="
+        async with b.http.ws_connect(url + hers) as concerned, b.http.ws_connect(url + his) as other:
+            told = {"affected_user_ids": [dora], "description": "A backup was stolen", "severity": "high"}
+            notice = await a.done("POST", "/v1/privacy/breaches", told)
+            await hand_over(a, b)
+            heard = await concerned.receive_json(timeout=PATIENCE_S)
+            del notice["affected_user_ids"]
+            assert heard == {"type": "breach", **notice}
+            await other.send_json({"type": "subscribe", "models": ["Task"]})
+            assert (await other.receive_json(timeout=PATIENCE_S))["error_code"] == "NOT_FOUND"
+        sent = [each.json for each in await receiver.heard(2)]
+        changes = sorted((each["changes"] for each in sent), key=len)
+        assert changes == [notice, {**notice, "affected_user_ids": [dora]}]
+        assert {(each["event"], each["model"]) for each in sent} == {("breach.created", "Breach")}
 
 
 async def test_a_node_with_open_streams_stops_at_once(tmp_path: Path) -> None:

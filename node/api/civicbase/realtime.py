@@ -15,7 +15,7 @@ from hmac import compare_digest
 from aiohttp import web
 
 from node.api.civicbase.following import RecordReader
-from node.api.civicbase.realtime_events import DECIDE_MODELS, DECISIVE, Event, Sources, Watchers
+from node.api.civicbase.realtime_events import BREACHES, DECIDE_MODELS, DECISIVE, Event, Sources, Watchers
 from node.api.civicbase.realtime_session import Session
 from node.api.civicbase.realtime_socket import Connection, RealtimeParts
 from node.api.errors import ApiError, InvalidToken, Unavailable
@@ -23,6 +23,8 @@ from node.api.requests import is_upgrade
 from node.api.routes import CALLER, TOKEN, Auth, Caller, KeyAccess, Route
 from node.conflict_feed import AnyEntry
 from node.feed import Position
+from protocol.integrate import Change
+from storage.feed_entry import FeedEntry
 
 MESSAGE_MAX_BYTES = 64 << 10  # of a client
 PENDING_MAX = 4_096  # entries on their way to sessions; beyond it everybody reads them from the record
@@ -150,7 +152,9 @@ class Realtime:
             return
         wants = self.watchers.wants
         self._pending.extend(
-            e for e in entries if (wants(e) and not e.is_old) or e.model.startswith(DECISIVE)
+            e
+            for e in entries
+            if e.model.startswith(DECISIVE) or (not e.is_old and (wants(e) or e.model.startswith(BREACHES)))
         )
         if self._pending and self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._hand_on)
@@ -180,6 +184,9 @@ class Realtime:
             if entry.model.startswith(DECISIVE):
                 self._on_decisive(entry, checked)
                 continue
+            if entry.model.startswith(BREACHES):
+                self._on_breach(entry)
+                continue
             event = Event(entry, self.sources)
             for session in self.watchers.of(entry):
                 connection = self._connections[session]
@@ -203,6 +210,17 @@ class Realtime:
                 connection.check()
                 checked.pop(connection, None)
 
+    def _on_breach(self, entry: AnyEntry) -> None:
+        """A notice for some users: they are told on every socket, whatever they have subscribed to."""
+        notice = self.parts.breach(entry.application, entry.id)
+        if notice is None or not isinstance(entry, FeedEntry) or entry.change is not Change.CREATED:
+            return
+        for user in notice.affected:
+            for connection in list(self._people.get((entry.application, user), ())):
+                if connection.is_welcome():
+                    connection.session.tell("breach", notice.said)
+                connection.check()
+
     def _give_up_on_pending(self) -> None:
         """More is written than sessions can be told: they read it from the record, each at its own pace."""
         pending = list(self._pending)
@@ -210,7 +228,7 @@ class Realtime:
         for session, entry in self.watchers.first_of_each(pending).items():
             session.fall_behind(Position(entry.arrival, entry.index - 1))
             self._connections[session].step()
-        self._pending.extend(entry for entry in pending if entry.model.startswith(DECISIVE))
+        self._pending.extend(e for e in pending if e.model.startswith((*DECISIVE, BREACHES)))
 
 
 def routes(realtime: Realtime) -> list[Route]:
@@ -242,6 +260,8 @@ side by side, and that they do no more: `conflict` holds what `GET /v1/conflicts
 Edit a `text` or an `array` by `{"action":"edit","model":"Page","instance_id":…,"field":"body",
 "ops":[{"retain":3},{"insert":"x"},{"delete":1}],"base_version":…}` or by `{"type":"edit",…,"instanceId":…,
 "baseVersion":…}`; `edited` names the new version, and a `ref` that you give comes back with it.
+
+`breach` comes to whom a notice of a breach concerns (`GET /v1/privacy/breaches`), whatever is subscribed.
 
 Every event carries `cursor` and `previous`; `subscribe` takes a cursor back and replays what came after it.
 `resync` says that a cursor is too old: read the documents again. Close codes: 4401 not signed in (any more),

@@ -31,6 +31,7 @@ from storage.feed_entry import FeedEntry
 
 Watcher = TypeVar("Watcher")
 
+BREACHES = "$breach_"  # how the id of the model begins whose documents tell users of breaches
 # Built-in models whose documents decide what somebody may hear; their ids begin so. Those of the first have the ids of
 # models, those of the second that of a user, session or API key.
 DECIDE_MODELS = ("$model_", "$role_model_")

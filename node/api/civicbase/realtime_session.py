@@ -182,6 +182,11 @@ class Session:
             self._tell_error(self._dialect, f"Authenticate within {seconds} s of connecting", "UNAUTHORIZED")
             self.end(NOT_WELCOME, "not authenticated")
 
+    def tell(self, kind: str, members: Mapping[str, object]) -> None:
+        """Something that concerns the user, whatever is subscribed. Programs with a key are not told."""
+        if self.close is None and self.caller is not None and self.caller.scopes is None:
+            self.outbox.put(reply(self._dialect, kind, members))
+
     def sign_out(self, message: str) -> None:
         """The token counts no longer."""
         if self.close is None:

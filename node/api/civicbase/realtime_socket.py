@@ -23,6 +23,7 @@ from node.api.errors import ApiError
 from node.api.routes import Authenticator, Caller
 from node.conflict_feed import AnyEntry
 from node.feed import CursorTooOld, Part
+from node.services.breach_notices import Notice
 from node.services.permissions import Permissions
 
 WRITE_SIZE_BYTES = 64 << 10  # handed to the system at once: asyncio's own high-water mark
@@ -45,7 +46,8 @@ Edit = Callable[[Caller, EditText], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class RealtimeParts:
-    """What the socket works with. `steady_ms` is a clock that never goes back; `conflict` as in `Sources`."""
+    """What the socket works with. `steady_ms` is a clock that never goes back; `conflict` as in `Sources`;
+    `breach(application, id)` is a notice of a breach, None if there is none."""
 
     feed: FollowedFeed
     documents: Documents
@@ -58,6 +60,7 @@ class RealtimeParts:
     owner_token: str | None = None
     owner: Caller = field(default_factory=lambda: Caller("owner", "default", is_admin=True, is_owner=True))
     conflict: Callable[[str, str], Mapping[str, Any] | None] = lambda application, id: None
+    breach: Callable[[str, str], Notice | None] = lambda application, id: None
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
 

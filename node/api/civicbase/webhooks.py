@@ -48,11 +48,12 @@ _GIVEN: dict[str, Any] = {
         "maxItems": EVENTS_MAX,
         "items": {
             "type": "string",
-            "pattern": "^(?:\\*|user\\.(?:created|updated)"
-            "|(?!user\\.[a-z]+$)[A-Za-z][A-Za-z0-9_.:~-]{0,127}\\.(?:created|updated|deleted)"
+            "pattern": "^(?:\\*|user\\.(?:created|updated)|breach\\.created"
+            "|(?!(?:user|breach)\\.[a-z]+$)[A-Za-z][A-Za-z0-9_.:~-]{0,127}\\.(?:created|updated|deleted)"
             "|[A-Za-z][A-Za-z0-9_.:~-]{0,127}\\.[A-Za-z][A-Za-z0-9_]{0,62}_changed)$",
         },
-        "description": "`data.created|updated|deleted`, `user.created|updated`, `project.status_changed`, "
+        "description": "`data.created|updated|deleted`, `user.created|updated`, `breach.created`, "
+        "`project.status_changed`, "
         "`Model.created|updated|deleted`, `Model.field_changed`, or `*`",
     },
     "secret": {

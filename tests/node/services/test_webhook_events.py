@@ -14,7 +14,7 @@ from node.services.webhook_events import EVENTS_MAX, Happening, check_events
     [
         "*", "user.created", "user.updated", "data.created", "data.updated", "data.deleted", "project.status_changed",
         "UserProfile.updated", "email-thread.created", "Task_1a2b3c4d.deleted", "Deal.stage_changed", "a.b.created",
-        "user.email_changed",
+        "user.email_changed", "breach.created",
     ],
 )  # fmt: skip
 def test_good_names(name: str) -> None:
@@ -23,8 +23,8 @@ def test_good_names(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [None, 7, "", ".", "updated", "Task.", ".updated", "Task.renamed", "Task.*", "user.deleted", "$account.created",
-     "Task._changed", "Task.1x_changed", "Tä.created", "Task.created ", "x" * 200 + ".created"],
+    [None, 7, "", ".", "updated", "Task.", ".updated", "Task.renamed", "Task.*", "user.deleted", "breach.deleted",
+     "$account.created", "Task._changed", "Task.1x_changed", "Tä.created", "Task.created ", "x" * 200 + ".created"],
 )  # fmt: skip
 def test_bad_names(name: object) -> None:
     events, faults = check_events(["data.created", name])
