@@ -13,6 +13,20 @@ DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # RFC 3986 names a scheme so; RFC 1123 a host name, to which browsers add the underscore.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
+# The same for JSON Schema, in which the length of the whole is not said: a name, or an IPv6 address in brackets.
+_QUAD = "[0-9A-Fa-f]{1,4}"
+IPV6_PATTERN = "|".join(
+    [
+        f"(?:{_QUAD}:){{7}}{_QUAD}",
+        *(f"(?:{_QUAD}:){{1,{8 - after}}}(?::{_QUAD}){{1,{after - 1}}}" for after in range(2, 8)),
+        f"(?:{_QUAD}:){{1,7}}:",
+        f":(?:(?::{_QUAD}){{1,7}}|:)",
+    ]
+)
+HOST_PATTERN = rf"(?:(?!-)[A-Za-z0-9_-]{{1,63}}(?:\.[A-Za-z0-9_-]{{1,63}})*|\[(?:{IPV6_PATTERN})\])"
+PORT_PATTERN = (
+    "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # 0 is none
+)
 _HOST_MAX_CHARS = 253  # RFC 1035, section 2.3.4, without the trailing dot
 
 

@@ -26,9 +26,11 @@ SEGMENTS = frozenset({"aggregate", "queries"})  # where an id stands otherwise: 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32, lower case: sorts like the number
 _PAIRS = tuple(high + low for high in _CROCKFORD for low in _CROCKFORD)
 _FORTY_BITS = (1 << 40) - 1
-_INSTANCE_ID = re.compile(rf"[A-Za-z0-9_.:~-]{{1,{INSTANCE_ID_LENGTH_MAX}}}\Z")
+INSTANCE_ID_PATTERN = f"[A-Za-z0-9_.:~-]{{1,{INSTANCE_ID_LENGTH_MAX}}}"
+_INSTANCE_ID = re.compile(rf"{INSTANCE_ID_PATTERN}\Z")
 _NAME = re.compile(rf"\$?[A-Za-z0-9_.:~-]{{1,{NAME_LENGTH_MAX}}}\Z")
-_APPLICATION_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{APPLICATION_ID_LENGTH_MAX}}}\Z")
+APPLICATION_ID_PATTERN = f"[A-Za-z0-9_.-]{{1,{APPLICATION_ID_LENGTH_MAX}}}"
+_APPLICATION_ID = re.compile(rf"{APPLICATION_ID_PATTERN}\Z")
 
 
 def author_of(node_id: bytes, incarnation: bytes) -> Author:

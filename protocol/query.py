@@ -33,10 +33,12 @@ __all__ = [
     "decode_cursor",
     "encode_cursor",
     "kind_of",
+    "measurable_fields",
     "parse_aggregation",
     "parse_filter",
     "parse_query",
     "read_whole",
+    "sortable_fields",
 ]
 
 PER_PAGE_DEFAULT = 20
@@ -109,12 +111,14 @@ class Aggregation:
     filter: Filter | None = None
 
 
-def parse_query(params: Mapping[str, str], model: Model) -> Query:
+def parse_query(
+    params: Mapping[str, str], model: Model, faults_before: Mapping[str, str] | None = None
+) -> Query:
     """The query in a request's parameters; others than those of `Query` are left alone.
 
-    Raises `QueryFault` naming every fault, by parameter.
+    Raises `QueryFault` naming every fault, by parameter, with those that were found before.
     """
-    faults: dict[str, str] = {}
+    faults = dict(faults_before or {})
     sort, order = params.get("sort"), params.get("order")
     if sort is not None and (what := _unsortable(sort, model)):
         faults["sort"] = what
@@ -217,6 +221,30 @@ def _unsortable(name: str, model: Model) -> str | None:
     return None if kind in _SORTABLE else f"A {kind.value} field has no order"
 
 
+def sortable_fields(model: Model) -> list[str]:
+    """The fields by which records can be sorted and grouped."""
+    return [name for name in (*META_KINDS, *model.fields) if _unsortable(name, model) is None]
+
+
+def measurable_fields(operation: str, model: Model) -> list[str]:
+    """The fields that an operation of an aggregation applies to."""
+    return [name for name in (*META_KINDS, *model.fields) if _unmeasurable(operation, name, model) is None]
+
+
+def _unmeasurable(operation: object, name: str, model: Model) -> str | None:
+    """Why an operation does not apply to a field, or None if it does."""
+    kind = kind_of(name, model)
+    if kind is None:
+        return "Unknown field"
+    if name in model.encrypted:
+        return "An encrypted field cannot be aggregated"
+    if operation in ("sum", "avg") and not _is_summable(name, model):
+        return f"{operation} needs an integer, number or counter field"
+    if operation in ("min", "max") and (kind not in _SORTABLE or kind is Kind.BOOLEAN):
+        return f"{operation} needs a field with an order"
+    return None
+
+
 def read_whole(params: Mapping[str, str], name: str, default: int, most: int, faults: dict[str, str]) -> int:
     """A parameter that is a whole number from 1 to `most`; what is wrong with it goes to `faults`."""
     text = params.get(name)
@@ -304,17 +332,12 @@ def _read_measure(
     if operation not in _OPERATIONS:
         faults[f"{path}.operation"] = f"Invalid option. Must be one of: {', '.join(_OPERATIONS)}"
     name = entry.get("field", "id" if operation == "count" else None)
-    kind = kind_of(name, model) if isinstance(name, str) else None
     if name is None:
         faults[f"{path}.field"] = "This field is required"
-    elif kind is None:
-        faults[f"{path}.field"] = "Unknown field"
-    elif name in model.encrypted:
-        faults[f"{path}.field"] = "An encrypted field cannot be aggregated"
-    elif operation in ("sum", "avg") and not _is_summable(name, kind, model):
-        faults[f"{path}.field"] = f"{operation} needs an integer, number or counter field"
-    elif operation in ("min", "max") and (kind not in _SORTABLE or kind is Kind.BOOLEAN):
-        faults[f"{path}.field"] = f"{operation} needs a field with an order"
+    elif not isinstance(name, str):
+        faults[f"{path}.field"] = "Must be the name of a field"
+    elif what := _unmeasurable(operation, name, model):
+        faults[f"{path}.field"] = what
     alias = entry.get("alias", f"{operation}_{name}")
     if not isinstance(alias, str) or not _ALIAS.fullmatch(alias):
         faults[f"{path}.alias"] = "Must be a name of letters, digits and underscores"
@@ -323,6 +346,6 @@ def _read_measure(
     return Measure(str(name), str(operation), str(alias))
 
 
-def _is_summable(name: str, kind: Kind, model: Model) -> bool:
+def _is_summable(name: str, model: Model) -> bool:
     field = model.fields.get(name)
     return field is not None and field.type in (FieldType.INTEGER, FieldType.NUMBER, FieldType.COUNTER)

@@ -138,6 +138,14 @@ def kind_of(name: str, model: Model) -> Kind | None:
     return _KINDS.get(FieldType.JSON if field.encrypted else field.type)
 
 
+def operators_of(name: str, model: Model) -> frozenset[Op]:
+    """What can be asked of a field; nothing if the model has no such field."""
+    kind, field = kind_of(name, model), model.fields.get(name)
+    if field is not None and field.type is FieldType.ENUM and not field.encrypted:
+        return _EQUALITY | {Op.LIKE}  # the order of options is not that of their letters
+    return frozenset() if kind is None else _OPERATORS[kind]
+
+
 def parse_filter(text: str, model: Model) -> Filter:
     """Read a filter for the records of a model. Raises `QueryFault` (key `filter`) naming every fault."""
     size = text_size_bytes(text)
@@ -268,7 +276,7 @@ def _read_condition(raw: _Raw, model: Model, faults: list[str]) -> Condition | N
     if kind is None or op is None:
         return None
     field = model.fields.get(raw.field)
-    allowed = _allowed(kind, field)
+    allowed = operators_of(raw.field, model)
     if op not in allowed:
         what = raw.field
         if field is not None:
@@ -292,12 +300,6 @@ def _read_condition(raw: _Raw, model: Model, faults: list[str]) -> Condition | N
     if kind is not Kind.SET:
         values = list(dict.fromkeys(values))
     return Condition(raw.field, kind, op, tuple(values))
-
-
-def _allowed(kind: Kind, field: Field | None) -> frozenset[Op]:
-    if field is not None and field.type is FieldType.ENUM:
-        return _EQUALITY | {Op.LIKE}  # the order of options is not that of their letters
-    return _OPERATORS[kind]
 
 
 def _read_value(name: str, field: Field | None, kind: Kind, text: str) -> Value:

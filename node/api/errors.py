@@ -103,10 +103,14 @@ class OriginRefused(ApiError):
 
 
 class NotFound(ApiError):
-    """Nothing is there, or nothing this caller may know of."""
+    """Nothing is there, or nothing this caller may know of. `details` names what of a body is not, field by field."""
 
-    def __init__(self, message: str = "The requested resource doesn't exist") -> None:
-        super().__init__(404, "NOT_FOUND", message)
+    def __init__(
+        self,
+        message: str = "The requested resource doesn't exist",
+        details: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(404, "NOT_FOUND", message, details)
 
 
 class MethodNotAllowed(ApiError):

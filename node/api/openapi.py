@@ -9,12 +9,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
+from node.api.model_schemas import (
+    aggregation_schema,
+    create_schema,
+    parameter_schema,
+    record_schema,
+    update_schema,
+)
 from node.api.routes import Auth, KeyAccess, Route, Schema
+from protocol.schema import Model
 
 SURFACES = {
     "": "Node",
@@ -33,38 +41,6 @@ PRINTABLE = "Printable"
 DATA_ROOT = "/v1/data/{model}"
 
 Json = dict[str, Any]
-
-
-class FieldLike(Protocol):
-    """What is read of a model's field; `protocol.schema.Field` is one."""
-
-    @property
-    def type(self) -> str: ...
-    @property
-    def required(self) -> bool: ...
-    @property
-    def default(self) -> Any: ...
-    @property
-    def minimum(self) -> Any: ...
-    @property
-    def maximum(self) -> Any: ...
-    @property
-    def pattern(self) -> str | None: ...
-    @property
-    def options(self) -> Sequence[str]: ...
-
-
-class ModelLike(Protocol):
-    """What is read of a model; `protocol.schema.Model` is one."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def fields(self) -> Mapping[str, FieldLike]: ...
 
 
 ERROR_SCHEMA: Json = {
@@ -101,7 +77,7 @@ _RATE_HEADERS: Json = {
 
 
 def describe(
-    routes: Iterable[Route], *, version: str, models: Iterable[ModelLike] = (), server: str = "/"
+    routes: Iterable[Route], *, version: str, models: Iterable[Model] = (), server: str = "/"
 ) -> Json:
     """The document for these routes, with concrete paths and schemas for `models`."""
     shown = [route for route in routes if route.summary]
@@ -264,6 +240,7 @@ def _responses(route: Route, refs: Mapping[type, Json]) -> Json:
             if isinstance(schema, dict) and "contentMediaType" in schema:
                 content_type = schema["contentMediaType"]
             response["content"] = {content_type: {"schema": _schema(schema, refs)}}
+            response["content"] |= {other: {} for other in route.also_answers if other != content_type}
         if route.rate and 200 <= status < 300:
             response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _RATE_HEADERS}
         responses[str(status)] = response
@@ -296,120 +273,25 @@ def _slug(text: str) -> str:
 
 # Users' models.
 
-_RECORD: Json = {
-    "id": {"type": "string", "readOnly": True},
-    "created_at": {"type": "string", "format": "date-time", "readOnly": True},
-    "updated_at": {"type": "string", "format": "date-time", "readOnly": True},
-    "created_by": {"type": ["string", "null"], "readOnly": True},
-    "version": {"type": "string", "readOnly": True, "description": "Also the ETag; give it back as If-Match"},
-}
 
-_EDITED = ("text", "array")
-_SCALAR: Json = {"type": ["string", "number", "boolean"]}
-_TYPES: dict[str, Json] = {
-    "string": {"type": "string"},
-    "text": {"type": "string"},
-    "integer": {"type": "integer", "format": "int64"},
-    "number": {"type": "number"},
-    "boolean": {"type": "boolean"},
-    "date": {"type": "string", "format": "date"},
-    "datetime": {"type": "string", "format": "date-time"},
-    "enum": {"type": "string"},
-    "json": {},
-    "array": {"type": "array"},
-    "set": {"type": "array", "uniqueItems": True, "items": _SCALAR},
-    "counter": {"type": "integer", "format": "int64"},
-    "reference": {"type": "string", "description": "The id of a record"},
-    "file": {"type": "string"},
-}
-
-
-def _add_model_schemas(schemas: dict[str, Json], model: ModelLike) -> str:
+def _add_model_schemas(schemas: dict[str, Json], model: Model) -> str:
     """Add what a model's records read and write as; returns the name they go by."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", model.name)
     while f"{name}.Record" in schemas:  # two names that differ in odd characters only
         name += "_"
-    fields = {field: _field_schema(kind) for field, kind in model.fields.items()}
-    required = [field for field, kind in model.fields.items() if kind.required and kind.default is None]
-    schemas[f"{name}.Record"] = {
-        "title": model.name,
-        "type": "object",
-        "properties": {**_RECORD, **fields},
-        "required": list(_RECORD),
-    }
-    schemas[f"{name}.Create"] = {
-        "title": f"New {model.name}",
-        "type": "object",
-        "properties": fields,
-        "additionalProperties": False,
-        **({"required": required} if required else {}),
-    }
-    edits = {
-        field: _edit_schema(str(kind.type)) for field, kind in model.fields.items() if kind.type in _EDITED
-    }
-    schemas[f"{name}.Update"] = {
-        "title": f"Changes to {model.name}",
-        "type": "object",
-        "properties": fields | {field: {"anyOf": [fields[field], edit]} for field, edit in edits.items()},
-        "additionalProperties": False,
-    }
+    schemas[f"{name}.Record"] = record_schema(model)
+    schemas[f"{name}.Create"] = create_schema(model)
+    schemas[f"{name}.Update"] = update_schema(model)
     return name
 
 
-def _field_schema(field: FieldLike) -> Json:
-    kind = str(field.type)
-    schema = dict(_TYPES.get(kind, {}))
-    if field.options:
-        schema["enum"] = list(field.options)
-    if kind in ("integer", "number", "counter"):
-        if field.minimum is not None:
-            schema["minimum"] = field.minimum
-        if field.maximum is not None:
-            schema["maximum"] = field.maximum
-    if kind == "string" and field.pattern is not None:
-        schema["pattern"] = field.pattern
-    if field.default is not None:
-        schema["default"] = field.default
-    if not field.required and schema.keys() & {"type"}:
-        schema = {"anyOf": [schema, {"type": "null"}]}
-    return schema
+def _of_model(parameter: Json, model: Model) -> Json:
+    """The parameter as it is for this model."""
+    narrowed = parameter_schema(parameter["name"], model) if parameter["in"] == "query" else None
+    return parameter if narrowed is None else parameter | {"schema": narrowed}
 
 
-def _edit_schema(kind: str) -> Json:
-    """Operations on a field that several may edit at once."""
-    count: Json = {"type": "integer", "minimum": 1}
-    insert: Json = {"type": "string", "minLength": 1} if kind == "text" else {"type": "array", "minItems": 1}
-    ops: list[Json] = [
-        {"type": "object", "properties": {word: schema}, "required": [word], "additionalProperties": False}
-        for word, schema in (("retain", count), ("delete", count), ("insert", insert))
-    ]
-    return {
-        "type": "object",
-        "description": "Operations on what the field showed at a version; positions count code points or elements",
-        "properties": {
-            "ops": {"type": "array", "items": {"oneOf": ops}},
-            "base_version": {"type": "string", "minLength": 1, "maxLength": 64},
-        },
-        "required": ["ops", "base_version"],
-        "additionalProperties": False,
-    }
-
-
-def _of_model(parameter: Json, model: ModelLike) -> Json:
-    """The parameter with the fields that this model has."""
-    match parameter["name"]:
-        case "fields":
-            names = [*_RECORD, "version_vector", *model.fields]
-        case "expand":
-            names = [name for name, field in model.fields.items() if getattr(field, "model", None)]
-        case _:
-            return parameter
-    one = f"(?:{'|'.join(map(re.escape, names))})"
-    listed = f"(?:{one}(?: *,[ ,]*{one})*)?" if names else ""
-    return parameter | {"schema": {"type": "string", "pattern": f"^[ ,]*{listed}[ ,]*$"}}
-
-
-def _model_operation(route: Route, refs: Mapping[type, Json], model: ModelLike, name: str) -> Json:
+def _model_operation(route: Route, refs: Mapping[type, Json], model: Model, name: str) -> Json:
     operation = _operation(route, refs)
     operation["operationId"] = _slug(
         f"{route.method.lower()} {model.id} {route.path.removeprefix(DATA_ROOT)}"
@@ -425,6 +307,8 @@ def _model_operation(route: Route, refs: Mapping[type, Json], model: ModelLike, 
     is_one = re.fullmatch(r"/\{\w+\}", tail) is not None
     if not tail and route.method == "POST":
         operation["requestBody"] = _body(_ref(f"{name}.Create"), route)
+    elif tail == "/aggregate" and isinstance(route.request, dict):
+        operation["requestBody"] = _body(aggregation_schema(route.request, model), route)
     elif is_one and route.method in ("PUT", "PATCH"):
         operation["requestBody"] = _body(_ref(f"{name}.Update"), route)
     elif is_one and route.method == "GET" and 200 in route.responses:

@@ -18,6 +18,7 @@ def _too_many_attempts(refusal: refusals.TooManyAttempts) -> ApiError:
 
 REFUSALS: ErrorTable = {
     refusals.InvalidFields: lambda refusal: errors.ValidationFailed(refusal.faults),
+    refusals.UnknownNames: lambda refusal: errors.NotFound(str(refusal), refusal.faults),
     refusals.EmailTaken: lambda refusal: errors.Conflict(str(refusal)),
     refusals.WrongCredentials: lambda refusal: ApiError(401, "AUTH_INVALID_CREDENTIALS", str(refusal)),
     refusals.WrongPassword: lambda refusal: errors.Forbidden(str(refusal)),

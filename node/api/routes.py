@@ -97,7 +97,8 @@ class Route:
     """One method of one path.
 
     `path` holds `{name}` for a segment and may end in `{name*}` for all the rest. `request` and `responses`
-    describe bodies for `openapi`; a response None has no body. `query` are JSON schemas by parameter name.
+    describe bodies for `openapi`; a response None has no body; `also_answers` are further content types of an answer
+    with one, which are described as no more than that. `query` are JSON schemas by parameter name.
     `rate` names a policy, "" counts nothing. `token_in_query` lets `?token=` stand in where a browser cannot
     send a header: WebSockets and server-sent events. `has_socket` says that upgrades to WebSocket come here too:
     they are not counted, since sockets have limits of their own, and a client that comes back must get in.
@@ -115,6 +116,7 @@ class Route:
     request: Schema | None = None
     query: Mapping[str, dict[str, Any]] | None = None
     responses: Mapping[int, Schema | None] = field(default_factory=dict)
+    also_answers: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     rate: str = "s1"
     accepts: tuple[str, ...] = JSON_ONLY

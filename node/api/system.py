@@ -12,9 +12,10 @@ import msgspec
 from aiohttp import web
 
 from node.api.middleware import FrameParts
-from node.api.openapi import ModelLike, describe
+from node.api.openapi import describe
 from node.api.replies import TEXT, Reply, json_response, kind
 from node.api.routes import CALLER, Auth, Caller, Handler, Route
+from protocol.schema import Model
 
 _DOCS = Path(__file__).parent / "docs"
 
@@ -47,7 +48,7 @@ class System:
     version: str
     started_ms: int
     changelog: str = ""
-    models_of: Callable[[str], Iterable[ModelLike]] | None = None
+    models_of: Callable[[str], Iterable[Model]] | None = None
     health_of: Callable[[Caller], Mapping[str, object]] | None = None
 
 
@@ -66,7 +67,7 @@ def system_routes(others: Sequence[Route], system: System, parts: FrameParts) ->
 
     async def openapi(request: web.Request) -> web.StreamResponse:
         caller = request[CALLER]
-        models: list[ModelLike] = []
+        models: list[Model] = []
         if system.models_of is not None and caller.user_id is not None:
             models = list(system.models_of(caller.application))
         key = (caller.application, *(f"{model.id} {model.version}" for model in models))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from node.origins import Address, parse_address
 from node.services.bringing import bring_job
-from node.services.membership import read_recovery_code
+from node.services.membership import read_recovery_code, recovery_code_faults
 from node.services.refusals import HoldsData, InvalidFields, JoinRefused, WrongNetwork
 from node.writer import Writer
 from protocol.body import SALT_BYTES
@@ -124,20 +124,22 @@ class Joining:
 
         `addresses` are those of nodes of it. Raises as `join` does.
         """
-        network_keys = read_recovery_code(code)
-        faults: dict[str, str] = {}
+        faults = recovery_code_faults(code)
         try:
             network_id = NetworkId(bytes.fromhex(network))
             if len(network_id) != 32:
                 raise ValueError
         except ValueError:
             faults["network"] = "Must be a network id: 64 hexadecimal digits, as `civicnode status` shows it"
-        try:
-            where = [parse_address(address) for address in addresses]
-        except ValueError as error:
-            faults["peer"] = str(error)
+        where: list[Address] = []
+        for number, address in enumerate(addresses):
+            try:
+                where.append(parse_address(address))
+            except ValueError as error:
+                faults[f"peers[{number}]"] = str(error)
         if faults:
             raise InvalidFields(faults)
+        network_keys = read_recovery_code(code)
         self._check_other(network_id, keep)
 
         async def work() -> Changed:

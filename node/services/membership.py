@@ -114,14 +114,14 @@ class Membership:
 
     def _addresses(self, given: Sequence[str], faults: dict[str, str]) -> list[str]:
         found: list[str] = []
-        for text in given:
+        for number, text in enumerate(given):
             try:
                 address = parse_address(text)
                 if address.port == 0 or address.is_wildcard:
                     raise ValueError
                 found.append(str(address))
             except ValueError:
-                faults["addresses"] = "Must be HOST:PORT, as others reach this node"
+                faults[f"addresses[{number}]"] = "Must be HOST:PORT, as others reach this node"
         found += [str(address) for address in self._parts.addresses()]
         return list(dict.fromkeys(found))[:ADDRESSES_PER_TICKET_MAX]
 
@@ -275,11 +275,13 @@ class Membership:
             return Rights(role)
         if not 1 <= len(applications) <= APPLICATIONS_MAX:
             faults["applications"] = f"Must name 1 to {APPLICATIONS_MAX} applications"
-        try:
-            return Rights(role, frozenset(self._space(check_application_id(name)) for name in applications))
-        except InvalidId as error:
-            faults["applications"] = str(error)
-            return Rights(role)
+        spaces: set[SpaceId] = set()
+        for number, name in enumerate(applications[:APPLICATIONS_MAX]):
+            try:
+                spaces.add(self._space(check_application_id(name)))
+            except InvalidId as error:
+                faults[f"applications[{number}]"] = str(error)
+        return Rights(role, frozenset(spaces))
 
     async def _say(self, statement: Invite | Grant | Revoke) -> None:
         salt = self._parts.random_bytes(SALT_BYTES)
@@ -315,9 +317,17 @@ def raise_unless_valid(members: Members, author: bytes, statement: Statement) ->
             raise NotPermitted(f"The network's rules refuse this: {fault.value}")
 
 
+def recovery_code_faults(code: str) -> dict[str, str]:
+    """What is wrong with a recovery code, by the name of its field."""
+    try:
+        decode_recovery_code(code)
+    except ProtocolError as error:
+        return {"code": str(error)}
+    return {}
+
+
 def read_recovery_code(code: str) -> KeyPair:
     """The network key in a recovery code. Raises `InvalidFields`."""
-    try:
-        return decode_recovery_code(code)
-    except ProtocolError as error:
-        raise InvalidFields({"code": str(error)}) from error
+    if faults := recovery_code_faults(code):
+        raise InvalidFields(faults)
+    return decode_recovery_code(code)

@@ -17,7 +17,7 @@ from node.services.history import Histories
 from node.services.local import LocalStore
 from node.services.privacy_models import BREACH, CONSENT, RETENTION
 from node.services.records import Records, Rendered
-from node.services.refusals import InvalidFields
+from node.services.refusals import InvalidFields, UnknownNames
 from node.services.sessions import SESSION
 from node.services.webhooks import Webhooks
 from protocol.ids import builtin_model_id
@@ -192,25 +192,33 @@ class Privacy:
     # -- breaches
 
     async def report_breach(self, application: str, told: Mapping[str, Any], *, user: str) -> Json:
-        """Let users know that data of theirs got into wrong hands. Raises `InvalidFields`."""
+        """Let users know that data of theirs got into wrong hands. Raises `InvalidFields`, or `UnknownNames` if
+        nothing is wrong but that there are no such users."""
         affected, text, severity = (
             told.get("affected_user_ids"),
             told.get("description"),
             told.get("severity", "high"),
         )
         faults: dict[str, str] = {}
+        unknown: dict[str, str] = {}
         if not isinstance(affected, list) or not affected or not all(isinstance(id, str) for id in affected):
             faults["affected_user_ids"] = "Must be a list of user ids"
         elif len(affected) > AFFECTED_MAX:
             faults["affected_user_ids"] = f"Must be at most {AFFECTED_MAX}"
-        elif unknown := [id for id in affected if not self._has_account(application, id)]:
-            faults["affected_user_ids"] = f"There is no user {unknown[0][:64]}"
+        else:
+            unknown = {
+                f"affected_user_ids[{number}]": f"There is no user {id[:64]}"
+                for number, id in enumerate(affected)
+                if not self._has_account(application, id)
+            }
         if not isinstance(text, str) or not 0 < len(text) <= DESCRIPTION_MAX:
             faults["description"] = f"Must be a text of 1 to {DESCRIPTION_MAX} characters"
         if severity not in SEVERITIES:
             faults["severity"] = f"Must be one of: {', '.join(SEVERITIES)}"
         if faults:
-            raise InvalidFields(faults)
+            raise InvalidFields(faults | unknown)
+        if unknown:
+            raise UnknownNames(unknown)
         assert isinstance(affected, list)
         values = {"affected": sorted(set(affected)), "description": text, "severity": severity}
         model = self._records.builtin(application, BREACH)
@@ -252,16 +260,20 @@ class Privacy:
         return found
 
     async def put_retention(self, application: str, told: Mapping[str, Any], *, user: str) -> dict[str, int]:
-        """Set or, with null, end how long documents of models are kept. Raises `InvalidFields`."""
+        """Set or, with null, end how long documents of models are kept. Raises `InvalidFields`, or `UnknownNames` if
+        nothing is wrong but that there are no such models."""
         faults: dict[str, str] = {}
+        unknown: dict[str, str] = {}
         models = {model.name: model for model in self._catalog.models_of(application)}
         for name, days in told.items():
             if name not in models:
-                faults[name] = "There is no such data model"
-            elif days is not None and (type(days) is not int or not 0 < days <= DAYS_MAX):
+                unknown[name] = f"There is no data model '{name[:64]}'"
+            if days is not None and (type(days) is not int or not 0 < days <= DAYS_MAX):
                 faults[name] = f"Must be a number of days from 1 to {DAYS_MAX}, or null"
         if faults:
-            raise InvalidFields(faults)
+            raise InvalidFields(unknown | faults)
+        if unknown:
+            raise UnknownNames(unknown)
         model = self._records.builtin(application, RETENTION)
         for name, days in told.items():
             await self._records.put(model, models[name].id, {"days": days}, user=user)

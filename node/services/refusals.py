@@ -19,6 +19,14 @@ class InvalidFields(Refusal):
         self.faults = dict(faults)
 
 
+class UnknownNames(Refusal):
+    """Fields of a request, right in themselves, name what is not there: name to message, every one at once."""
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        super().__init__("; ".join(dict.fromkeys(faults.values())))
+        self.faults = dict(faults)
+
+
 class EmailTaken(Refusal):
     """An account of this application has this e-mail address."""
 

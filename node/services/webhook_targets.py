@@ -10,6 +10,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
+from node.origins import IPV6_PATTERN
+
 URL_MAX_CHARS = 2_048
 _SCHEME_PORTS = {"http": 80, "https": 443}
 _LOW_PORTS = frozenset({80, 443})  # others below 1024 are no web servers
@@ -18,6 +20,23 @@ _BAD_PORTS = frozenset(
     {1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697}
     | {10080}
 )  # fmt: skip
+_WELL_KNOWN = "|".join(map(str, sorted(_BAD_PORTS)))
+_SPECIAL_IPV4 = (  # RFC 6890
+    r"(?:0|10|127|2[2-5][0-9])\.|100\.(?:6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])\.|169\.254\."
+    r"|172\.(?:1[6-9]|2[0-9]|3[01])\.|192\.(?:0\.[02]|88\.99|168)\.|198\.(?:1[89]|51\.100)\.|203\.0\.113\."
+)
+_OCTET = "(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
+# What `url_fault` takes where private addresses are not allowed, in the forms that targets have: names whose last
+# label begins with a letter, and public addresses (of IPv6, what registries give out), at ports of web servers.
+URL_PATTERN = (
+    r"^[Hh][Tt][Tt][Pp][Ss]?://"
+    rf"(?:(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.)*[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?\.?"
+    rf"|(?!{_SPECIAL_IPV4}){_OCTET}(?:\.{_OCTET}){{3}}"
+    rf"|\[(?=2[4-9A-Fa-f][0-9A-Fa-f]{{2}}:|2001:[2-9A-Ca-c][0-9A-Fa-f]{{2}})(?:{IPV6_PATTERN})\])"
+    rf"(?::(?!(?:{_WELL_KNOWN})(?:[/?]|$))(?:80|443|102[4-9]|10[3-9][0-9]|1[1-9][0-9]{{2}}|[2-9][0-9]{{3}}"
+    r"|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+    r'(?:[/?][!"$-\[\]-~]*)?$'
+)
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 _COMPATIBLE = IPv6Network("::/96")  # RFC 4291, section 2.5.5.1
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)  # RFC 5214, before the IPv4 address

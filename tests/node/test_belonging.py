@@ -56,11 +56,17 @@ async def test_an_invitation_says_what_it_gives_and_the_recovery_code_until_it_i
 
 async def test_every_fault_of_an_invitation_is_named(tmp_path: Path) -> None:
     async with devices(tmp_path, "ann") as (ann,):
-        bad = {"applications": ["a b"], "expires_in_s": 0, "addresses": ["nowhere", "0.0.0.0:1", "x:0"]}
+        bad = {
+            "applications": ["a b", "ok", ""],
+            "expires_in_s": 0,
+            "addresses": ["nowhere", "0.0.0.0:1", "ok:1"],
+        }
         refused = await ann.ask("POST", INVITATIONS, bad)
         assert refused.status == 400
-        assert refused.json["details"].keys() == {"applications", "expires_in_s", "addresses"}
-        assert "role" in (await ann.ask("POST", INVITATIONS, {"role": "king"})).json["details"]
+        wrong = {"applications[0]", "applications[2]", "expires_in_s", "addresses[0]", "addresses[1]"}
+        assert refused.json["details"].keys() == wrong
+        refused = await ann.ask("POST", INVITATIONS, {"role": "king", "expires_in_s": "x", "addresses": [1]})
+        assert refused.json["details"].keys() == {"role", "expires_in_s", "addresses[0]"}
         assert (await ann.ask("POST", INVITATIONS, {"applications": []})).status == 400
         assert (await ann.get(INVITATIONS))["invitations"] == []
 
@@ -302,6 +308,13 @@ async def test_a_recovery_code_of_another_network_is_told_from_one_with_a_mistak
                       {"network": ann.network_id}, {"peers": [ann.listening]},
                       {"network": ann.network_id, "peers": [ann.listening], "revoke": ["ann"]}):  # fmt: skip
             assert (await bob.ask("POST", path, {"code": code, "keep": "discard", **wrong})).status == 400
+        every = {"code": "x", "network": "xyz", "peers": [ann.listening, "x"], "keep": "all"}
+        assert (await bob.ask("POST", path, every)).json["details"].keys() == {"keep"}
+        every["keep"] = "discard"
+        refused = await bob.ask("POST", path, every)
+        assert refused.json["details"].keys() == {"code", "network", "peers[1]"}
+        refused = await bob.ask("POST", path, {"code": "x", "peers": ["x"], "revoke": ["ann"]})
+        assert refused.json["details"].keys() == {"code", "network", "revoke"}
         assert len(await bob.peers()) == 1
 
 

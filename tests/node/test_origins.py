@@ -1,8 +1,10 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.origins import Address, parse_address, parse_host, parse_origin
+from node.origins import HOST_PATTERN, PORT_PATTERN, Address, parse_address, parse_host, parse_origin
 
 
 @pytest.mark.parametrize(
@@ -12,6 +14,8 @@ from node.origins import Address, parse_address, parse_host, parse_origin
         ("localhost:0", Address("localhost", 0)),
         ("[::1]:8080", Address("::1", 8080)),
         ("[0:0::1]:8080", Address("::1", 8080)),
+        ("[1:2:3:4:5:6:7::]:65535", Address("1:2:3:4:5:6:7:0", 65535)),
+        ("[1::3:4:5:6:7:8]:1", Address("1:0:3:4:5:6:7:8", 1)),
         ("0.0.0.0:4490", Address("0.0.0.0", 4490)),
         (" Box.Example:1 ", Address("box.example", 1)),
         ("müller.example:1", Address("xn--mller-kva.example", 1)),
@@ -20,6 +24,8 @@ from node.origins import Address, parse_address, parse_host, parse_origin
 def test_an_address_is_read(text: str, address: Address) -> None:
     assert parse_address(text) == address
     assert parse_address(str(address)) == address
+    is_plain = text.isascii() and text == text.strip() and address.port != 0
+    assert is_plain == (re.fullmatch(f"{HOST_PATTERN}:{PORT_PATTERN}", text) is not None)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +44,9 @@ def test_an_address_is_read(text: str, address: Address) -> None:
         "h:٣",
         "a b:1",
         "[::1]",
+        "[1::2::3]:80",
+        "[1:2:3:4:5:6:7]:80",
+        "[1:2:3:4:5:6:7:8:9]:80",
         "[::1:80",
         "[host]:80",
         "[::zz]:80",
@@ -50,6 +59,7 @@ def test_what_is_no_address_is_refused_in_words(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w") as caught:
         parse_address(text)
     assert "\n" not in str(caught.value)
+    assert not re.fullmatch(f"{HOST_PATTERN}:{PORT_PATTERN}", text)
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
-from node.api.errors import Forbidden, ValidationFailed
+from node.api.errors import Conflict, Forbidden, ValidationFailed
 from node.api.replies import json_response
 from node.api.requests import read_json, read_query
 from node.api.routes import CALLER, Auth, Route
-from node.origins import parse_origin
+from node.origins import HOST_PATTERN, PORT_PATTERN, parse_origin
 from node.services.origins import AllowedOrigins
 from node.services.records import Records
 from storage.errors import StorageError
@@ -40,19 +40,10 @@ BACKUP: dict[str, Any] = {
 }
 _ORIGIN: dict[str, Any] = {
     "type": "string",
-    "pattern": "^[A-Za-z][A-Za-z0-9+.-]{0,31}://"
-    "(?:(?!-)[A-Za-z0-9_-]{1,63}(?:\\.[A-Za-z0-9_-]{1,63})*|\\[[0-9A-Fa-f:.]{2,45}\\])(?::[1-9][0-9]{0,4})?/?$",
+    "pattern": f"^[A-Za-z][A-Za-z0-9+.-]{{0,31}}://{HOST_PATTERN}(?::{PORT_PATTERN})?/?$",
     "description": "As in https://app.example.org:8443",
 }
 ORIGIN: dict[str, Any] = {"type": "object", "required": ["origin"], "properties": {"origin": _ORIGIN}}
-SQL: dict[str, Any] = {
-    "type": "object",
-    "required": ["sql"],
-    "properties": {
-        "sql": {"type": "string", "minLength": 1, "description": "One SELECT"},
-        "limit": {"type": "integer", "minimum": 1, "maximum": SQL_ROWS_MAX, "default": 1_000},
-    },
-}
 
 
 class BackupRequest(msgspec.Struct):
@@ -64,8 +55,10 @@ class OriginRequest(msgspec.Struct):
 
 
 class SqlRequest(msgspec.Struct):
-    sql: str
-    limit: int = 1_000
+    """One SELECT, and how many rows of it are wanted."""
+
+    sql: Annotated[str, msgspec.Meta(min_length=1)]
+    limit: Annotated[int, msgspec.Meta(ge=1, le=SQL_ROWS_MAX)] = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +91,7 @@ class AdminRoutes:
                 "query",
                 self.query,
                 "Run one SELECT over the query index",
-                request=SQL,
+                request=SqlRequest,
                 names_all=False,
             ),
             route("GET", "origins", self.list_origins, "List the origins that count as local apps"),
@@ -129,14 +122,12 @@ class AdminRoutes:
             raise ValidationFailed({"path": "Must be an absolute path"})
         try:
             size_bytes = await asyncio.to_thread(self.backup, path)
-        except (OSError, StorageError) as error:
-            raise ValidationFailed({"path": str(error)}) from error
+        except (OSError, StorageError) as error:  # what is wrong is not the request but what is there
+            raise Conflict("The backup cannot be written there", {"path": str(error)}) from error
         return json_response({"path": str(path), "bytes": size_bytes})
 
     async def query(self, request: web.Request) -> web.StreamResponse:
         asked = await read_json(request, SqlRequest)
-        if not 0 < asked.limit <= SQL_ROWS_MAX:
-            raise ValidationFailed({"limit": f"Must be from 1 to {SQL_ROWS_MAX}"})
         if not request[CALLER].is_owner:
             raise Forbidden("Only the owner token may query across applications")
         columns, rows = await self.records.sql(asked.sql, limit_rows=asked.limit + 1)

@@ -184,6 +184,7 @@ class BatchRoutes:
         places: list[int] = []  # of the operations that the edits are
         ids: dict[int, str] = {}
         faults: dict[str, str] = {}
+        refusals: list[ApiError] = []
         for position, operation in enumerate(operations):
             if position % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
@@ -192,14 +193,15 @@ class BatchRoutes:
             try:
                 edit = self._edit(caller, refer(operation, ids, position))
             except Exception as error:
-                _gather(faults, position, self._as_api_error(error))
+                refusals.append(self._as_api_error(error))
+                _gather(faults, position, refusals[-1])
                 continue
             if edit.kind is EditKind.CREATE:
                 ids[position] = edit.id
             edits.append(edit)
             places.append(position)
         if faults:
-            raise ValidationFailed(faults)
+            raise _in_one(refusals, faults)
         records = await self._apply(caller, edits, places) if edits else []
         results = [b""] * len(operations)
         for position, edit, record in zip(places, edits, records, strict=True):
@@ -413,6 +415,14 @@ def _body(operation: Operation) -> dict[str, Any]:
         raise ValidationFailed({"body": "Must be an object"}) from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadRequest(f"The body of the operation is not JSON: {error}") from None
+
+
+def _in_one(refusals: list[ApiError], faults: dict[str, str]) -> ApiError:
+    """What an atomic batch answers to several refusals: what all of them are, or that the request is not valid."""
+    first = refusals[0]
+    if first.status == 400 or any(refusal.code != first.code for refusal in refusals):
+        return ValidationFailed(faults)
+    return ApiError(first.status, first.code, first.message, faults, first.headers)
 
 
 def _gather(faults: dict[str, str], position: int, error: ApiError) -> None:

@@ -128,16 +128,20 @@ class ChangeRoutes:
     def _models(self, caller: Caller, names: Sequence[str]) -> dict[str, str]:
         """The models of these names, by their ids."""
         found: dict[str, str] = {}
+        unknown: list[str] = []
         for name in names:
             try:
                 model = self._sources.documents.model(caller.application, name)
             except UnknownModel as error:
-                raise NotFound(str(error)) from None
+                unknown.append(str(error))
+                continue
             if not self._sources.permissions.may_ever(caller, model, "read"):
                 if caller.user_id is None:
                     raise SignInNeeded("This needs a signed-in user")
                 raise NotPermitted(f"You may not read '{name}'")
             found.setdefault(model.id, name)
+        if unknown:
+            raise NotFound(message := "; ".join(unknown), {"model": message})
         return found
 
     def _position(self, since: str | None, *, is_stream: bool) -> tuple[Position, bool]:

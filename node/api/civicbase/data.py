@@ -30,7 +30,7 @@ from storage.errors import DocumentExists
 TAG = ("Data",)
 INSTANCE: dict[str, Any] = {
     "type": "object",
-    "required": ["id", "created_at", "updated_at", "created_by", "version"],
+    "required": ["id"],  # and, without `fields`, the others
     "properties": {
         "id": {"type": "string"},
         "created_at": {"type": "string", "format": "date-time"},
@@ -67,6 +67,7 @@ AGGREGATION: dict[str, Any] = {
         },
         "aggregations": {
             "type": ["array", "null"],
+            "uniqueItems": True,
             "maxItems": MEASURES_MAX,
             "items": {
                 "type": "object",
@@ -231,14 +232,15 @@ def _vector(records: Records, model: Model, document: Rendered) -> Mapping[str, 
 def _asked_fields(request: web.Request, model: Model) -> tuple[list[str], list[str]]:
     """The fields that `?fields=` and `?expand=` name. Raises `ValidationFailed`."""
     query = read_query(request)
-    unknown = {name: "Unknown parameter" for name in query if name not in ("fields", "expand")}
-    if unknown:
-        raise ValidationFailed(unknown)
+    faults = {name: "Unknown parameter" for name in query if name not in ("fields", "expand")}
     names = [name for part in query.get("fields", "").split(",") if (name := part.strip())]
     wrong = [name for name in names if name not in model.fields and name not in (*META_FIELDS, VECTOR)]
     if wrong:
-        raise ValidationFailed({"fields": f"Unknown field: {', '.join(wrong)}"})
-    return names, read_expansion(query.get("expand"), model)
+        faults["fields"] = f"Unknown field: {', '.join(wrong)}"
+    expand = read_expansion(query.get("expand"), model, faults)
+    if faults:
+        raise ValidationFailed(faults)
+    return names, expand
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +348,9 @@ class DataRoutes:
         caller = request[CALLER]
         model = self.records.model(caller.application, request.match_info["model"])
         asked = read_query(request)
-        query, expand = parse_query(asked, model), read_expansion(asked.get("expand"), model)
+        faults: dict[str, str] = {}
+        expand = read_expansion(asked.get("expand"), model, faults) if "expand" in asked else []
+        query = parse_query(asked, model, faults)
         return Reply(await page_of(self.records, self.permissions, caller, model, query, expand))
 
     async def create(self, request: web.Request) -> web.StreamResponse:

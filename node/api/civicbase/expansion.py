@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from node.api.errors import ValidationFailed
 from node.api.routes import Caller
 from node.services.permissions import Permissions
 from node.services.records import Records
@@ -23,14 +22,14 @@ EXPAND_QUERY: dict[str, Any] = {
 }
 
 
-def read_expansion(text: str | None, model: Model) -> list[str]:
-    """The fields that `expand` names. Raises `ValidationFailed`."""
+def read_expansion(text: str | None, model: Model, faults: dict[str, str]) -> list[str]:
+    """The fields that `expand` names; what is wrong with it goes to `faults`."""
     names = list(dict.fromkeys(name for part in (text or "").split(",") if (name := part.strip())))
     wrong = [name for name in names if not _is_reference(model, name)]
     if wrong:
-        raise ValidationFailed({"expand": f"Not a reference to a model: {', '.join(wrong)}"})
-    if len(names) > EXPANSIONS_MAX:
-        raise ValidationFailed({"expand": f"Must name at most {EXPANSIONS_MAX} fields"})
+        faults["expand"] = f"Not a reference to a model: {', '.join(wrong)}"
+    elif len(names) > EXPANSIONS_MAX:
+        faults["expand"] = f"Must name at most {EXPANSIONS_MAX} fields"
     return names
 
 

@@ -5,6 +5,7 @@ definer and administrators, and `permissions` only by administrators once it hol
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -27,12 +28,19 @@ from protocol.schema_field import (
     RESERVED_TYPES,
     FieldType,
 )
-from protocol.schema_rules import MESSAGE_SIZE_MAX, VALIDATORS_MAX
+from protocol.schema_rules import ACTIONS, MESSAGE_SIZE_MAX, RULES_MAX, VALIDATORS_MAX
 from protocol.schema_strategy import CRDT, MERGES, STRATEGIES
 
 TAG = ("Data models",)
 _NAME, _WORD = "^[A-Za-z][A-Za-z0-9_-]{0,62}$", "^[A-Za-z][A-Za-z0-9_]{0,62}$"
-DEFINITION = {
+_RULE: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "description": "public, authenticated, owner, role:NAME, or an expression that is true or false",
+}
+_RULES = {"anyOf": [_RULE, {"type": "array", "items": _RULE, "minItems": 1, "maxItems": RULES_MAX}]}
+_TOLD = ("model_id", "application_id", "created_by", "created_at", "updated_at", "version")
+DEFINITION: dict[str, Any] = {
     "type": "object",
     "required": ["name", "fields"],
     "properties": {
@@ -69,6 +77,7 @@ DEFINITION = {
                     },
                     "merge": {"type": "string", "enum": sorted(MERGES)},
                 },
+                "additionalProperties": False,
             },
         },
         "indexes": {
@@ -87,6 +96,7 @@ DEFINITION = {
                     "unique": {"type": "boolean"},
                     "order": {"type": "array", "items": {"type": "string"}},
                 },
+                "additionalProperties": False,
             },
         },
         "conflict_strategy": {
@@ -104,25 +114,22 @@ DEFINITION = {
                     "expression": {"type": "string", "minLength": 1},
                     "message": {"type": "string", "minLength": 1, "maxLength": MESSAGE_SIZE_MAX},
                 },
+                "additionalProperties": False,
             },
             "maxItems": VALIDATORS_MAX,
         },
-        "permissions": {"type": "object"},
+        "permissions": {
+            "type": "object",
+            "properties": dict.fromkeys(ACTIONS, _RULES),
+            "additionalProperties": False,
+        },
         "plural": {"type": "string", "pattern": _WORD},
+        # What was read may be posted again.
+        **{name: {"type": "string", "readOnly": True} for name in _TOLD},
     },
+    "additionalProperties": False,
 }
-MODEL = {
-    **DEFINITION,
-    "required": ["name", "fields", "model_id", "created_at", "updated_at", "version"],
-    "properties": {
-        **DEFINITION["properties"],  # type: ignore[dict-item]
-        "model_id": {"type": "string"},
-        "created_by": {"type": "string"},
-        "created_at": {"type": "string", "format": "date-time"},
-        "updated_at": {"type": "string", "format": "date-time"},
-        "version": {"type": "string"},
-    },
-}
+MODEL = DEFINITION | {"required": ["name", "fields", "model_id", "created_at", "updated_at", "version"]}
 CREATED = {
     "type": "object",
     "required": ["message", "model_id"],

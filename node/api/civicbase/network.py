@@ -16,10 +16,18 @@ from node.api.errors import Forbidden, ValidationFailed
 from node.api.replies import json_response
 from node.api.requests import read_json, read_json_if_any
 from node.api.routes import CALLER, DEFAULT_APPLICATION, Auth, Route
+from node.origins import HOST_PATTERN, PORT_PATTERN
 from node.services.bringing import Bringing
 from node.services.joining import Changed, Joining, Keep
-from node.services.membership import EXPIRES_DEFAULT_MS, EXPIRES_MAX_MS, EXPIRES_MIN_MS, Membership
-from protocol.ids import NodeId
+from node.services.membership import (
+    APPLICATIONS_MAX,
+    EXPIRES_DEFAULT_MS,
+    EXPIRES_MAX_MS,
+    EXPIRES_MIN_MS,
+    Membership,
+    recovery_code_faults,
+)
+from protocol.ids import APPLICATION_ID_PATTERN, NodeId
 from protocol.membership import Role
 from protocol.times import datetime_from_ms
 
@@ -30,20 +38,20 @@ _KEEPS = [keep.value for keep in Keep]
 
 
 class InviteRequest(msgspec.Struct):
-    role: str = Role.MEMBER.value
+    role: Role = Role.MEMBER
     applications: list[str] | None = None
     expires_in_s: int = EXPIRES_DEFAULT_MS // 1_000
     addresses: list[str] = []
 
 
 class GrantRequest(msgspec.Struct):
-    role: str
+    role: Role
     applications: list[str] | None = None
 
 
 class JoinRequest(msgspec.Struct):
     ticket: str
-    keep: str | None = None
+    keep: Keep | None = None
 
 
 class RecoverRequest(msgspec.Struct):
@@ -51,7 +59,7 @@ class RecoverRequest(msgspec.Struct):
     revoke: list[str] = []
     network: str | None = None
     peers: list[str] = []
-    keep: str | None = None
+    keep: Keep | None = None
 
 
 def _nullable(kind: str, **more: Any) -> dict[str, Any]:
@@ -60,11 +68,17 @@ def _nullable(kind: str, **more: Any) -> dict[str, Any]:
 
 _APPLICATIONS: dict[str, Any] = {
     "type": ["array", "null"],
-    "items": {"type": "string"},
+    "items": {"type": "string", "pattern": f"^{APPLICATION_ID_PATTERN}$"},
     "minItems": 1,
+    "maxItems": APPLICATIONS_MAX,
     "description": "The applications that the role holds in; null for all",
 }
-_HOST = "(?:(?!-)[A-Za-z0-9_-]{1,63}(?:\\.[A-Za-z0-9_-]{1,63})*|\\[[0-9A-Fa-f:.]{2,45}\\])"
+_ANY_HOST = "(?:0\\.0\\.0\\.0|\\[[0:]+\\]):"  # where one listens, and nobody calls
+_ADDRESS: dict[str, Any] = {
+    "type": "string",
+    "pattern": f"^(?!{_ANY_HOST}){HOST_PATTERN}:{PORT_PATTERN}$",
+    "description": "HOST:PORT, as others reach it",
+}
 _KEEP = {"enum": [*_KEEPS, None]}
 INVITE: dict[str, Any] = {
     "type": "object",
@@ -79,8 +93,8 @@ INVITE: dict[str, Any] = {
         },
         "addresses": {
             "type": "array",
-            "items": {"type": "string", "pattern": f"^{_HOST}:[0-9]{{1,5}}$"},
-            "description": "HOST:PORT, as others reach this node",
+            "items": _ADDRESS,
+            "description": "More addresses of this node",
         },
     },
 }
@@ -93,7 +107,11 @@ JOIN: dict[str, Any] = {
     "type": "object",
     "required": ["ticket"],
     "properties": {
-        "ticket": {"type": "string", "pattern": "^[Cc][Ii][Vv][Ii][Cc]1[0-9A-Za-z-]+$"},
+        "ticket": {
+            "type": "string",
+            "pattern": "^[Cc][Ii][Vv][Ii][Cc]1[0-9A-Za-z-]+$",
+            "description": "Its last digits show whether it was copied whole",
+        },
         "keep": _KEEP,
     },
 }
@@ -101,12 +119,27 @@ RECOVER: dict[str, Any] = {
     "type": "object",
     "required": ["code"],
     "properties": {
-        "code": {"type": "string", "pattern": "^[Cc][Ii][Vv][Ii][Cc][Kk][Ee][Yy]1[0-9A-Za-z-]+$"},
+        "code": {
+            "type": "string",
+            "pattern": "^[Cc][Ii][Vv][Ii][Cc][Kk][Ee][Yy]1[0-9A-Za-z-]+$",
+            "description": "Its last digits show whether it was copied whole",
+        },
         "revoke": {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": PUTTING_OUT_MAX},
-        "network": _nullable("string", minLength=1),
-        "peers": {"type": "array", "items": {"type": "string", "minLength": 1}},
+        "network": _nullable("string", pattern="^[0-9A-Fa-f]{64}$", description="If the node is in another"),
+        "peers": {"type": "array", "items": _ADDRESS, "description": "Nodes of that network"},
         "keep": _KEEP,
     },
+    "oneOf": [
+        {"properties": {"network": {"type": "null"}, "peers": {"maxItems": 0}}},
+        {
+            "required": ["network", "peers"],
+            "properties": {
+                "network": {"type": "string"},
+                "peers": {"minItems": 1},
+                "revoke": {"maxItems": 0},
+            },
+        },
+    ],
 }
 INVITED: dict[str, Any] = {
     "type": "object",
@@ -302,7 +335,7 @@ class NetworkRoutes:
         _network_admin(request)
         node = self._node_meant(request)
         asked = await read_json(request, GrantRequest)
-        await self.membership.grant(node, _role(asked.role), asked.applications)
+        await self.membership.grant(node, asked.role, asked.applications)
         return json_response(next(peer for peer in self.membership.peers() if peer["node_id"] == node.hex()))
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
@@ -320,7 +353,7 @@ class NetworkRoutes:
         _network_admin(request)
         asked = await read_json_if_any(request, InviteRequest) or InviteRequest()
         invited = await self.membership.invite(
-            role=_role(asked.role),
+            role=asked.role,
             applications=asked.applications,
             expires_in_ms=asked.expires_in_s * 1_000,
             addresses=asked.addresses,
@@ -360,7 +393,7 @@ class NetworkRoutes:
     async def join(self, request: web.Request) -> web.StreamResponse:
         _owner_alone(request)
         asked = await read_json(request, JoinRequest)
-        return json_response(_changed(await self.joining.join(asked.ticket, _keep(asked.keep))))
+        return json_response(_changed(await self.joining.join(asked.ticket, asked.keep)))
 
     async def read_bringing(self, request: web.Request) -> web.StreamResponse:
         _owner_alone(request)
@@ -369,17 +402,19 @@ class NetworkRoutes:
     async def recover(self, request: web.Request) -> web.StreamResponse:
         _owner_alone(request)
         asked = await read_json(request, RecoverRequest)
-        if asked.network is not None or asked.peers:
-            if asked.revoke:
-                raise ValidationFailed(
-                    {"revoke": "Recover first; put out others once this node has synced with the network"}
-                )
-            if asked.network is None or not asked.peers:
-                raise ValidationFailed({"network": "Goes with the address of a peer in that network"})
-            changed = await self.joining.recover(asked.code, asked.network, asked.peers, _keep(asked.keep))
+        faults: dict[str, str] = {}
+        is_elsewhere = asked.network is not None or bool(asked.peers)
+        if is_elsewhere and asked.revoke:
+            faults["revoke"] = "Recover first; put out others once this node has synced with the network"
+        elif len(asked.revoke) > PUTTING_OUT_MAX:
+            faults["revoke"] = f"Must name {PUTTING_OUT_MAX} nodes at most"
+        if is_elsewhere and (asked.network is None or not asked.peers):
+            faults["network"] = "Goes with the address of a peer in that network"
+        if faults:
+            raise ValidationFailed(faults | recovery_code_faults(asked.code))
+        if asked.network is not None:
+            changed = await self.joining.recover(asked.code, asked.network, asked.peers, asked.keep)
             return json_response({"recovered": True, "restarting": True, "joined": _changed(changed)})
-        if len(asked.revoke) > PUTTING_OUT_MAX:
-            raise ValidationFailed({"revoke": f"Must name {PUTTING_OUT_MAX} nodes at most"})
         putting_out = list(dict.fromkeys(self._resolved(asked.revoke)))
         has_recovered = await self.membership.recover(asked.code, putting_out)
         return json_response({"recovered": has_recovered, "restarting": not has_recovered, "joined": None})
@@ -409,17 +444,3 @@ def _network_admin(request: web.Request) -> None:
 def _owner_alone(request: web.Request) -> None:
     if not request[CALLER].is_owner:
         raise Forbidden("Only the owner token may change which network this device is in, or see its keys")
-
-
-def _role(text: str) -> Role:
-    try:
-        return Role(text)
-    except ValueError:
-        raise ValidationFailed({"role": f"Must be one of: {', '.join(_ROLES)}"}) from None
-
-
-def _keep(text: str | None) -> Keep | None:
-    try:
-        return None if text is None else Keep(text)
-    except ValueError:
-        raise ValidationFailed({"keep": f"Must be one of: {', '.join(_KEEPS)}"}) from None

@@ -14,12 +14,14 @@ from typing import IO, Any
 
 import msgspec
 from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from node.api.errors import (
     ApiError,
     BadRequest,
     ErrorTable,
     Forbidden,
+    NotFound,
     PayloadTooLarge,
     RequestTimeout,
     ValidationFailed,
@@ -49,6 +51,7 @@ PROGRESS_S = 0.2  # between two lines of progress
 STALL_S = 30.0  # how long who reads an answer may take nothing
 _TYPES = {Format.JSON: "application/json", Format.NDJSON: "application/x-ndjson", Format.CSV: "text/csv"}
 _LINES = "application/x-ndjson"
+_SIGNED_TYPE = "application/cbor-seq"
 
 EXPORT: dict[str, Any] = {
     "type": "object",
@@ -63,6 +66,14 @@ EXPORT: dict[str, Any] = {
         "format": {"type": "string", "enum": [*Format, SIGNED], "default": "json"},
     },
     "additionalProperties": False,
+    "anyOf": [
+        {"properties": {"format": {"enum": [Format.JSON, Format.NDJSON]}}},
+        {
+            "required": ["format", "models"],
+            "properties": {"format": {"const": Format.CSV}, "models": {"type": "array", "maxItems": 1}},
+        },
+        {"required": ["format"], "properties": {"format": {"const": SIGNED}, "models": {"type": "null"}}},
+    ],
 }
 IMPORT: dict[str, Any] = {
     "type": "object",
@@ -75,6 +86,7 @@ IMPORT: dict[str, Any] = {
         "id_field": {"type": "string", "default": "id"},
         "dry_run": {"type": "string", "enum": ["true", "false"], "default": "false"},
     },
+    "additionalProperties": False,
 }
 IMPORTED: dict[str, Any] = {
     "type": "object",
@@ -148,6 +160,7 @@ class TransferRoutes:
                 key_access=KeyAccess.DATA,
                 request=EXPORT,
                 responses={200: {}},
+                also_answers=(*_TYPES.values(), _SIGNED_TYPE),
                 description=_EXPORT_NOTE,
             ),
             Route(
@@ -161,6 +174,7 @@ class TransferRoutes:
                 accepts=("multipart/form-data",),
                 body_max_bytes=UPLOAD_MAX_BYTES,
                 responses={200: IMPORTED},
+                also_answers=(_LINES,),
                 description=_IMPORT_NOTE,
             ),
         ]
@@ -177,7 +191,7 @@ class TransferRoutes:
             if asked.models is not None:
                 raise ValidationFailed({"models": "A signed export holds all models"})
             headers: dict[str, str] = {
-                hdrs.CONTENT_TYPE: "application/cbor-seq",
+                hdrs.CONTENT_TYPE: _SIGNED_TYPE,
                 hdrs.CONTENT_DISPOSITION: 'attachment; filename="export.signed"',
             }
             return await _stream(request, self.exports.archive(caller.application), headers)
@@ -185,17 +199,21 @@ class TransferRoutes:
             faults["format"] = f"Invalid option. Must be one of: {', '.join([*Format, SIGNED])}"
         if asked.models is not None and not 1 <= len(asked.models) <= MODELS_MAX:
             faults["models"] = f"Must name 1 to {MODELS_MAX} models"
-        models = self._asked_models(caller, asked.models, faults)
-        if asked.format == Format.CSV and len(models) != 1 and not faults:
+        unknown: dict[str, str] = {}
+        models = self._asked_models(caller, asked.models, unknown)
+        if asked.format == Format.CSV and len(models) != 1 and not (faults or unknown):
             faults["models"] = "csv takes one model"
         if faults:
-            raise ValidationFailed(faults)
+            raise ValidationFailed(faults | unknown)
+        if unknown:
+            raise NotFound("; ".join(unknown.values()), unknown)
         limits = {name: (model, self.permissions.reading(caller, model)) for name, model in models.items()}
         return await self._stream_export(request, caller, limits, Format(asked.format))
 
     def _asked_models(
-        self, caller: Caller, names: list[str] | None, faults: dict[str, str]
+        self, caller: Caller, names: list[str] | None, unknown: dict[str, str]
     ) -> dict[str, Model]:
+        """The models of these names, all if None; those that are not there go to `unknown`."""
         if names is None:
             every = self.models.all_of(caller.application)
             return {m.name: m for m in every if self.permissions.may_ever(caller, m, "read")}
@@ -204,7 +222,7 @@ class TransferRoutes:
             try:
                 model = self.records.model(caller.application, name)
             except UnknownModel as error:
-                faults[f"models[{number}]"] = str(error)
+                unknown[f"models[{number}]"] = str(error)
             else:
                 found.setdefault(model.name, model)
         return found
@@ -254,10 +272,16 @@ class TransferRoutes:
                 source = open_source(path, name="the file", extension=extension, chosen=chosen)
             except Unreadable as fault:
                 faults["file"] = fault.message
-        if "model" in fields:
-            self.records.model(caller.application, fields["model"])
+        unknown: dict[str, str] = {}
+        try:
+            if "model" in fields:
+                self.records.model(caller.application, fields["model"])
+        except UnknownModel as error:
+            unknown["model"] = str(error)
         if faults or source is None:
-            raise ValidationFailed(faults)
+            raise ValidationFailed(faults | unknown)
+        if unknown:
+            raise NotFound(unknown["model"], unknown)
         return Asked(
             source,
             fields.get("model"),
@@ -371,7 +395,7 @@ async def _read_form(request: web.Request, file: IO[bytes]) -> _Form:
                 form.fields[name] = value.decode("utf-8", "replace")
             if len(form.fields) > 2 * len(FIELDS):
                 raise BadRequest("The form has too many fields")
-    except (ValueError, AssertionError, LookupError) as error:
+    except (HttpProcessingError, ValueError, AssertionError, LookupError) as error:
         raise BadRequest(f"The body is not multipart/form-data as its header says: {error}"[:300]) from None
     return form
 

@@ -18,8 +18,8 @@ from node.api.routes import CALLER, Caller, KeyAccess, Route
 from node.services.webhook_events import EVENTS_MAX
 from node.services.webhook_lanes import RETRY_MS
 from node.services.webhook_records import Delivery, Hook, Status
-from node.services.webhook_targets import URL_MAX_CHARS
-from node.services.webhooks import FIELDS, OVERLAP_S, SECRET_MAX_CHARS, Webhooks
+from node.services.webhook_targets import URL_MAX_CHARS, URL_PATTERN
+from node.services.webhooks import FIELDS, OVERLAP_MAX_S, OVERLAP_S, SECRET_MAX_CHARS, Webhooks
 from protocol.times import datetime_from_ms
 
 TAG = ("Webhooks",)
@@ -39,7 +39,7 @@ _GIVEN: dict[str, Any] = {
     "url": {
         "type": "string",
         "maxLength": URL_MAX_CHARS,
-        "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[!-\\[\\]-~]+$",
+        "pattern": URL_PATTERN,
         "description": "http or https, at a public address unless the node allows others",
     },
     "events": {
@@ -71,7 +71,26 @@ CREATE: dict[str, Any] = {
     "properties": _GIVEN,
     "additionalProperties": False,
 }
-CHANGE: dict[str, Any] = {"type": "object", "properties": _GIVEN}
+CHANGE: dict[str, Any] = {
+    "type": "object",
+    "properties": _GIVEN,
+    "additionalProperties": False,
+    "description": "What was read may come back with it, as long as it is unchanged",
+}
+ROTATE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "secret": {"anyOf": [_GIVEN["secret"], {"type": "null"}]},
+        "overlap_s": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": OVERLAP_MAX_S,
+            "default": OVERLAP_S,
+            "description": "For how long the present one signs too",
+        },
+    },
+    "additionalProperties": False,
+}
 WEBHOOK: dict[str, Any] = {
     "type": "object",
     "required": ["id", "webhook_id", "url", "events", "enabled", "pending", "public_key"],
@@ -186,7 +205,7 @@ class WebhookRoutes:
                 self.rotate,
                 "Give a webhook another secret; the one before signs too for a while",
                 WEBHOOK,
-                request=RotateRequest,
+                request=ROTATE,
                 body_optional=True,
                 description="Until `previous_secret_until` both sign `webhook-signature`, and the former one "
                 "`X-CivicBase-Signature-Previous`. `signature` and `X-CivicBase-Signature` use the new one at once.",

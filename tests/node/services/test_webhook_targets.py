@@ -1,11 +1,19 @@
 """Which URLs and addresses webhooks may go to."""
 
+import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.services.webhook_targets import TargetRefused, raise_unless_allowed, url_fault
+from node.services.webhook_targets import (
+    URL_MAX_CHARS,
+    URL_PATTERN,
+    TargetRefused,
+    raise_unless_allowed,
+    url_fault,
+)
 
+is_described = jsonschema_rs.validator_for({"pattern": URL_PATTERN}).is_valid
 PRIVATE = [
     "127.0.0.1", "127.8.9.10", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.1.1", "169.254.169.254",
     "100.64.0.1", "100.100.100.200", "0.0.0.0", "0.1.2.3", "224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.2.1",
@@ -68,6 +76,7 @@ def test_what_is_no_address_is_refused() -> None:
 )
 def test_good_urls(url: str) -> None:
     assert url_fault(url, allow_private=False) is None
+    assert is_described(url)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,12 @@ def test_good_urls(url: str) -> None:
 )  # fmt: skip
 def test_bad_urls(url: object) -> None:
     assert url_fault(url, allow_private=True) is not None
+    assert not isinstance(url, str) or len(url) > URL_MAX_CHARS or not is_described(url)
+
+
+@pytest.mark.parametrize("address", sorted({*PRIVATE, *NEVER} - {"2a00:1450::5efe:7f00:1"}))
+def test_the_pattern_of_urls_names_no_special_address(address: str) -> None:
+    assert not is_described(f"https://[{address}]/" if ":" in address else f"https://{address}/")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "[::1]", "10.1.2.3"])

@@ -103,6 +103,12 @@ async def test_what_the_writer_refuses_is_named_by_position_too(tmp_path: Path) 
         ):
             refused = await batch(node, good, ("GET", "/data/Task"), operation)
             assert (refused.status, set(refused.json["details"])) == (status, details), refused.text
+        nowhere: list[tuple[Any, ...]] = [("POST", "/data/Nothing", {}), ("DELETE", "/data/None/x")]
+        refused = await batch(node, good, *nowhere)
+        assert (refused.status, set(refused.json["details"])) == (404, {"operations[1]", "operations[2]"})
+        refused = await batch(node, good, *nowhere, ("PUT", "/data/Task/t1", {"rank": "x", "colour": 1}))
+        wrong = {"operations[1]", "operations[2]", "operations[3].rank", "operations[3].colour"}
+        assert (refused.status, set(refused.json["details"])) == (400, wrong)
         refused = await batch(node, good, ("DELETE", "/data/Task/t1"), token=ann)
         assert (refused.status, set(refused.json["details"])) == (403, {"operations[1]"})
         assert (await node.ask("GET", "/v1/data/Task")).json["total"] == 1

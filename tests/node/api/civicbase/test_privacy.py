@@ -94,7 +94,12 @@ async def test_who_is_affected_by_a_breach_sees_it_and_nobody_else(tmp_path: Pat
         bad = await ann.ask(
             "POST", BREACHES, {"affected_user_ids": ["x"], "description": "", "severity": "bad"}
         )
-        assert bad.json["details"].keys() == {"affected_user_ids", "description", "severity"}
+        assert bad.json["details"].keys() == {"affected_user_ids[0]", "description", "severity"}
+        unknown = await ann.ask(
+            "POST", BREACHES, told | {"affected_user_ids": [*told["affected_user_ids"], "x", "y"]}
+        )
+        assert unknown.status == 404
+        assert unknown.json["details"].keys() == {"affected_user_ids[1]", "affected_user_ids[2]"}
 
 
 async def test_what_was_kept_long_enough_is_erased_by_an_administrators_device(tmp_path: Path) -> None:
@@ -106,7 +111,9 @@ async def test_what_was_kept_long_enough_is_erased_by_an_administrators_device(t
         assert await ann.get(RETENTION) == {}
         assert await ann.get(RETENTION, {"Task": 30}, method="PUT") == {"Task": 30}
         refused = await ann.ask("PUT", RETENTION, {"Task": 0, "Nothing": 3, "Note": True})
-        assert refused.json["details"].keys() == {"Task", "Nothing", "Note"}
+        assert (refused.status, refused.json["details"].keys()) == (400, {"Task", "Nothing", "Note"})
+        unknown = await ann.ask("PUT", RETENTION, {"Task": 30, "Nothing": 3, "None": None})
+        assert (unknown.status, unknown.json["details"].keys()) == (404, {"Nothing", "None"})
         token = await ann.sign_in("dora")
         assert (await ann.ask("GET", RETENTION, token=token)).status == 403
         privacy = ann.node.civicbase.privacy

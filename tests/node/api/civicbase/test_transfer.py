@@ -144,9 +144,17 @@ async def test_a_file_that_breaks_off_says_how_far_it_came(tmp_path: Path) -> No
         ):
             status, said = await import_(node, "[]", **fields)
             assert status == 400 and list(said["details"]) == [fault]
+        status, said = await import_(node, "[]", mode="merge", model="Nothing")
+        assert (status, said["details"].keys()) == (400, {"mode", "model"})
+        assert (await import_(node, "[]", model="Nothing"))[0] == 404
         assert (await import_(node, ""))[1]["details"] == {"file": "the file is empty"}
         refused = await node.ask("POST", "/v1/import", {})
         assert refused.status == 415
+        token = (tmp_path / "owner.token").read_text().strip()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "multipart/form-data; boundary=x"}
+        part = b'--x\r\nContent-Disposition: form-data; name="a\x0fb"\r\n\r\n\r\n--x--\r\n'
+        async with node.http.post(node.node.url + "/v1/import", data=part, headers=headers) as answer:
+            assert answer.status == 400
 
 
 async def test_progress_comes_in_lines(tmp_path: Path) -> None:
@@ -175,20 +183,22 @@ async def test_everyone_exports_and_imports_with_their_own_rights(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("asked", "faults"),
+    ("asked", "refusal"),
     [
-        ({"models": ["Task", "Nothing", "None"]}, ["models[1]", "models[2]"]),
-        ({"models": []}, ["models"]),
-        ({"models": ["Task", "Note"], "format": "csv"}, ["models"]),
-        ({"format": "xml"}, ["format"]),
+        ({"models": ["Task", "Nothing", "None"]}, (404, ["models[1]", "models[2]"])),
+        ({"models": []}, (400, ["models"])),
+        ({"models": ["Task", "Note"], "format": "csv"}, (400, ["models"])),
+        ({"format": "xml", "models": ["None"]}, (400, ["format", "models[0]"])),
     ],
 )
-async def test_what_cannot_be_exported_is_named(tmp_path: Path, asked: Any, faults: list[str]) -> None:
+async def test_what_cannot_be_exported_is_named(
+    tmp_path: Path, asked: Any, refusal: tuple[int, list[str]]
+) -> None:
     async with running(tmp_path) as node:
         await node.model(TASK)
         await node.model(NOTE)
         refused = await node.ask("POST", "/v1/export", asked)
-        assert (refused.status, list(refused.json["details"])) == (400, faults)
+        assert (refused.status, list(refused.json["details"])) == refusal
 
 
 async def test_an_export_is_of_one_moment(tmp_path: Path) -> None:
