@@ -19,6 +19,9 @@ class NamedRecords:
     def get(self, application: str, model: str, id: str, /) -> Record | None:
         return self._records.get(self._records.builtin(application, model), id)
 
+    def was_ever(self, application: str, model: str, id: str, /) -> bool:
+        return self._records.creator(self._records.builtin(application, model), id) is not None
+
     async def create(
         self,
         application: str,

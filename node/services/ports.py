@@ -39,6 +39,9 @@ class Records(Protocol):
 
     def get(self, application: str, model: str, id: str, /) -> Record | None: ...
 
+    def was_ever(self, application: str, model: str, id: str, /) -> bool:
+        """Whether there is such a document, or was one before it was deleted."""
+
     async def create(
         self,
         application: str,

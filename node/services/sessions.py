@@ -242,7 +242,7 @@ class Sessions:
         if not account.accepts_session(claims.session, claims.generation):
             return None
         if claims.session is not None:
-            if self._records.get(claims.application, SIGNOUT, claims.session) is not None:
+            if self._is_signed_out(claims.application, claims.session):
                 return None
             if claims.issuer == self._tokens.node_id and self._local.get(SESSION, claims.session) is None:
                 return None
@@ -273,6 +273,10 @@ class Sessions:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _is_signed_out(self, application: str, session: str) -> bool:
+        """Whether the session was ended on any node: for good, though a member's device can delete what says so."""
+        return self._records.was_ever(application, SIGNOUT, session)
+
     def _account_of(self, session: str, now_ms: int) -> Account:
         """The account of a session of this node that stands. Raises SessionRefused."""
         entry = self._local.get(SESSION, session)
@@ -283,7 +287,7 @@ class Sessions:
             raise SessionRefused
         if not account.accepts_session(session, entry["generation"]):
             raise SessionRefused
-        if self._records.get(account.application, SIGNOUT, session) is not None:  # signed out elsewhere
+        if self._is_signed_out(account.application, session):
             raise SessionRefused
         return account
 

@@ -57,11 +57,15 @@ class FakeRecords:
         self._now_ms = now_ms
         self._models = {model.name: model for model in account_models("default")}
         self.documents: dict[tuple[str, str, str], FakeRecord] = {}
+        self.deleted: set[tuple[str, str, str]] = set()
         self.writes = 0
         self.before_write: Callable[[], None] = lambda: None  # a peer's change, at the worst moment
 
     def get(self, application: str, model: str, id: str, /) -> FakeRecord | None:
         return copy.deepcopy(self.documents.get((application, model, id)))
+
+    def was_ever(self, application: str, model: str, id: str, /) -> bool:
+        return (application, model, id) in {*self.documents, *self.deleted}
 
     def stored(self, application: str, model: str, id: str) -> FakeRecord:
         """A document that must be there."""
@@ -118,6 +122,7 @@ class FakeRecords:
     async def delete(self, application: str, model: str, id: str, /, *, user: str) -> None:
         await asyncio.sleep(0)
         del self.documents[application, model, id]
+        self.deleted.add((application, model, id))
 
     async def find(self, application: str, model: str, query: Query, /) -> tuple[list[Any], int, str | None]:
         await asyncio.sleep(0)

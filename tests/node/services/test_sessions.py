@@ -257,6 +257,8 @@ async def test_news_of_a_sign_out_elsewhere_ends_the_session_here(node: FakeNode
     values = {"user": account.id, "node": "ff" * 32, "until_ms": node.clock.now_ms + 10**10}
     node.records.put("default", SIGNOUT, grant.session, values)
     assert not stands(node, grant.token)
+    await node.records.delete("default", SIGNOUT, grant.session, user="a member's device")
+    assert not stands(node, grant.token)  # nor is a sign-out taken back
     assert await refused(refresh(node, grant))
     assert await refused(node.identity.sessions.exchange(grant.token))
 
