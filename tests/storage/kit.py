@@ -176,9 +176,10 @@ class Site:
     def receive_from(self, other: "Site") -> list[FeedEntry]:
         """Integrate what the other has and this one lacks, in the order in which it arrived there."""
         entries: list[FeedEntry] = []
+        held = {commit.hash: commit for commit in self.commits()}
         for commit in other.commits():
-            held = self.integrator.receive(commit, self.now_ms)
-            entries += held[1]
+            if held.get(commit.hash) != commit:  # unless it is here, whole or with the same left out of it
+                entries += self.integrator.receive(commit, self.now_ms)[1]
         return entries
 
     def catch_up(self) -> None:

@@ -54,11 +54,11 @@ class Twins:
         return self.sites[1]
 
     def meet(self) -> None:
-        for _ in range(len(self.sites) - 1):
-            for site in self.sites:
-                for other in self.sites:
-                    if site is not other:
-                        site.receive_from(other)
+        """The first hears all others, then they hear it."""
+        for other in self.sites[1:]:
+            self.first.receive_from(other)
+        for other in self.sites[1:]:
+            other.receive_from(self.first)
 
     def apart(self, id: str, *values: dict[str, Any]) -> None:
         """Each node sets these values of a document without knowing of the others', in this order of time."""
