@@ -3,7 +3,9 @@
 Room: starting, killing and asking. What must be true afterwards is said in the tests.
 """
 
+import contextlib
 import http.client
+import io
 import json
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cli import child
+from cli.main import main
 
 STOP_TIMEOUT_S = 60
 PORTS = ("--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns")
@@ -117,13 +120,17 @@ class NodeProcess:
         self._close()
 
 
-def civicnode(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        child.command(*arguments),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env=child.environment(),
-        check=False,
-    )
+def civicnode(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, here: starting an interpreter takes longer than most of them. Nodes are processes."""
+    if arguments[0] == "start":
+        command = child.command(*arguments)
+        return subprocess.run(command, capture_output=True, text=True, env=child.environment(), check=False)
+    output, errors = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = main(arguments)
+    return subprocess.CompletedProcess(arguments, status, _written(output), _written(errors))
+
+
+def _written(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
