@@ -11,7 +11,7 @@ from cli.bench.records import canonical_bytes, definition, records
 from protocol.exchange import Ended, InSync, RolledBack
 from protocol.handshake import Side
 from protocol.ids import sortable_id
-from simulations.faults import Run
+from simulations.faults import SPOILT, Run
 from simulations.harness import START_MS, Node, World, model_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -129,6 +129,23 @@ def test_a_cut_that_nobody_is_told_of_is_found_by_silence() -> None:
     settle(world)
     world.run(for_ms=40_000)
     assert Ended("the peer is silent") in first.news + second.news
+
+
+def test_three_nodes_converge_whatever_is_doubled_late_or_lost_between_them() -> None:
+    for seed in range(3):
+        world = World(seed)
+        nodes = [world.node() for _ in range(3)]
+        pairs = ((0, 1), (1, 2), (2, 0))
+        links = [world.link(nodes[a], nodes[b], frame_faults=SPOILT) for a, b in pairs]
+        for link in links:
+            link.open()
+        for number in range(30):
+            nodes[number % 3].put(f"shared-{number % 4}", title=f"title {number}", votes=number)
+            world.run(for_ms=2_000)
+        assert all(link.connections > 1 for link in links), "each was felt"
+        for link in links:
+            link.frame_faults = None
+        settle(world, for_ms=600_000)  # a word that was lost is missed by silence alone
 
 
 def test_a_restored_node_goes_on_as_a_new_author_and_gets_back_what_it_had_told() -> None:

@@ -206,12 +206,14 @@ def test_two_who_edit_one_text_apart_find_both_edits_in_it(tmp_path: Path) -> No
     check(one, two)
 
 
-def test_three_in_a_line_hold_the_same_without_the_ends_ever_meeting(tmp_path: Path) -> None:
+def test_three_in_a_line_hold_the_same_whatever_becomes_of_the_one_in_the_middle(tmp_path: Path) -> None:
+    """The ends never meet; what they write while it is gone crosses once it is back."""
     one, two, three = directories(tmp_path, "one", "two", "three")
+    middle = f"127.0.0.1:{free_port()}"
     with (
-        NodeProcess(two) as b,
-        NodeProcess(one, "--peer", listening(b)) as a,
-        NodeProcess(three, "--peer", listening(b)) as c,
+        NodeProcess(one, "--peer", middle) as a,
+        NodeProcess(three, "--peer", middle) as c,
+        NodeProcess(two, "--listen", middle) as b,
     ):
         a.ask("POST", "/v1/data-models", MODEL)
         until(lambda: c.ask("GET", "/v1/data-models/Entry").status == 200, "the model", a, b, c)
@@ -220,8 +222,16 @@ def test_three_in_a_line_hold_the_same_without_the_ends_ever_meeting(tmp_path: P
         agree(a, b, c)
         assert len(entries(c)) == 300
         assert len(status(a)["peers"]) == len(status(c)["peers"]) == 1
-        for node in (a, c, b):
-            assert node.stop() == 0
+        for node, word in ((a, "of a"), (b, "of b"), (c, "of c")):
+            fill(node, 100, word)
+        b.kill()
+        for node in (a, c):
+            fill(node, 10, "alone")
+        with NodeProcess(two, "--listen", middle) as again:
+            agree(a, again, c)
+            assert len(entries(a)) == 620
+            for node in (a, c, again):
+                assert node.stop() == 0
     check(one, two, three)
 
 
