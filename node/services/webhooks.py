@@ -218,7 +218,7 @@ class Webhooks:
     async def create(self, actor: Actor, *, is_owner: bool, values: Mapping[str, Any]) -> Hook:
         """Durable when it returns. Raises `InvalidFields`, `TooManyWebhooks`."""
         faults = {name: "This field is required" for name in ("url", "events") if values.get(name) is None}
-        given = self._checked({n: v for n, v in values.items() if v is not None}, faults)
+        given = self._checked({n: v for n, v in values.items() if v is not None or n not in FIELDS}, faults)
         user, now_ms = actor.user_id or "", self._parts.now_ms()
         of_user = sum(live.hook.user == user for live in self._lives.values())
         if of_user >= HOOKS_PER_USER_MAX or len(self._lives) >= HOOKS_MAX:

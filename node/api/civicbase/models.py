@@ -33,13 +33,18 @@ from protocol.schema_strategy import CRDT, MERGES, STRATEGIES
 
 TAG = ("Data models",)
 _NAME, _WORD = "^[A-Za-z][A-Za-z0-9_-]{0,62}$", "^[A-Za-z][A-Za-z0-9_]{0,62}$"
+
+_FLAG = {"type": ["boolean", "null"]}
 _RULE: dict[str, Any] = {
     "type": "string",
     "minLength": 1,
     "description": "public, authenticated, owner, role:NAME, or an expression that is true or false",
 }
 _RULES = {"anyOf": [_RULE, {"type": "array", "items": _RULE, "minItems": 1, "maxItems": RULES_MAX}]}
-_TOLD = ("model_id", "application_id", "created_by", "created_at", "updated_at", "version")
+_TOLD: dict[str, Any] = {
+    name: {"type": "string", "readOnly": True}
+    for name in ("model_id", "application_id", "created_by", "created_at", "updated_at", "version")
+}
 DEFINITION: dict[str, Any] = {
     "type": "object",
     "required": ["name", "fields"],
@@ -55,33 +60,36 @@ DEFINITION: dict[str, Any] = {
                 "properties": {
                     "name": {"type": "string", "pattern": _WORD, "not": {"enum": sorted(RESERVED_NAMES)}},
                     "type": {"enum": [kind.value for kind in FieldType if kind not in RESERVED_TYPES]},
-                    "required": {"type": "boolean"},
+                    "required": _FLAG,
                     "default": {},
-                    "unique": {"type": "boolean"},
-                    "indexed": {"type": "boolean"},
-                    "encrypted": {"type": "boolean"},
-                    "min": {"type": ["number", "string"], "description": "of a set or string its least size"},
-                    "max": {"type": ["number", "string"]},
-                    "pattern": {"type": "string", "maxLength": PATTERN_SIZE_MAX},
+                    "unique": _FLAG,
+                    "indexed": _FLAG,
+                    "encrypted": _FLAG,
+                    "min": {
+                        "type": ["number", "string", "null"],
+                        "description": "of a set or string its least size",
+                    },
+                    "max": {"type": ["number", "string", "null"]},
+                    "pattern": {"type": ["string", "null"], "maxLength": PATTERN_SIZE_MAX},
                     "options": {
-                        "type": "array",
+                        "type": ["array", "null"],
                         "items": {"type": "string", "minLength": 1, "maxLength": OPTION_SIZE_MAX},
                         "minItems": 1,
                         "maxItems": OPTIONS_MAX,
                         "uniqueItems": True,
                     },
                     "model": {
-                        "type": "string",
+                        "type": ["string", "null"],
                         "pattern": _NAME,
                         "description": "of a reference: what it names",
                     },
-                    "merge": {"type": "string", "enum": sorted(MERGES)},
+                    "merge": {"enum": [*sorted(MERGES), None]},
                 },
                 "additionalProperties": False,
             },
         },
         "indexes": {
-            "type": "array",
+            "type": ["array", "null"],
             "maxItems": INDEXES_MAX,
             "items": {
                 "type": "object",
@@ -93,20 +101,20 @@ DEFINITION: dict[str, Any] = {
                         "maxProperties": INDEX_FIELDS_MAX,
                         "additionalProperties": {"enum": [1, -1]},
                     },
-                    "unique": {"type": "boolean"},
+                    "unique": _FLAG,
                     "order": {"type": "array", "items": {"type": "string"}},
                 },
                 "additionalProperties": False,
             },
         },
         "conflict_strategy": {
-            "type": "string",
+            "type": ["string", "null"],
             "pattern": f"^(?:{'|'.join(STRATEGIES)}|[A-Za-z][A-Za-z0-9_-]{{0,62}}@[0-9a-f]{{16,64}})$",
             "description": f"{', '.join(STRATEGIES)}, or a plugin's as name@hash",
             "default": CRDT,
         },
         "validators": {
-            "type": "array",
+            "type": ["array", "null"],
             "items": {
                 "type": "object",
                 "required": ["expression", "message"],
@@ -119,17 +127,19 @@ DEFINITION: dict[str, Any] = {
             "maxItems": VALIDATORS_MAX,
         },
         "permissions": {
-            "type": "object",
+            "type": ["object", "null"],
             "properties": dict.fromkeys(ACTIONS, _RULES),
             "additionalProperties": False,
         },
-        "plural": {"type": "string", "pattern": _WORD},
-        # What was read may be posted again.
-        **{name: {"type": "string", "readOnly": True} for name in _TOLD},
+        "plural": {"type": ["string", "null"], "pattern": _WORD},
+        **{name: {"description": "As it was read: it may come back, and changes nothing"} for name in _TOLD},
     },
     "additionalProperties": False,
 }
-MODEL = DEFINITION | {"required": ["name", "fields", "model_id", "created_at", "updated_at", "version"]}
+MODEL = DEFINITION | {
+    "required": ["name", "fields", "model_id", "created_at", "updated_at", "version"],
+    "properties": DEFINITION["properties"] | _TOLD,
+}
 CREATED = {
     "type": "object",
     "required": ["message", "model_id"],

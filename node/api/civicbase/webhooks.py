@@ -68,7 +68,8 @@ _GIVEN: dict[str, Any] = {
 CREATE: dict[str, Any] = {
     "type": "object",
     "required": ["url", "events"],
-    "properties": _GIVEN,
+    "properties": _GIVEN
+    | {name: {"anyOf": [_GIVEN[name], {"type": "null"}]} for name in ("secret", "enabled")},
     "additionalProperties": False,
 }
 CHANGE: dict[str, Any] = {

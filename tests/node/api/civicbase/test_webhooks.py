@@ -73,7 +73,9 @@ async def test_a_secret_is_made_and_shown_once(node: Running) -> None:
 
 
 async def test_every_fault_is_named_at_once(node: Running) -> None:
-    answer = await node.ask("POST", "/v1/webhooks", {"events": ["x", "Task.updated"], "secret": "", "foo": 1})
+    answer = await node.ask(
+        "POST", "/v1/webhooks", {"events": ["x", "Task.updated"], "secret": "", "foo": None}
+    )
     assert answer.status == 400 and answer.json["error_code"] == "BAD_REQUEST"
     assert set(answer.json["details"]) == {"url", "events[0]", "secret", "foo"}
     answer = await node.ask("POST", "/v1/webhooks", {**BODY, "secret": "whsec_tooshort", "enabled": "yes"})
