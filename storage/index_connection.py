@@ -6,8 +6,10 @@ models or records stands here.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain, repeat
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -25,6 +27,7 @@ CHECKPOINT_PAGES = 4_000
 LOG_KEPT_MAX_BYTES = CHECKPOINT_PAGES * 4096
 BUSY_TIMEOUT_S = 5.0
 LIKES_CACHED = 64
+_LOOKS = 8  # at how much a brief query has taken: each makes it wait for the interpreter
 
 _DAMAGE = frozenset(
     {
@@ -59,20 +62,31 @@ def open_writer(path: str | None) -> sqlite3.Connection:
 
 
 class QueryTooLong(StorageError):
-    """A statement went beyond the steps that its connection allows. Ask again where that may take longer."""
+    """Statements took more steps than `briefly` allows. Ask again where that may take longer."""
 
 
-def open_reader(path: str, *, steps_max: int | None = None) -> sqlite3.Connection:
-    """A connection that can only read. Raises `sqlite3.Error`.
+@contextmanager
+def briefly(connection: sqlite3.Connection, steps_max: int) -> Iterator[None]:
+    """Statements inside end with `QueryTooLong` when together they take about `steps_max` steps of SQLite's machine.
 
-    With `steps_max` a statement that takes more steps of SQLite's machine ends with `QueryTooLong`.
+    SQLite counts the steps of a prepared statement over all the times that it is run, so its every look comes at a
+    random place: of a few looks, each statement can have one too early. It strikes once, so that what then ends a
+    transaction passes.
     """
+    looks = chain(repeat(0, _LOOKS), (1,), repeat(0))
+    connection.set_progress_handler(looks.__next__, max(1, steps_max // _LOOKS))
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def open_reader(path: str) -> sqlite3.Connection:
+    """A connection that can only read. Raises `sqlite3.Error`."""
     connection = _connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
     try:
         connection.execute("PRAGMA query_only = ON")
         connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
-        if steps_max is not None:
-            connection.set_progress_handler(lambda: 1, steps_max)
     except sqlite3.Error:
         connection.close()
         raise

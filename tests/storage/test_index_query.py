@@ -303,6 +303,18 @@ def test_a_page_that_is_broken_off_leaves_the_next_one_sound(
     assert {type(answer) for answer in answers} == {type(None), Page}
 
 
+def test_a_page_that_takes_a_moment_takes_no_longer_for_being_asked_often(tmp_path: Path) -> None:
+    """SQLite counts the steps of a statement over all its runs: that must not count against the later ones."""
+    model = Model("m", "a", "M", {"n": Field("n", FieldType.INTEGER)})
+    index = Index(str(tmp_path / "index.db"))
+    index.reset(b"store")
+    index.ensure_model(model)
+    index.apply([(model, row(f"r{n:03}", {"n": n})) for n in range(100)], [], 1)
+    answers = [index.query_briefly(model, Query(None, "n", True)) for _ in range(40)]
+    index.close()
+    assert answers == [answers[0]] * 40 and answers[0] is not None
+
+
 def test_a_filter_may_name_thousands_of_values() -> None:
     model = Model("m", "a", "M", {"s": Field("s", FieldType.SET), "n": Field("n", FieldType.INTEGER)})
     index = filled(model, [row("a", {"s": ["7"], "n": 7}), row("b", {"s": ["x"], "n": 8})])
