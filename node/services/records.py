@@ -281,7 +281,10 @@ class Records:
         rendered = Rendered(self._encoder.encode(record.facts()), record.version, record.created_by)
         if self._catalog.find(model.application, model.id) is not model:
             return rendered  # of a definition that was changed while the caller waited: not for others
-        self._cache[model.application, model.id, record.id] = rendered
+        key = model.application, model.id, record.id
+        if (replaced := self._cache.pop(key, None)) is not None:
+            self._cache_bytes -= len(replaced.json)
+        self._cache[key] = rendered
         self._cache_bytes += len(rendered.json)
         while len(self._cache) > CACHE_DOCUMENTS_MAX or self._cache_bytes > CACHE_BYTES_MAX:
             _, dropped = self._cache.popitem(last=False)

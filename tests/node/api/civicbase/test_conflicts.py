@@ -423,7 +423,9 @@ async def test_history_of_nothing_is_not_found(node: Running, task: Model) -> No
     assert (await node.ask("GET", "/v1/data/Task/one/history?cursor=x")).status == 400
 
 
-async def test_version_vectors_come_with_lists_where_they_are_asked_for(node: Running, task: Model) -> None:
+async def test_version_vectors_come_with_lists_where_they_are_asked_for(
+    node: Running, task: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await node.set(task, "one", {"title": "a"})
     found = await node.ask("GET", "/v1/data/Task?fields=title,version_vector")
     (item,) = found.json["items"]
@@ -433,6 +435,12 @@ async def test_version_vectors_come_with_lists_where_they_are_asked_for(node: Ru
     assert "version_vector" not in (await node.ask("GET", "/v1/data/Task/one")).json
     refused = await node.ask("POST", "/v1/data/Task", {"title": "x", "version_vector": {}})
     assert refused.json["details"] == {"version_vector": "This field is set by the node"}
+    monkeypatch.setattr("node.services.records.CACHE_BYTES_MAX", 2_000)
+    records = node.node.records
+    for _ in range(20):
+        records.rendered_with_vector(task, "one")
+    kept = records.rendered(task, "one")
+    assert records.rendered(task, "one") is kept, "what is rendered again takes the room of what was there"
 
 
 # -- realtime ------------------------------------------------------------------------------------------------
