@@ -4,7 +4,6 @@ Room: one example of everything that LINKS.md describes, as values. Nothing is r
 gives the same file; the test beside it does so.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import fields
 from hashlib import sha256
@@ -13,7 +12,6 @@ from typing import Any
 
 from protocol.beacon import Beacon
 from protocol.encoding import encode
-from protocol.errors import ProtocolError
 from protocol.frames import PAYLOAD_SIZE_MAX_BYTES, FrameReader, to_frames
 from protocol.handshake import Handshake, Local, Side
 from protocol.ids import Author, NetworkId, NodeId, author_of, space_id
@@ -54,10 +52,10 @@ from protocol.tickets import encode_ticket
 from protocol.window import encode_window
 from tests.protocol.dialogue import Record
 from tests.protocol.meetings import invite, join, network
+from tests.protocol.vector_text import Case, is_refused, plain, text_of
 
 PATH = Path(__file__).parents[2] / "protocol" / "link_vectors.json"
 NETWORK = NetworkId(sha256(b"a network").digest())
-Case = dict[str, Any]
 ANN, BOB = Author(b"a" * 40), Author(b"b" * 40)
 
 
@@ -76,23 +74,7 @@ def vectors() -> dict[str, list[Case]]:
 
 
 def as_text() -> str:
-    """The file, one case a line."""
-    parts = []
-    for name, cases in vectors().items():
-        lines = ",\n".join(f"  {json.dumps(plain(case), ensure_ascii=True)}" for case in cases)
-        parts.append(f'"{name}": [\n{lines}\n]')
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON has it, byte strings in hexadecimal."""
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return value
+    return text_of(vectors())
 
 
 def fields_of(message: Message) -> list[Any]:
@@ -160,7 +142,7 @@ def _messages() -> list[Case]:
     encoded["bytes after the message"] = b"\x81\x0c\x00"
     encoded["nothing"] = b""
     for what, data in encoded.items():
-        assert _is_refused(decode_message, data), what
+        assert is_refused(decode_message, data), what
         cases.append({"bytes": data, "malformed": what})
     return cases
 
@@ -193,7 +175,7 @@ def _frames() -> list[Case]:
     ):
         reader = FrameReader(message_size_max)
         reader.feed(data)
-        assert _is_refused(reader.next), what
+        assert is_refused(reader.next), what
         cases.append({"bytes": data, "refused": what})
     return cases
 
@@ -259,7 +241,7 @@ def _packed() -> list[Case]:
         ("text for bytes", ["x"]),
     ):
         data = encode(value)
-        assert _is_refused(unpack, data), what
+        assert is_refused(unpack, data), what
         cases.append({"bytes": data, "malformed": what})
     return cases
 
@@ -313,14 +295,6 @@ def _beacons() -> list[Case]:
         {"network_id": NETWORK, "name": name, "hour": hour, "tag": Beacon(NETWORK).tag(name, hour)}
         for name, hour in ((b"nameless", 472_222), (bytes(8), 0), (b"nameless", 472_223))
     ]
-
-
-def _is_refused(decoder: Callable[..., object], *arguments: object) -> bool:
-    try:
-        decoder(*arguments)
-    except ProtocolError:
-        return True
-    return False
 
 
 if __name__ == "__main__":

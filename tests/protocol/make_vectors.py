@@ -4,7 +4,6 @@ Room: one example of everything that SPEC.md describes, as values. Nothing is
 random, so that making it again gives the same file; the test beside it does so.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from protocol.commit import (
 from protocol.conflict import conflicts
 from protocol.document import Document
 from protocol.encoding import decode, decode_exact, encode
-from protocol.errors import ProtocolError
 from protocol.ids import (
     SYSTEM_SPACE_NAME,
     NodeId,
@@ -37,11 +35,11 @@ from protocol.keys import verify
 from protocol.membership import Role, found_network
 from protocol.window import Run, decode_window, encode_window
 from tests.protocol import curve25519 as curve
+from tests.protocol.vector_text import Case, is_refused, text_of
 from tests.protocol.world import MODEL, SPACE, SYSTEM, Peer, World, author_number, keys_of, without_bodies
 
 PATH = Path(__file__).parents[2] / "protocol" / "vectors.json"
 
-Case = dict[str, Any]
 ANN, BOB = author_number(1), author_number(2)
 SALT = bytes(range(16))
 
@@ -64,23 +62,7 @@ def vectors() -> dict[str, list[Case]]:
 
 
 def as_text() -> str:
-    """The file, one case a line."""
-    parts = []
-    for name, cases in vectors().items():
-        lines = ",\n".join(f"  {json.dumps(_plain(case), ensure_ascii=True)}" for case in cases)
-        parts.append(f'"{name}": [\n{lines}\n]')
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def _plain(value: Any) -> Any:
-    """`value` with byte strings in hexadecimal."""
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+    return text_of(vectors())
 
 
 # -- encoding and identifiers --------------------------------------------------------------------------------
@@ -113,7 +95,7 @@ def _encoding() -> list[Case]:
         ("nothing", ""),
     ):
         data = bytes.fromhex(text)
-        assert _is_refused(decode, data) and _is_refused(decode_exact, data), odd
+        assert is_refused(decode, data) and is_refused(decode_exact, data), odd
         cases.append({"bytes": data, "malformed": odd})
     return cases
 
@@ -275,7 +257,7 @@ def _bodies() -> list[Case]:
         ("a kind above 255", 5, [[256]]),
     ):  # fmt: skip
         data = encode([*parts[:index], part, *parts[index + 1 :]])
-        assert _is_refused(decode_body, data, ANN), odd
+        assert is_refused(decode_body, data, ANN), odd
         cases.append({"author": ANN, "bytes": data, "malformed": odd})
     return cases
 
@@ -311,7 +293,7 @@ def _headers() -> list[Case]:
         ("a body hash of 31 bytes", 8, [bytes(31)]),
     ):
         data = encode([*parts[:index], part, *parts[index + 1 :]])
-        assert _is_refused(decode_header, data), odd
+        assert is_refused(decode_header, data), odd
         cases.append({"bytes": data, "malformed": odd})
     cases.append({"bytes": b"\x89\x18\x01" + second.encode()[2:], "malformed": "version 1 in two bytes"})
     cases.append({"bytes": second.encode() + b"\0", "malformed": "a byte after the header"})
@@ -359,7 +341,7 @@ def _windows() -> list[Case]:
         ("two runs of one author and space", encode(twice)),
         ("no run", encode([])),
     ):
-        assert _is_refused(decode_window, data), odd
+        assert is_refused(decode_window, data), odd
         cases.append({"bytes": data, "refused": odd})
     return cases
 
@@ -598,14 +580,6 @@ def _definitions() -> tuple[str, list[Commit]]:
         later.world.receive(commit)
     commits += [forge(later, ("two", [rights])), forge(apart, ("one", [rights]))]
     return "definitions of models: rights that a member says beside others, after others, and apart", commits
-
-
-def _is_refused(decoder: Callable[..., object], *arguments: object) -> bool:
-    try:
-        decoder(*arguments)
-    except ProtocolError:
-        return True
-    return False
 
 
 if __name__ == "__main__":
