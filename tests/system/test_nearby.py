@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,17 @@ import pytest
 from tests.system.neighbours import MODEL, directories, entries, status, until
 from tests.system.process import Answer, NodeProcess
 
-ASK = """
+# Asks from within a host, for as long as somebody asks it to.
+ASKER = """
 import http.client, json, sys
-method, port, path, token, body = sys.argv[1:]
-connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
-headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
-connection.request(method, path, body or None, headers)
-answer = connection.getresponse()
-print(json.dumps([answer.status, answer.read().decode()]))
+for line in sys.stdin:
+    method, port, path, token, body = json.loads(line)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
+    connection.request(method, path, body or None, headers)
+    answer = connection.getresponse()
+    print(json.dumps([answer.status, answer.read().decode()]), flush=True)
+    connection.close()
 """
 
 
@@ -37,6 +41,20 @@ class Host:
         self.name = name
         assert ip("netns", "add", name).returncode == 0
         self.ip("link", "set", "lo", "up")
+        command = ["ip", "netns", "exec", name, sys.executable, "-c", ASKER]
+        self._asker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, *said: object) -> Answer:
+        """What a node on this host answers: method, port, path, token, body."""
+        assert self._asker.stdin is not None and self._asker.stdout is not None
+        self._asker.stdin.write(json.dumps(said) + "\n")
+        self._asker.stdin.flush()
+        status, text = json.loads(self._asker.stdout.readline())
+        return Answer(status, {}, text.encode())
+
+    def close(self) -> None:
+        self._asker.communicate()
+        assert ip("netns", "del", self.name).returncode == 0
 
     def ip(self, *arguments: str) -> None:
         done = ip("-n", self.name, *arguments)
@@ -62,12 +80,8 @@ class HostedNode(NodeProcess):
         token: str | None = "",
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        command = ["ip", "netns", "exec", self.host.name, sys.executable, "-c", ASK]
         said = "" if body is None else json.dumps(body)
-        asked = [*command, method, str(self.port), path, token or self.token, said]
-        done = subprocess.run(asked, capture_output=True, text=True, check=True)
-        code, text = json.loads(done.stdout)
-        return Answer(code, {}, text.encode())
+        return self.host.ask(method, self.port, path, token or self.token, said)
 
 
 @pytest.fixture
@@ -82,16 +96,13 @@ def hosts() -> Iterator[tuple[Host, Host]]:
     ip("netns", "del", names[0])
     if probe.returncode != 0:
         pytest.skip("network namespaces may not be made here")
-    try:
-        one, two = Host(names[0]), Host(names[1])
+    with ExitStack() as hosts:
+        one, two = (hosts.enter_context(closing(Host(name))) for name in names)
         one.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", two.name)
         for number, host in enumerate((one, two), 1):
             host.ip("addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
             host.ip("link", "set", "eth0", "up")
         yield one, two
-    finally:
-        for name in names:
-            ip("netns", "del", name)
 
 
 def test_two_hosts_on_a_network_without_internet_find_each_other_and_again_after_it_has_changed(
