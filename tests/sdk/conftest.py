@@ -12,9 +12,36 @@ from tests.system.process import NodeProcess
 _names = itertools.count(1)
 
 
+PLUGIN = """
+import civicnode
+
+async def cheap(context, below):
+    return [one["name"] for one in await context.query("Offer", {"price": {"$lt": int(below)}})]
+
+def label(record, context, currency):
+    return f"{record['name']}: {record['price']} {currency}"
+
+@civicnode.hookimpl
+def queries():
+    return [{"name": "cheap", "model": "Offer", "query": cheap}]
+
+@civicnode.hookimpl
+def model_methods():
+    return [{"model": "Offer", "methods": {"label": label}}]
+"""
+
+
+def plugin(directory: Path) -> tuple[str, str]:
+    """What to start a node with so that it has the plugin."""
+    (directory / "plugins").mkdir()
+    (directory / "plugins" / "offers.py").write_text(PLUGIN)
+    return "--plugins-dir", str(directory / "plugins")
+
+
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    with NodeProcess(tmp_path_factory.mktemp("sdk") / "data") as running:
+    directory = tmp_path_factory.mktemp("sdk")
+    with NodeProcess(directory / "data", *plugin(directory)) as running:
         yield running
 
 

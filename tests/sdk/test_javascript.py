@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 
 from cli import child
 from cosmicsync.filters import matches, translate
+from tests.sdk.conftest import plugin
 from tests.sdk.test_python_filters import SHAPE, TYPES, documents, filters
 from tests.system.neighbours import join
 from tests.system.process import NodeProcess
@@ -44,7 +46,7 @@ def tools() -> Path:
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NodeProcess, NodeProcess]]:
     """Two devices of one network."""
     directory = tmp_path_factory.mktemp("javascript")
-    with NodeProcess(directory / "one") as a, NodeProcess(directory / "two") as b:
+    with NodeProcess(directory / "one", *plugin(directory)) as a, NodeProcess(directory / "two") as b:
         join(b, a)
         yield a, b
 
@@ -82,10 +84,11 @@ def test_the_tests_of_the_package_pass(tools: Path, nodes: tuple[NodeProcess, No
         assert "\n# skipped 0\n" in printed and "\n# fail 0\n" in printed, printed[-8_000:]
 
 
-def test_the_types_are_those_of_the_sources(tools: Path, tmp_path: Path) -> None:
-    done = run(["node", str(tools / "typescript" / "bin" / "tsc"), "--outDir", str(tmp_path)])
+def test_the_types_are_those_of_the_sources_and_serve_an_app(tools: Path, tmp_path: Path) -> None:
+    """`test/sample.ts` calls every method."""
+    done = run(["node", str(tools / "typescript" / "bin" / "tsc"), "-p", "test", "--outDir", str(tmp_path)])
     assert done.returncode == 0, done.stdout
-    made = {path.name: path.read_text() for path in tmp_path.glob("*.d.ts")}
+    made = {path.name: path.read_text() for path in (tmp_path / "src").glob("*.d.ts")}
     kept = {path.name: path.read_text() for path in (PACKAGE / "types").glob("*.d.ts")}
     assert made == kept  # else: npm run types
 
@@ -93,11 +96,19 @@ def test_the_types_are_those_of_the_sources(tools: Path, tmp_path: Path) -> None
 def test_every_example_of_the_readme_runs_in_the_order_of_the_page(
     nodes: tuple[NodeProcess, NodeProcess], tmp_path: Path
 ) -> None:
+    """Word for word but for the node's address, with the package as it would be published."""
+    (packed,) = json.loads(run(["npm", "pack", "--json", "--pack-destination", str(tmp_path)]).stdout)
+    with tarfile.open(tmp_path / packed["filename"]) as archive:
+        archive.extractall(tmp_path / "node_modules", filter="data")
+    (tmp_path / "node_modules" / "package").rename(tmp_path / "node_modules" / "cosmicsync")
+    held = {Path(entry["path"]) for entry in packed["files"]}
+    assert {path.parts[0] for path in held} == {"README.md", "package.json", "src", "types"}
+    sources = {path.stem for path in held if path.parts[0] == "src"}
+    assert sources == {path.name.removesuffix(".d.ts") for path in held if path.parts[0] == "types"}
+
     page = (PACKAGE / "README.md").read_text()
     blocks = re.findall(r"^```js\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     script = "".join(blocks).replace("http://127.0.0.1:8080", nodes[0].url)
-    script = script.replace("'cosmicsync'", f"'{PACKAGE / 'src' / 'index.js'}'")
-    script = script.replace("'cosmicsync/file-store'", f"'{PACKAGE / 'src' / 'file-store.js'}'")
     (tmp_path / "readme.mjs").write_text(script)
     done = run(["node", "readme.mjs"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

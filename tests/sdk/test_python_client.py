@@ -168,6 +168,11 @@ def test_business_logic_runs_around_each_write(client: CosmicSync, task: str) ->
     assert [item.id for item in getattr(client, task).above(4)] == [id]
     with pytest.raises(NotFound, match="No plugin has a query method"):
         client.model(task).below(than=4)  # asked of the node's plugins
+    client.define_model("Offer", fields={"name": "string", "price": "integer"})
+    tea = client.create_instance("Offer", {"name": "tea", "price": 4})["id"]
+    client.create_instance("Offer", {"name": "car", "price": 9_000})
+    assert client.Offer.cheap(below=10) == ["tea"]
+    assert client.call_method("Offer", tea, "label", currency="EUR") == "tea: 4 EUR"
 
 
 def test_people_sign_in_stay_signed_in_and_sign_out(node: NodeProcess) -> None:

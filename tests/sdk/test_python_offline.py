@@ -12,7 +12,7 @@ import pytest
 from cosmicsync import BadRequest, CosmicSync, LocalChange, NodeUnreachable, NotFound, StoreInUse
 from cosmicsync.store import Store
 from cosmicsync.transport import Answer, Transport
-from tests.system.neighbours import directories, free_port, listening, until
+from tests.system.neighbours import free_port, join, listening, until
 from tests.system.process import NodeProcess
 
 ROOT = Path(__file__).parents[2]
@@ -342,14 +342,17 @@ def test_a_queue_is_sent_by_the_user_who_filled_it(node: NodeProcess, task: str,
 def test_what_is_written_through_one_node_is_read_through_another_and_conflicts_reach_the_resolver(
     tmp_path: Path,
 ) -> None:
-    one, two = directories(tmp_path, "one", "two")
-    with NodeProcess(one) as a, NodeProcess(two, "--peer", listening(a)) as b:
+    one, two = tmp_path / "one", tmp_path / "two"
+    with NodeProcess(one) as a, NodeProcess(two) as b:
+        join(b, a)
         here, there = CosmicSync(a.url, token=a.token), CosmicSync(b.url, token=b.token)
         here.define_model("Profile", fields={"name": "string", "points": "integer"})
         until(lambda: b.ask("GET", "/v1/data-models/Profile").status == 200, "the model", a, b)
         heard: list[Any] = []
         there.subscribe("Profile", heard.append).ready()
-        id = here.create_instance("Profile", {"name": "ada", "points": 1}, wait_for_peers=1)["id"]
+        made = here.create_instance("Profile", {"name": "ada", "points": 1}, wait_for_peers=1)
+        assert made["held_by_peers"] == 1
+        id = made["id"]
         assert there.get_instance("Profile", id).name == "ada"
         # The end of the first sync, told as a `resync`, may come before it.
         until(lambda: any(event["type"] == "create" for event in heard), "the event", a, b)

@@ -297,8 +297,10 @@ export class CosmicSync {
       cursor ??= await store.get('note', note);
       onCursor = (position) => store.write([{ table: 'note', key: note, value: position }]);
     }
-    const asked = { ...options, cursor, onCursor, WebSocket: this._options.WebSocket };
-    const subscription = new Subscription(this._transport, [models].flat(), asked);
+    const named = [models].flat();
+    const onResync = handler ? () => this._offline.readAnew(named) : undefined;
+    const asked = { ...options, cursor, onCursor, onResync, WebSocket: this._options.WebSocket };
+    const subscription = new Subscription(this._transport, named, asked);
     this._subscriptions.add(subscription);
     if (handler) {
       subscription.run(async (event) => {

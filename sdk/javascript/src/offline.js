@@ -13,7 +13,7 @@
 import { Conflicts } from './conflicts.js';
 import { pathOf } from './data.js';
 import { ModelShape, asJson, fieldsOf, isSame, newKey, toJson } from './documents.js';
-import { CosmicSyncError, NodeUnreachable, NotFound, errorOf } from './errors.js';
+import { CosmicSyncError, Forbidden, NodeUnreachable, NotFound, errorOf } from './errors.js';
 import { check, inOrder, matches, sortKeys } from './filters.js';
 
 /** @typedef {import('./documents.js').Document} Document */
@@ -500,7 +500,7 @@ export class Offline {
       const { body } = await this._transport.ask('GET', '/v1/sync/changes', undefined, { query });
       if (body.resync) {
         told.resync = true;
-        await this._readAnew();
+        await this.readAnew();
       }
       for (const change of body.changes) {
         if (await this.takeRemote(change.model, change.instanceId, change.data)) onFollowed();
@@ -515,19 +515,32 @@ export class Offline {
     return told;
   }
 
-  /** What happened meanwhile is not known: every copy is asked for again. */
-  async _readAnew() {
-    /** @type {Map<string, string[]>} */
+  /** What happened meanwhile is not known: every copy is asked for again, or those of some models. @param {string[]} [models] */
+  async readAnew(models) {
+    /** @type {Map<string, Copy[]>} */
     const byModel = new Map();
-    for (const { modelId, instanceId } of await (await this.opened()).all('local')) {
-      byModel.set(modelId, [...(byModel.get(modelId) ?? []), instanceId]);
+    for (const copy of await (await this.opened()).all('local')) {
+      if (models?.includes(copy.modelId) ?? true) byModel.set(copy.modelId, [...(byModel.get(copy.modelId) ?? []), copy]);
     }
-    for (const [model, ids] of byModel) {
-      for (let start = 0; start < ids.length; start += CHUNK) {
-        const chunk = ids.slice(start, start + CHUNK);
-        const found = new Map((await this._data.query(model, { id: { $in: chunk } })).map((item) => [item.id, item]));
-        for (const id of chunk) await this.takeRemote(model, id, found.get(id));
+    for (const [model, copies] of byModel) {
+      for (let start = 0; start < copies.length; start += CHUNK) {
+        const chunk = copies.slice(start, start + CHUNK);
+        const found = await this._readable(model, chunk.map(({ instanceId }) => instanceId));
+        for (const { instanceId: id, content } of chunk) {
+          // One without a version never was the node's: it is the app's own.
+          if (found.has(id) || content.version !== undefined) await this.takeRemote(model, id, found.get(id));
+        }
       }
+    }
+  }
+
+  /** Those instances that are there, and that one may read. @param {string} model @param {string[]} ids @returns {Promise<Map<string, Document>>} */
+  async _readable(model, ids) {
+    try {
+      return new Map((await this._data.query(model, { id: { $in: ids } })).map((item) => [item.id, item]));
+    } catch (error) {
+      if (error instanceof NotFound || error instanceof Forbidden) return new Map();
+      throw error;
     }
   }
 }

@@ -65,7 +65,7 @@ export class Subscription {
   /**
    * @param {import('./transport.js').Transport} transport
    * @param {string[]} models
-   * @param {SubscribeOptions & {onCursor?: (cursor: string) => Promise<void>, WebSocket?: any}} [options]
+   * @param {SubscribeOptions & {onCursor?: (cursor: string) => Promise<void>, onResync?: () => Promise<void>, WebSocket?: any}} [options]
    */
   constructor(transport, models, options = {}) {
     this.cursor = options.cursor;
@@ -76,6 +76,7 @@ export class Subscription {
     this._closing = new AbortController();
     /** @type {Promise<void> | undefined} */
     this._running = undefined;
+    this._isHandling = false;
     /** @type {((error?: unknown) => void)[]} */
     this._readied = [];
   }
@@ -93,17 +94,22 @@ export class Subscription {
     for (const tell of this._readied.splice(0)) tell(error);
   }
 
-  /** End it. A handler that runs comes to its end. */
+  /** End it. A handler that runs comes to its end; it may be what calls this, so it is not waited for. */
   async close() {
     this._closing.abort();
-    await this._running;
+    if (!this._isHandling) await this._running;
+    this._tellReady();
   }
 
   /** @param {(event: RealtimeEvent) => Promise<void>} handle @param {(error: unknown) => void} onEnd */
   run(handle, onEnd) {
     this._running = (async () => {
       try {
-        for await (const event of this) await handle(event);
+        for await (const event of this) {
+          this._isHandling = true;
+          await handle(event);
+          this._isHandling = false;
+        }
       } catch (error) {
         this._tellReady(error);
         onEnd(error);
@@ -117,7 +123,6 @@ export class Subscription {
       let waitMs;
       try {
         for await (const event of this._link()) {
-          failures = 0;
           yield event;
           await this._advance(event.cursor);
         }
@@ -129,6 +134,7 @@ export class Subscription {
           waitMs = (error.retryAfter ?? 1) * 1000;
         } else if (!(error instanceof NodeUnreachable)) throw error;
       } finally {
+        if (this.isConnected) failures = 0;
         this.isConnected = false;
       }
       await this._pause(waitMs ?? Math.random() * Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** failures));
@@ -171,6 +177,7 @@ export class Subscription {
         throw errorOf(STATUS[/** @type {any} */ (message).error_code] ?? 400, message);
       } else if (message.type === 'resync') {
         last = message.cursor;
+        await this._options.onResync?.(); // where that fails, the old cursor is resumed from, and it is said again
         yield message;
       } else if (Object.hasOwn(TOPICS, message.type)) {
         if (last !== undefined && message.previous !== last) return; // something is missing: it is asked for again

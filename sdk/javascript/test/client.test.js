@@ -91,6 +91,11 @@ test('a query method that is not registered here is asked of the node', async ()
   await assert.rejects(client.model(task).noSuchQuery({ user: 'x' }), { errorCode: 'NOT_FOUND' });
   await assert.rejects(client[task].noSuchQuery('x'), TypeError);
   assert.equal(await Promise.resolve(client), client); // a client is no promise
+  await client.defineModel('Offer', { fields: { name: 'string', price: 'integer' } });
+  const { id } = await client.createInstance('Offer', { name: 'tea', price: 4 });
+  await client.createInstance('Offer', { name: 'car', price: 9_000 });
+  assert.deepEqual(await client.Offer.cheap({ below: 10 }), ['tea']);
+  assert.equal(await client.callMethod('Offer', id, 'label', { currency: 'EUR' }), 'tea: 4 EUR');
 });
 
 test('files, webhooks and erasure', async () => {

@@ -72,8 +72,11 @@ test('a subscription goes on where it was when the node is back, and so does the
   }
 });
 
+const OLD = '00000000.1.0'; // of another life of a node's store
+
 for (const WebSocket of [false, ...(globalThis.WebSocket ? [undefined] : [])]) {
-  test(`by ${WebSocket === false ? 'server-sent events' : 'a socket'}: events are chosen, iterated over, and refused by name`, async () => {
+  const kind = WebSocket === false ? 'server-sent events' : 'a socket';
+  test(`by ${kind}: events are chosen, iterated over, and refused by name`, async () => {
     const client = connect({ WebSocket });
     const model = `Heard${process.pid}${WebSocket === false}`;
     await client.defineModel(model, { fields: { title: 'string' } });
@@ -107,4 +110,57 @@ for (const WebSocket of [false, ...(globalThis.WebSocket ? [undefined] : [])]) {
     assert.equal(ended.length, 1);
     await client.close();
   });
+
+  test(`by ${kind}: where what was missed is not known, copies are read anew, and it goes on`, async () => {
+    const client = connect({ WebSocket });
+    const model = `Missed${process.pid}${WebSocket === false}`;
+    await client.defineModel(model, { fields: { title: 'string' } });
+    const { id } = await client.createInstance(model, { title: 'now' });
+    await client.storeLocally(model, id, { ...(await client.getInstance(model, id)), title: 'once', version: 'old' });
+    await client.storeLocally(model, 'own', { title: "the app's own" });
+    const heard = [];
+    const subscription = await client.subscribe(model, async ({ type, data }) => {
+      heard.push([type, data?.title, (await client.getLocalData(model, id)).title]);
+      if (type === 'update') await subscription.close(); // from within: no handler waits for itself
+    }, { cursor: OLD });
+    await until(() => heard.length === 1, 'the resync');
+    await client.updateInstance(model, id, { title: 'later' });
+    await until(() => heard.length === 2, 'the update');
+    assert.deepEqual(heard, [['resync', undefined, 'now'], ['update', 'later', 'later']]);
+    assert.equal((await client.getLocalData(model, 'own')).title, "the app's own");
+    await client.close();
+  });
+
+  test(`by ${kind}: a token that counts no more is renewed`, async () => {
+    const client = connect({ WebSocket, token: undefined });
+    const account = { email: `rt${process.pid}${WebSocket === false}@example.org`, password: 'securepassword123' };
+    await client.auth.register({ ...account, username: account.email.split('@')[0] });
+    await client.auth.login(account);
+    const model = `Renewed${process.pid}${WebSocket === false}`;
+    await client.defineModel(model, { fields: { title: 'string' } });
+    const { token } = client.auth.tokens;
+    client.auth.use({ ...client.auth.tokens, token: `${token}x` });
+    const heard = [];
+    const subscription = await client.subscribe(model, ({ data }) => heard.push(data.title));
+    await subscription.ready();
+    assert.notEqual(client.auth.tokens.token, token);
+    await client.createInstance(model, { title: 'heard' });
+    await until(() => heard.length === 1, 'the event');
+    await client.close();
+  });
 }
+
+test('a local view that fell behind is read anew by partialSync', async () => {
+  const client = connect();
+  const model = `Behind${process.pid}`;
+  await client.defineModel(model, { fields: { title: 'string' } });
+  const [kept, gone] = [await client.createInstance(model, { title: 'now' }), await client.createInstance(model, {})];
+  for (const { id } of [kept, gone]) await client.storeLocally(model, id, { title: 'once', version: 'old' });
+  await client.storeLocally(`${model}Here`, '1', { title: 'of a model that is only here' });
+  await connect().deleteInstance(model, gone.id);
+  assert.equal((await client.partialSync(OLD)).resync, true);
+  assert.equal((await client.getLocalData(model, kept.id)).title, 'now');
+  assert.equal(await client.getLocalData(model, gone.id), null);
+  assert.ok(await client.getLocalData(`${model}Here`, '1'));
+  await client.close();
+});

@@ -103,8 +103,10 @@ export class Offline {
      * @returns {Promise<Changes>}
      */
     partialSync(since?: string | number | Date | null, model?: string, onFollowed?: () => void): Promise<Changes>;
-    /** What happened meanwhile is not known: every copy is asked for again. */
-    _readAnew(): Promise<void>;
+    /** What happened meanwhile is not known: every copy is asked for again, or those of some models. @param {string[]} [models] */
+    readAnew(models?: string[]): Promise<void>;
+    /** Those instances that are there, and that one may read. @param {string} model @param {string[]} ids @returns {Promise<Map<string, Document>>} */
+    _readable(model: string, ids: string[]): Promise<Map<string, Document>>;
 }
 export type Document = import("./documents.js").Document;
 export type ConflictTold = import("./conflicts.js").ConflictTold;

@@ -6,10 +6,11 @@ export class Subscription {
     /**
      * @param {import('./transport.js').Transport} transport
      * @param {string[]} models
-     * @param {SubscribeOptions & {onCursor?: (cursor: string) => Promise<void>, WebSocket?: any}} [options]
+     * @param {SubscribeOptions & {onCursor?: (cursor: string) => Promise<void>, onResync?: () => Promise<void>, WebSocket?: any}} [options]
      */
     constructor(transport: import("./transport.js").Transport, models: string[], options?: SubscribeOptions & {
         onCursor?: (cursor: string) => Promise<void>;
+        onResync?: () => Promise<void>;
         WebSocket?: any;
     });
     cursor: string | undefined;
@@ -18,18 +19,20 @@ export class Subscription {
     _models: string[];
     _options: SubscribeOptions & {
         onCursor?: (cursor: string) => Promise<void>;
+        onResync?: () => Promise<void>;
         WebSocket?: any;
     };
     _closing: AbortController;
     /** @type {Promise<void> | undefined} */
     _running: Promise<void> | undefined;
+    _isHandling: boolean;
     /** @type {((error?: unknown) => void)[]} */
     _readied: ((error?: unknown) => void)[];
     /** Wait until the node has acknowledged the subscription. @returns {Promise<void>} @throws what ended it */
     ready(): Promise<void>;
     /** @param {unknown} [error] */
     _tellReady(error?: unknown): void;
-    /** End it. A handler that runs comes to its end. */
+    /** End it. A handler that runs comes to its end; it may be what calls this, so it is not waited for. */
     close(): Promise<void>;
     /** @param {(event: RealtimeEvent) => Promise<void>} handle @param {(error: unknown) => void} onEnd */
     run(handle: (event: RealtimeEvent) => Promise<void>, onEnd: (error: unknown) => void): void;

@@ -46,9 +46,11 @@ class Runner:
             raise
 
     def close(self) -> None:
+        self.run(
+            self._loop.shutdown_default_executor()
+        )  # there: the caller may be inside a loop, as in a notebook
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
 

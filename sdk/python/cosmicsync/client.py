@@ -342,13 +342,15 @@ class AsyncCosmicSync:
         async def on_cursor(position: str) -> None:
             await self._offline._off_loop(self._offline.store.put_note, note, position)
 
+        named = [models] if isinstance(models, str) else list(models)
         subscription = Subscription(
             self._transport,
-            [models] if isinstance(models, str) else models,
+            named,
             events=events,
             instance_id=instance_id,
             cursor=cursor,
             on_cursor=None if durable is None else on_cursor,
+            on_resync=None if handler is None else partial(self._offline.read_anew, named),
         )
         self._subscriptions.append(subscription)
         if handler is not None:

@@ -11,14 +11,14 @@ refuses or that met another change. Keeping is `store`'s, meetings of two versio
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cosmicsync.conflicts import Conflicts
 from cosmicsync.data import Data, path_of
 from cosmicsync.documents import Document, ModelShape, fields_of, to_json
-from cosmicsync.errors import CosmicSyncError, NodeUnreachable, NotFound, error_of
+from cosmicsync.errors import CosmicSyncError, Forbidden, NodeUnreachable, NotFound, error_of
 from cosmicsync.filters import Filter, Sort, check, in_order, matches, sort_keys
 from cosmicsync.hooks import Context, Hooks
 from cosmicsync.store import Action, Local, Store
@@ -426,7 +426,7 @@ class Offline:
             cursor = page["cursor"]
             if page["resync"]:
                 is_resync = True
-                await self._read_anew()
+                await self.read_anew()
             for change in page["changes"]:
                 await self.take_remote(change["model"], change["instanceId"], change.get("data"))
             changes += page["changes"]
@@ -437,19 +437,27 @@ class Offline:
             await self._off_loop(self.store.put_note, CURSOR, cursor)
         return Changes(len(changes), changes, conflicts, cursor, is_resync)
 
-    async def _read_anew(self) -> None:
-        """What happened meanwhile is not known: every copy is asked for again."""
-        by_model: dict[str, list[str]] = {}
+    async def read_anew(self, models: Collection[str] | None = None) -> None:
+        """What happened meanwhile is not known: every copy is asked for again, or those of some models."""
+        by_model: dict[str, list[Local]] = {}
         for copy in await self._off_loop(self.store.locals):
-            by_model.setdefault(copy.model, []).append(copy.instance)
-        for model, ids in by_model.items():
-            for start in range(0, len(ids), CHUNK):
-                chunk = ids[start : start + CHUNK]
-                found = {
-                    item["id"]: dict(item) for item in await self._data.query(model, {"id": {"$in": chunk}})
-                }
-                for id in chunk:
-                    await self.take_remote(model, id, found.get(id))
+            if models is None or copy.model in models:
+                by_model.setdefault(copy.model, []).append(copy)
+        for model, copies in by_model.items():
+            for start in range(0, len(copies), CHUNK):
+                chunk = copies[start : start + CHUNK]
+                found = await self._readable(model, [copy.instance for copy in chunk])
+                for copy in chunk:
+                    # One without a version never was the node's: it is the app's own.
+                    if copy.instance in found or copy.content.get("version") is not None:
+                        await self.take_remote(model, copy.instance, found.get(copy.instance))
+
+    async def _readable(self, model: str, ids: list[str]) -> dict[str, dict[str, Any]]:
+        """Those instances that are there, and that one may read, by id."""
+        try:
+            return {item["id"]: dict(item) for item in await self._data.query(model, {"id": {"$in": ids}})}
+        except (NotFound, Forbidden):
+            return {}
 
     @staticmethod
     async def _off_loop(work: Callable[..., Any], *arguments: Any) -> Any:

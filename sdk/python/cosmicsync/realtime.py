@@ -8,6 +8,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,8 @@ HEARTBEAT_S = 20.0
 NOT_WELCOME = 4401
 _EVENTS = frozenset({"create", "update", "delete", "conflict", "conflict_resolved"})
 _WAITING = "RATE_LIMIT_EXCEEDED"
+# Whose handler this is, in the task or thread that runs it and in all that it starts.
+_handling: ContextVar["Subscription | None"] = ContextVar("handling", default=None)
 
 
 class Subscription:
@@ -40,6 +43,7 @@ class Subscription:
         instance_id: str | None = None,
         cursor: str | None = None,
         on_cursor: Callable[[str], Awaitable[None]] | None = None,
+        on_resync: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.cursor = cursor
         self._transport = transport
@@ -49,6 +53,7 @@ class Subscription:
         if instance_id is not None:
             self._asked["instanceId"] = instance_id
         self._on_cursor = on_cursor
+        self._on_resync = on_resync
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -69,17 +74,18 @@ class Subscription:
             self._task.result()
 
     async def close(self) -> None:
-        """End it. A handler that runs comes to its end."""
+        """End it. A handler that runs comes to its end; it is not waited for where it is what calls this."""
         self._closing.set()
         if self._socket is not None:
             await self._socket.close()
-        if self._task is not None and self._task is not asyncio.current_task():
+        if self._task is not None and _handling.get() is not self:
             await asyncio.wait({self._task})
 
     def run(self, handle: Callable[[Event], Awaitable[None]], on_end: Callable[[Exception], None]) -> None:
         """Hand every event to `handle`, one after the other, in a task. `on_end` hears why it had to end."""
 
         async def run() -> None:
+            _handling.set(self)
             try:
                 async for event in self:
                     await handle(event)
@@ -97,7 +103,6 @@ class Subscription:
             wait_s: float | None = None
             try:
                 async for event in self._link():
-                    failures = 0
                     yield event
             except Unauthorized:
                 if not await self._refreshed():
@@ -109,6 +114,8 @@ class Subscription:
                     raise
                 wait_s = refusal.retry_after_s
             finally:
+                if self._up.is_set():
+                    failures = 0
                 self._up.clear()
             if wait_s is None:
                 wait_s = random.uniform(0, min(BACKOFF_MAX_S, BACKOFF_S * 2**failures))
@@ -171,6 +178,10 @@ class Subscription:
                 raise _refusal(event)
             elif kind == "resync":
                 last = event["cursor"]
+                if self._on_resync is not None:
+                    await (
+                        self._on_resync()
+                    )  # where that fails, the old cursor is resumed from, and it is said again
                 yield event
                 await self._advance(event)
             elif kind in _EVENTS:
