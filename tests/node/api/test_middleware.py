@@ -455,6 +455,8 @@ async def test_a_query_is_read_strictly() -> None:
             "c": "p q",
             "d": "",
         }
+        assert (await api.ask("GET", "/search?&a%26%2B=%3D+=&&e&=f")).json == {"a&+": "= =", "e": "", "": "f"}
+        assert (await api.ask("GET", "/search?a=%FF")).status == 400
         twice = await api.ask("GET", "/search?a=1&a=2&b=1&b=2&c=1")
         assert twice.json["details"] == {"a": "Given more than once", "b": "Given more than once"}
         many = "&".join(f"p{number}=1" for number in range(65))
