@@ -193,6 +193,7 @@ class Node:
             now_ms=world.now_ms,
             on_written=self._on_written,
             on_stored=self._on_stored,
+            on_durable=lambda written: self.network.on_durable(written),
             on_members_changed=self._on_members_changed,
             on_caught_up=self.feed.caught_up,
             log=self.log,

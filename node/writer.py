@@ -63,6 +63,7 @@ class Writer:
         now_ms: Callable[[], int],
         on_written: Callable[[Sequence[FeedEntry]], None],
         on_stored: Callable[[Written], None] = lambda written: None,
+        on_durable: Callable[[Written], None] = lambda written: None,
         on_members_changed: Callable[[], None] = lambda: None,
         on_caught_up: Callable[[str], None] = lambda application: None,
         log: logging.Logger,
@@ -70,6 +71,7 @@ class Writer:
         """`on_written` is called on the loop: the group is durable, its writers are not answered yet.
 
         `on_stored` is called after that, whenever commits were stored, also where no document has changed.
+        `on_durable` is that of `Integrator.write`, on the writer's thread.
         `on_members_changed` is called before both where other statements count than before, `on_caught_up` after
         `on_written` with each application whose first sync is over.
         """
@@ -77,6 +79,7 @@ class Writer:
         self._now_ms = now_ms
         self._on_written = on_written
         self._on_stored = on_stored
+        self._on_durable = on_durable
         self._on_members_changed = on_members_changed
         self._on_caught_up = on_caught_up
         self._log = log
@@ -214,7 +217,7 @@ class Writer:
                 continue
             outcome: Written | BaseException
             try:
-                outcome = self._integrator.write(group, self._now_ms())
+                outcome = self._integrator.write(group, self._now_ms(), self._on_durable)
             except StorageError as error:
                 outcome = error
             except (
@@ -259,6 +262,15 @@ class Writer:
                 self._on_written(outcome.entries)
             for application in outcome.caught_up:
                 self._on_caught_up(application)
+        if own:
+            self._tell(futures, outcome)
+        else:  # what peers have sent: those who are told in the next turn of the loop, as subscribers are, go first
+            assert self._loop is not None
+            self._loop.call_soon(self._tell, futures, outcome)
+
+    def _tell(self, futures: "list[asyncio.Future[Any]]", outcome: Written | BaseException) -> None:
+        """Tell who has asked what became of it."""
+        if isinstance(outcome, Written):
             for future, result in zip(futures, outcome.results, strict=True):
                 if future.done():
                     continue

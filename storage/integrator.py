@@ -193,11 +193,18 @@ class Integrator:
 
     # -- changes asked for here ----------------------------------------------------------------------------
 
-    def write(self, changes: Sequence[AnyChange], now_ms: int) -> Written:
+    def write(
+        self,
+        changes: Sequence[AnyChange],
+        now_ms: int,
+        on_durable: Callable[[Written], None] = lambda written: None,
+    ) -> Written:
         """Sign and store a group of changes: one commit a space (more where one would not do), then the index.
 
         Durable when it returns. A change that fails leaves no trace and its error in `results`; a `StorageError`
         of the disk itself is raised, and then nothing of the group was kept. Guards may be asked twice. Blocks.
+        `on_durable` is called before the index follows, if that is `plain` and of our own: peers need not wait for it.
+        It must not raise, and sees nothing but `plain` and `arrival`.
         """
         self._observe_others(now_ms)
         self._first_syncs.open()
@@ -257,6 +264,8 @@ class Integrator:
             written.entries.sort(key=lambda entry: (entry.arrival, entry.index))
         if group.is_plain and not (group.said or batch.rejudgements):
             written.plain = plain(done, self._applications)
+            if group.done and written.plain:
+                on_durable(written)
         self._after_commit(done, group.records, batch.rejudgements)
         for told in (told for rejudgement in batch.rejudgements for told in rejudgement.documents):
             group.records.pop((told.model, told.id), None)  # made before it was judged again

@@ -189,8 +189,14 @@ class Network:
 
     # -- what the daemon tells -----------------------------------------------------------------------------
 
+    def on_durable(self, written: Written) -> None:
+        """Commits of ours are on the disk: linked peers are told while the index follows. From any thread."""
+        running = self._running
+        if running is not None and running.peers.talks:
+            running.loop.call_soon_threadsafe(self.on_stored, written)
+
     def on_stored(self, written: Written) -> None:
-        """Commits have been stored, ours or others'."""
+        """Commits have been stored, ours or others'. May be told twice of the same."""
         self._position = max(self._position, written.arrival)
         if self._running is not None:
             self._running.on_stored(written)

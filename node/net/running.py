@@ -61,6 +61,7 @@ class Running:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         assert parts.store.identity is not None
+        self.loop = loop
         self._parts = parts
         self._identity = identity = parts.store.identity
         self._members = parts.store.members
@@ -166,7 +167,14 @@ class Running:
     # -- what the daemon tells -----------------------------------------------------------------------------
 
     def on_stored(self, written: Written) -> None:
-        """Commits have been stored, ours or others'."""
+        """Commits have been stored, ours or others'. May be told twice of the same."""
+        if written.arrival > self.peers.position:
+            self._tell(written)
+        if self._parts.store.members is not self._members:
+            self._members = self._parts.store.members
+            self.peers.on_members_changed()
+
+    def _tell(self, written: Written) -> None:
         fresh: tuple[Fresh, ...] = ()
         since = -1
         if written.plain:
@@ -175,9 +183,6 @@ class Running:
         else:
             self._clerk.recent.forget()
         self.peers.on_arrived(Arrived(written.arrival, since, fresh))
-        if self._parts.store.members is not self._members:
-            self._members = self._parts.store.members
-            self.peers.on_members_changed()
 
     def on_entries(self, entries: Sequence[FeedEntry]) -> None:
         """Documents have changed."""

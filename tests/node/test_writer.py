@@ -3,14 +3,17 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from node.writer import GROUP_EDITS_MAX, Writer, WriterOverloaded
+from storage.feed_entry import FeedEntry
 from storage.integrator import AnyChange, Integrator, Received, Written
+
+ENTRY: Any = object()
 
 
 class Slow:
@@ -22,10 +25,10 @@ class Slow:
         self.names: dict[int, str] = {}
         self.may_store = threading.Semaphore(0)
 
-    def write(self, changes: Sequence[AnyChange], now_ms: int) -> Written:
+    def write(self, changes: Sequence[AnyChange], now_ms: int, on_durable: object = None) -> Written:
         self.groups.append([self.names[id(change)] for change in changes])
         assert self.may_store.acquire(timeout=20)
-        return Written([None for _ in changes])
+        return Written([None for _ in changes], entries=[ENTRY], arrival=1)
 
 
 class Scene:
@@ -50,12 +53,14 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def scene(
+    on_written: Callable[[Sequence[FeedEntry]], None] = lambda entries: None,
+    on_stored: Callable[[Written], None] = lambda written: None,
+) -> AsyncIterator[Scene]:
     slow: Any = Slow()
     integrator: Integrator = slow
-    writer = Writer(
-        integrator, now_ms=lambda: 0, on_written=lambda entries: None, log=logging.getLogger("tests")
-    )
+    log = logging.getLogger("tests")
+    writer = Writer(integrator, now_ms=lambda: 0, on_written=on_written, on_stored=on_stored, log=log)
     writer.start()
     try:
         yield Scene(writer, slow)
@@ -98,6 +103,21 @@ async def test_what_is_small_shares_a_group_whoever_wrote_it() -> None:
         at.slow.may_store.release(2)
         await asyncio.gather(heard, asked)
         assert at.slow.groups == [["first"], ["asked", "heard"]]
+
+
+async def test_subscribers_hear_of_what_a_peer_has_sent_before_other_peers_and_the_peer_itself() -> None:
+    told: list[str] = []
+
+    def on_written(entries: Sequence[FeedEntry]) -> None:
+        asyncio.get_running_loop().call_soon(told.append, "subscriber")
+
+    async with scene(on_written, lambda written: told.append("other peers")) as at:
+        heard = at.hear("heard")
+        heard.add_done_callback(lambda _: told.append("peer"))
+        at.slow.may_store.release()
+        await heard
+        await asyncio.sleep(0)
+    assert told == ["subscriber", "other peers", "peer"]
 
 
 async def test_a_writer_that_stops_stores_what_peers_have_sent_and_a_frozen_one_refuses_it() -> None:

@@ -20,6 +20,7 @@ from storage.errors import (
     UnknownModel,
     VersionMismatch,
 )
+from storage.integrator import Written
 from storage.kv import Table
 from storage.local import LocalWriter
 from storage.memory_kv import MemoryKeyValueStore
@@ -417,6 +418,24 @@ def test_the_anchor_is_told_of_each_commit_before_anyone_hears_of_it(site: Site,
     assert site.noted == [(space, 1)]
     site.create(model, "a", title="x")
     assert site.noted == [(space, 1), (space, 2)]
+
+
+def test_that_a_commit_of_ours_is_durable_is_told_before_the_index_follows(site: Site, model: Model) -> None:
+    told: list[tuple[int, int]] = []
+
+    def on_durable(written: Written) -> None:
+        assert site.index is not None
+        with site.store.read() as snapshot:
+            told.append((snapshot.log.last_arrival(), (site.index.position() or (b"", 0))[1]))
+        assert [arrival for _, _, arrival in written.plain] == [written.arrival]
+
+    change = DocumentChange(APPLICATION, "ann", [create(model, "a", title="x")])
+    before = site.index.position() if site.index is not None else None
+    assert before is not None
+    site.integrator.write([change], site.now_ms, on_durable)
+    assert told == [(before[1] + 1, before[1])]
+    site.integrator.write([lambda local: None], site.now_ms, on_durable)
+    assert len(told) == 1
 
 
 def test_entries_say_what_changed(site: Site, model: Model) -> None:
