@@ -12,11 +12,12 @@ oftener than keeps it below a twentieth of the time.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from node.services.account_models import ACCOUNT
 from node.services.privacy_models import ERASED, ERASURE
 from node.services.records import Records
 from node.writer import Writer, WriterOverloaded
@@ -24,7 +25,7 @@ from protocol.body import document_named, name_in
 from protocol.changes import Edit, EditKind
 from protocol.document import Document
 from protocol.errors import NotPermitted
-from protocol.ids import NodeId, SpaceId, node_of
+from protocol.ids import NodeId, SpaceId, builtin_model_id, node_of
 from protocol.integrate import Change
 from protocol.membership import Role
 from protocol.schema import Model
@@ -100,6 +101,11 @@ class Erasing:
         self.interval_s = INTERVAL_S  # at least, between two copies of the record
         self._next_at = 0.0  # of the loop's time: when the record may be copied again
         self._confirmed: set[tuple[str, str]] = set()  # application, erasure
+        self._has_looked = False
+        self._gone: set[tuple[str, str]] = set()  # application, user: accounts that were erased
+        self._late: set[tuple[str, str, str]] = (
+            set()
+        )  # application, model id, document id: perhaps of one of those
 
     def start(self) -> None:
         self._woken.set()
@@ -121,7 +127,10 @@ class Erasing:
 
     def on_entries(self, entries: Sequence[FeedEntry]) -> None:
         """Documents have changed, here or elsewhere."""
-        if any(e.change is Change.DELETED or e.model.startswith(ERASURE) for e in entries):
+        if self._gone:
+            late = [e for e in entries if (e.application, e.created_by or e.user) in self._gone]
+            self._late.update((e.application, e.model, e.id) for e in late)
+        if self._late or any(e.change is Change.DELETED or e.model.startswith(ERASURE) for e in entries):
             self._woken.set()
 
     # -- asking for it
@@ -136,6 +145,7 @@ class Erasing:
             some = items[start : start + ITEMS_MAX]
             id = self._parts.records.new_id()
             model = self._parts.records.builtin(application, ERASURE)
+            self._gone |= {(application, user) for user in _accounts_in(application, some)}
             values = {"node": self._node.hex(), "kind": kind, "items": [list(item) for item in some]}
             asked = Edit(EditKind.CREATE, model, id, values)
             await self._erase_all(application, some, user, asked)
@@ -177,14 +187,14 @@ class Erasing:
     def _role(self, application: str) -> Role | None:
         return self._store.members.role_of(self._node, self._store.space(application))
 
-    def created_by(self, application: str, user: str) -> list[Item]:
-        """Everything of a user: what the user created, deleted or not, and what is kept about the user. Blocks."""
-        space, found = self._store.space(application), list[Item]()
+    def created_by(self, application: str, *users: str) -> list[Item]:
+        """Everything of users: what they created, deleted or not, and what is kept about them. Blocks."""
+        space, found, of = self._store.space(application), list[Item](), frozenset(users)
         kept = {self._parts.records.builtin(application, name).id for name in (ERASURE, ERASED)}
         with self._store.read() as snapshot:
             for _, model_id in self._store.names.collections_of(space):
                 for document in snapshot.documents.all_of(space, model_id) if model_id not in kept else ():
-                    if not document.is_erased and _is_of(document, user):
+                    if not document.is_erased and _is_of(document, of):
                         found.append((model_id, document.id))
         return found
 
@@ -219,6 +229,44 @@ class Erasing:
         found = ((node, members.role_of(node, space)) for node in sorted(members.nodes))
         return [(node, role) for node, role in found if role is not None]
 
+    # -- what comes too late
+
+    async def _look_for_late(self) -> None:
+        """At the start: which accounts were erased, and what of them has come since without being erased."""
+        records = self._parts.records
+        with self._store.read() as snapshot:
+            applications = snapshot.applications()
+            for application in applications:
+                model = records.builtin(application, ERASURE).id
+                for asked in snapshot.documents.all_of(self._store.space(application), model):
+                    self._gone |= {(application, user) for user in _accounts_in(application, _items(asked))}
+        for application in applications:
+            users = [user for of, user in self._gone if of == application]
+            if users and self.may_erase_all(application):
+                items = await records.in_pool(partial(self.created_by, application, *users))
+                self._late.update((application, *item) for item in items)
+
+    async def _erase_late(self) -> None:
+        """Erase what was written for an erased account where nobody knew of that yet. For administrators' nodes."""
+        late = frozenset(self._late)
+        for application in {of for of, _, _ in late}:
+            if not self.may_erase_all(application):
+                continue
+            space, users = (
+                self._store.space(application),
+                {user for of, user in self._gone if of == application},
+            )
+            with self._store.read() as snapshot:
+                documents = [snapshot.documents.get(space, *item) for of, *item in late if of == application]
+            items = [
+                (document.model, document.id)
+                for document in documents
+                if document is not None and not document.is_erased and _is_of(document, users)
+            ]
+            if items:
+                await self.erase(application, "account", items, user=self._parts.user)
+        self._late -= late
+
     # -- carrying it out
 
     async def _run(self) -> None:
@@ -241,6 +289,10 @@ class Erasing:
 
     async def _carry_out(self) -> float:
         """Leave nothing of what is due, and say so. After how many seconds to try again, 0 if all is done."""
+        if not self._has_looked:
+            await self._look_for_late()
+            self._has_looked = True
+        await self._erase_late()
         with self._store.read() as snapshot:
             names = {self._store.space(name): name for name in snapshot.applications()}
             all_due = list(due(snapshot.local))
@@ -324,11 +376,18 @@ def _is_erased(snapshot: Snapshot, space: SpaceId, item: Item) -> bool:
     return document is not None and document.is_erased
 
 
-def _is_of(document: Document, user: str) -> bool:
+def _is_of(document: Document, users: Container[str]) -> bool:
     """Whether a document is a user's. Of the program's own models what is about the user counts, whoever wrote it."""
     if not document.model.startswith("$"):
-        return document.created_user == user
-    return document.id == user or document.values().get("user") == user
+        return document.created_user in users
+    user = document.values().get("user")
+    return document.id in users or (isinstance(user, str) and user in users)
+
+
+def _accounts_in(application: str, items: Iterable[Item]) -> Iterator[str]:
+    """The users whose accounts are among these documents."""
+    accounts = builtin_model_id(application, ACCOUNT)
+    return (id for model_id, id in items if model_id == accounts)
 
 
 def _waiting(snapshot: Snapshot) -> set[Due]:

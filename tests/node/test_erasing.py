@@ -1,11 +1,13 @@
 """Erasing across two devices: asked for on one, gone from both, confirmed by each, found in no file."""
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from node.daemon import Node
 from node.services import erasing
 from storage.compacting import Compaction
 from tests.node.devices import Device, devices, until
@@ -75,6 +77,43 @@ async def test_an_account_and_all_that_it_made_are_in_no_file_of_either_device_o
             assert (await device.ask("GET", f"/v1/data/Task/{gone}")).status == 404
         await ann.get(f"/v1/data/Task/{kept}", {"title": "goes on"}, method="PUT")  # the writer serves
         await until(lambda: _has_titles(bob, {"goes on"}), "links go on too")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_what_an_erased_account_wrote_on_a_device_that_had_not_heard_of_it_goes_too(
+    is_restarted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOAD_MAX", "INTERVAL_S", "FAILED_RETRY_S"):
+        monkeypatch.setattr(erasing, name, 0.05)
+    erase_late = erasing.Erasing._erase_late
+    if is_restarted:  # and what came before has not been looked at
+        monkeypatch.setattr(erasing.Erasing, "_erase_late", _nothing)
+    async with devices(tmp_path, "ann", "bob") as (ann, bob):
+        await bob.join(await ann.invite())
+        await ann.get("/v1/data-models", TASK, method="POST", status=201)
+        token, other = await ann.sign_in("dora"), await ann.sign_in("other")
+        await until(lambda: _has(bob, "/v1/data-models/Task"), "bob has the model")
+        await until(lambda: _knows(bob, token), "bob knows dora")
+        await until(lambda: _knows(bob, other), "bob knows the other")
+        for device in (ann, bob):
+            device.forget_peers()
+        asked = await ann.ask("POST", ERASE, CONFIRMED, token=token)
+        assert asked.status == 202, asked.text
+        late = await create(bob, token, title=SECRET)
+        await create(bob, other, title="kept")
+        await bob.add_peer(ann)
+        await until(lambda: _has_titles(ann, {"kept"} | ({SECRET} if is_restarted else set())), "it has come")
+        if is_restarted:
+            monkeypatch.setattr(erasing.Erasing, "_erase_late", erase_late)
+            await ann.stop()
+            ann.node = Node(ann.node.settings)
+            await ann.start()
+            await bob.add_peer(ann)
+        for device in (ann, bob):
+            await until(partial(_has_titles, device, {"kept"}), "it is gone")
+            await until(lambda d=device: not d.node.local.scan("erasing"), "nothing is due")  # type: ignore[misc]
+            assert in_files(device.directory, SECRET) == []
+        assert (await ann.get(f"/v1/data/Task/{late}/history"))["items"][0]["action"] == "erased"
 
 
 async def test_writes_go_on_while_the_record_is_copied(
@@ -188,6 +227,14 @@ async def test_a_service_that_fails_and_a_list_that_is_none_do_not_keep_erasing_
         )
         await until(lambda: is_confirmed(ann, asked["erasure_id"]), "it goes on")
         assert dropped == [gone, gone] and in_files(ann.directory, SECRET) == []
+
+
+async def _nothing(_: object) -> None:
+    """In the place of what is not to be done."""
+
+
+async def _knows(device: Device, token: str) -> bool:
+    return (await device.ask("GET", "/v1/users/me", token=token)).status == 200
 
 
 async def _has(device: Device, path: str) -> bool:
