@@ -270,7 +270,7 @@ def _check_name(value: object) -> Checked:
 def _check_expiry(at: object, within: object, now_ms: int) -> tuple[int | None, dict[str, str]]:
     """When a key expires, None for never; and what is wrong."""
     if at is not None and within is not None:
-        return None, {"expires_in": "Give expires_at or expires_in, not both"}
+        return None, dict.fromkeys(("expires_at", "expires_in"), "Give expires_at or expires_in, not both")
     if within is not None:
         if type(within) is not int or not LIFETIME_MIN_S <= within <= LIFETIME_MAX_S:
             return None, {"expires_in": f"Must be {LIFETIME_MIN_S} to {LIFETIME_MAX_S} seconds"}

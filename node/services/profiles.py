@@ -60,7 +60,7 @@ class Profiles:
             del values["email"]
             email = None
         password = changes.get("current_password")
-        if email is not None and (not password or not isinstance(password, str)):
+        if (email is not None or "email" in faults) and (not password or not isinstance(password, str)):
             faults["current_password"] = "This field is required to change the e-mail address"
         profile = _merged(account.profile, free)
         faults |= self._account.check_update({"profile": profile})[1] or rules.check_profile(profile)

@@ -71,6 +71,9 @@ async def test_every_fault_is_named_at_once(node: FakeNode) -> None:
     with pytest.raises(InvalidFields) as refused:
         await make(node, account, name="", scopes=["everything"], expires_in=5)
     assert set(refused.value.faults) == {"name", "scopes", "expires_in"}
+    with pytest.raises(InvalidFields) as refused:
+        await make(node, account, expires_in="x", expires_at="x")
+    assert set(refused.value.faults) == {"expires_at", "expires_in"}
     now_ms = node.clock()
     for more in (
         {"expires_at": datetime_from_ms(now_ms)},

@@ -80,6 +80,8 @@ def nested(depth: Any) -> Any:
 async def test_a_new_address_takes_the_password_and_must_be_free(node: FakeNode) -> None:
     account = await ann(node)
     await ann(node, "ben@example.org")
+    with pytest.raises(InvalidFields, match="current_password, email"):
+        await update(node, account, email="not one")
     with pytest.raises(InvalidFields, match="current_password"):
         await update(node, account, email="ann@new.example")
     with pytest.raises(WrongPassword):
