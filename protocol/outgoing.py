@@ -27,7 +27,7 @@ from protocol.ids import SpaceId
 from protocol.messages import HEADS_MAX, Ack, Done, Offer, SpaceTips, Tip, Want, Window
 
 CREDITS = 2  # windows under way in one direction: one on the wire while the other is stored
-FIRST_WINDOW_BYTES = 64 << 10  # read and packed in a quarter of the time of a full one
+FIRST_WINDOW_BYTES = 64 << 10  # read and packed in a tenth of the time of a full one
 CREDITS_MAX = 8  # that we use, however many a peer gives
 WANTED_MAX = 4_096  # chains; no more heads are offered before some of them have been sent
 

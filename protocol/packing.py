@@ -38,7 +38,7 @@ _STRING_SIZE_MIN = 4  # a mark and its code take two bytes
 def pack_window(runs: Sequence[Run], on_step: Callable[[], None] = lambda: None) -> bytes:
     """The bytes that carry these runs. Raises as `encode_window` does.
 
-    `on_step` is called again and again: to pack a full window takes some 10 ms.
+    `on_step` is called again and again: to pack a full window takes some 20 ms.
     """
     window = encode_window(runs)
     if len(window) < _WORTH_PACKING_BYTES:

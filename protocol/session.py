@@ -78,9 +78,7 @@ PING_EVERY_MS = 10_000
 STALLED_AFTER_MS = 120_000
 SLOW_BYTES = 64 << 10  # of a long message count as an answer: half a kilobyte a second is enough
 ROOT_EVERY_MS = 1_000  # between roots told on a live link: a mismatch is found this late at worst
-# Small enough that neither side is busy with one for long, large enough for long runs: in windows of a megabyte 10,000
-# records weigh 0.3 % less and take the same time.
-WINDOW_TARGET_BYTES = 256 << 10
+WINDOW_TARGET_BYTES = 1 << 20  # small enough that a link is not blocked for long, large enough for long runs
 ROUNDS_MAX = 3  # comparisons of the same two roots before we say so
 ROUND_AGAIN_MS = 60_000  # and then try once more
 

@@ -3,12 +3,12 @@
 Room: when each effect of a session is carried out, and on which thread. What an effect means is
 `storage.exchange`'s; who asks is a link's session on the loop, and the answer goes back there.
 
-One thread owns the `Exchange` and carries out one effect after the other; all of them but windows are quick. A second
-one takes windows apart and verifies them, which costs 40 µs a commit: 40 ms for a full one. A window is then taken in
-by steps, each of which waits for the one writer, and between two steps the first thread goes on with what other links
-ask. So a link that catches up delays the others by one step's planning. Windows are taken in one at a time, in the
-order in which they came; and what is lacking here (`FindLacking`) waits its turn between them, because what a window
-holds is neither here nor lacking while it is under way.
+One thread owns the `Exchange` and carries out one effect after the other; all of them but windows are quick. A
+second one takes windows apart and verifies them, which costs 40 µs a commit: a fifth of a second for a full
+one. A window is then taken in by steps, each of which waits for the one writer, and between two steps the first
+thread goes on with what other links ask. So a link that catches up delays the others by one step's planning.
+Windows are taken in one at a time, in the order in which they came; and what is lacking here (`FindLacking`) waits
+its turn between them, because what a window holds is neither here nor lacking while it is under way.
 
 What was written a moment ago comes alone, in a window of some hundred bytes. If the first thread has nothing to do,
 such a window is taken in on the loop itself: to wake a thread and to be woken by it takes longer than the work.
