@@ -114,30 +114,26 @@ def test_a_value_that_the_field_does_not_allow_spoils_nothing() -> None:
     assert folded("json", "union", ["a"], math.nan, ["b"]) == ["a", "b"]
 
 
-@pytest.mark.parametrize(("kind", "merge"), PAIRS)
+@pytest.mark.parametrize("kind", sorted({kind for kind, _ in PAIRS}))
 @given(data=st.data())
-def test_a_folded_value_is_one_that_the_field_allows(
-    kind: FieldType, merge: str, data: st.DataObject
-) -> None:
-    tested = field(kind, merge)
-    values = data.draw(st.lists(posted_value(tested) | st.none(), min_size=1, max_size=4))
-    base = data.draw(posted_value(tested) | st.none())
-    try:
-        result = Fold(tested)(values, base)
-    except CannotFold:
-        return
-    assert result is None or not isinstance(check_of(tested)(result), Fault)
+def test_a_folded_value_is_one_that_the_field_allows(kind: FieldType, data: st.DataObject) -> None:
+    value = posted_value(field(kind, "")) | st.none()
+    values, base = data.draw(st.lists(value, min_size=1, max_size=4)), data.draw(value)
+    for tested in (field(*pair) for pair in PAIRS if pair[0] is kind):
+        try:
+            result = Fold(tested)(values, base)
+        except CannotFold:
+            continue
+        assert result is None or not isinstance(check_of(tested)(result), Fault), tested.merge
 
 
-@pytest.mark.parametrize(("kind", "merge"), PAIRS)
 @given(values=st.lists(strategies.values, min_size=1, max_size=4), base=strategies.values)
-def test_no_values_that_a_body_can_hold_break_a_fold(
-    kind: FieldType, merge: str, values: list[Any], base: Any
-) -> None:
-    try:
-        Fold(field(kind, merge))(values, base)
-    except CannotFold:
-        pass
+def test_no_values_that_a_body_can_hold_break_a_fold(values: list[Any], base: Any) -> None:
+    for kind, merge in PAIRS:
+        try:
+            Fold(field(kind, merge))(values, base)
+        except CannotFold:
+            pass
 
 
 @pytest.mark.parametrize(
