@@ -283,7 +283,7 @@ export class Offline {
 
   /** @param {string} id @returns {Promise<boolean>} */
   discard(id) {
-    return this._inTurn(async () => {
+    return this._alone(async () => {
       const action = (await this.actions()).find((each) => each.id === id);
       if (!action) return false;
       await this._remove(action);
@@ -297,6 +297,11 @@ export class Offline {
     const done = this._turn.then(work);
     this._turn = done.catch(() => {});
     return done;
+  }
+
+  /** While nobody sends, neither here nor in another tab: what is taken back must not be on its way. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+  _alone(work) {
+    return this._inTurn(async () => (await this.opened()).sending(work));
   }
 
   // -- meeting the node
@@ -439,7 +444,7 @@ export class Offline {
 
   /** @param {string} id @param {any} resolution */
   resolve(id, resolution) {
-    return this._inTurn(async () => {
+    return this._alone(async () => {
       const action = (await this.actions()).find(({ conflict }) => conflict?.id === id);
       if (!action) return this.conflicts.resolve(id, resolution);
       const decided = this.conflicts.decided(action, resolution);

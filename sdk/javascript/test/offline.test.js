@@ -9,7 +9,7 @@ import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 
-import { BadRequest, IndexedDbStore, MemoryStore, StoreInUse } from 'cosmicsync';
+import { BadRequest, CosmicSync, IndexedDbStore, MemoryStore, StoreInUse } from 'cosmicsync';
 import { FileStore } from 'cosmicsync/file-store';
 
 import { FILE_STORE, MODULE, TOKEN, URL_HERE, connect, defineTask, fileStore, freshPath } from './helpers.js';
@@ -81,6 +81,22 @@ for (const [kind, make] of Object.entries(STORES)) {
     await client.close();
   });
 }
+
+test('what is taken back is not being sent by another tab', async () => {
+  const turns = [];
+  class Shared extends MemoryStore {
+    async sending(work) {
+      turns.push('begins');
+      return super.sending(work).finally(() => turns.push('ends'));
+    }
+  }
+  const client = new CosmicSync({ url: 'http://127.0.0.1:9', store: new Shared() });
+  const { id } = await client.queueOfflineAction({ type: 'create', modelId: 'Task', data: { title: 'x' } });
+  client.watchLocal('Task', ({ reason }) => turns.push(reason));
+  assert.equal(await client.discardQueuedAction(id), true);
+  assert.deepEqual(turns, ['begins', 'reverted', 'ends']);
+  await client.close();
+});
 
 test('an edit of what was only just sent overwrites nobody', async () => {
   // The link is lost between the answer to a write and the changes that follow it.

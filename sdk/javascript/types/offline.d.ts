@@ -66,6 +66,8 @@ export class Offline {
     discard(id: string): Promise<boolean>;
     /** @template T @param {() => Promise<T>} work @returns {Promise<T>} */
     _inTurn<T>(work: () => Promise<T>): Promise<T>;
+    /** While nobody sends, neither here nor in another tab: what is taken back must not be on its way. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+    _alone<T>(work: () => Promise<T>): Promise<T>;
     /** @param {{waitForPeersMs?: number}} [options] @returns {Promise<SyncResult>} */
     sync({ waitForPeersMs }?: {
         waitForPeersMs?: number;
