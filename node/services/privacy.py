@@ -23,6 +23,7 @@ from node.services.webhooks import Webhooks
 from protocol.ids import builtin_model_id
 from protocol.query import parse_query
 from protocol.schema import Model
+from protocol.schema_check import check_integer
 from protocol.times import datetime_from_ms
 from storage.catalog import Catalog
 from storage.store import Store
@@ -265,6 +266,7 @@ class Privacy:
         faults: dict[str, str] = {}
         unknown: dict[str, str] = {}
         models = {model.name: model for model in self._catalog.models_of(application)}
+        told = {name: check_integer(days) if type(days) is float else days for name, days in told.items()}
         for name, days in told.items():
             if name not in models:
                 unknown[name] = f"There is no data model '{name[:64]}'"

@@ -109,7 +109,7 @@ async def test_what_was_kept_long_enough_is_erased_by_an_administrators_device(t
         await ann.get("/v1/data/Task", {"title": "old"}, method="POST", status=201)
         await ann.get("/v1/data/Note", {"text": "old"}, method="POST", status=201)
         assert await ann.get(RETENTION) == {}
-        assert await ann.get(RETENTION, {"Task": 30}, method="PUT") == {"Task": 30}
+        assert await ann.get(RETENTION, {"Task": 30.0}, method="PUT") == {"Task": 30}
         refused = await ann.ask("PUT", RETENTION, {"Task": 0, "Nothing": 3, "Note": True})
         assert (refused.status, refused.json["details"].keys()) == (400, {"Task", "Nothing", "Note"})
         unknown = await ann.ask("PUT", RETENTION, {"Task": 30, "Nothing": 3, "None": None})
