@@ -209,6 +209,7 @@ def routes(deps: AccountDeps) -> list[Route]:
             "Get a new token",
             auth=Auth.NONE,
             request=schema(refresh_token={"type": ["string", "null"], "minLength": 1}),
+            body_optional=True,
             responses={200: GRANT},
             tags=TAGS,
             accepts=ACCEPTS_NO_BODY,

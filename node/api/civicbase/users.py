@@ -204,7 +204,10 @@ def routes(deps: AccountDeps) -> list[Route]:
                 current_password=TEXT,
                 interests={"anyOf": [_INTERESTS, {"enum": ["", None]}, TEXTS | {"maxItems": 0}]},
             )
-            | {"additionalProperties": True},
+            | {
+                "additionalProperties": True,
+                "dependentSchemas": {"email": schema("current_password", current_password=GIVEN)},
+            },
             responses={200: PROFILE},
             tags=TAGS,
             description=(
