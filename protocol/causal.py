@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from protocol.commit import Commit
+from protocol.commit import Commit, Dep
 from protocol.exchange import ChainKey
 from protocol.ids import SpaceId
 from protocol.window import Run
@@ -29,12 +29,13 @@ def causal_order(
     *,
     system: SpaceId,
     forks: Mapping[ChainKey, int] = MappingProxyType({}),
+    is_stated: Callable[[Dep], bool] = lambda dep: True,
 ) -> Order:
     """Commits of `runs`, causes first. `known_seq` tells how much of a chain is integrated here.
 
-    `forks` are the first seqs that are known to be signed twice: causes from there on need not be here. What is known
-    already is `ready` too, so that a fork shows when it is integrated. The same runs, heads and forks give the same
-    order.
+    `forks` are the first seqs that are known to be signed twice: causes from there on need not be here; but in
+    `system`, where `is_stated` tells whether one is, on whichever branch. What is known already is `ready` too, so
+    that a fork shows when it is integrated. The same runs, heads, forks and statements give the same order.
     """
     reach: dict[ChainKey, int] = {}
 
@@ -52,7 +53,7 @@ def causal_order(
         commits = runs[number].commits
         while places[number] < len(commits):
             commit = commits[places[number]]
-            missing = _missing(commit, reached, system, forks)
+            missing = _missing(commit, reached, system, forks, is_stated)
             if missing is not None:
                 sleepers.setdefault(missing[0], []).append((missing[1], number))
                 break
@@ -68,7 +69,11 @@ def causal_order(
 
 
 def _missing(
-    commit: Commit, reached: Callable[[ChainKey], int], system: SpaceId, forks: Mapping[ChainKey, int]
+    commit: Commit,
+    reached: Callable[[ChainKey], int],
+    system: SpaceId,
+    forks: Mapping[ChainKey, int],
+    is_stated: Callable[[Dep], bool],
 ) -> tuple[ChainKey, int] | None:
     """The first cause of a commit that is not here."""
     header = commit.header
@@ -79,6 +84,13 @@ def _missing(
         return None  # known, or another one in its place
     for dep in header.deps:
         key = (system if dep.in_system else header.space), dep.author
-        if reached(key) < dep.seq < forks.get(key, dep.seq + 1):
-            return key, dep.seq
+        seq = dep.seq
+        if seq >= forks.get(key, seq + 1):
+            if key[0] == system:
+                if not is_stated(dep):
+                    return key, seq
+                continue
+            seq = forks[key] - 1
+        if reached(key) < seq:
+            return key, seq
     return None

@@ -72,12 +72,19 @@ class Evidence:
         members = Members.of_genesis(genesis).with_commits(
             read_system_commit(commit, genesis) for commit in known
         )
-        self.commits = []
-        for commit in order.ready:
-            read = read_system_commit(commit, genesis)
-            if all(map(members.knows, read.parents)):  # by hash: a branch whose beginning is not here is left
-                members = members.with_commits([read])
-                self.commits.append(commit)
+        self.commits, waiting = [], order.ready
+        while (
+            waiting
+        ):  # by hash: a branch whose beginning is not here is left, and what comes after one comes later
+            left: list[Commit] = []
+            for commit in waiting:
+                read = read_system_commit(commit, genesis)
+                if all(map(members.knows, read.parents)):
+                    members = members.with_commits([read])
+                    self.commits.append(commit)
+                else:
+                    left.append(commit)
+            waiting = left if len(left) < len(waiting) else []
         self.is_whole = len(self.commits) == self._count
         return members
 

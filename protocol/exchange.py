@@ -146,12 +146,16 @@ class LoadRuns:
 
 @dataclass(frozen=True, slots=True)
 class RunsLoaded:
-    """A window, or none if nothing is left. `sent_to` says how far, `exhausted` where that was all."""
+    """A window, or none if nothing is left. `sent_to` says how far, `exhausted` where that was all.
+
+    `proofs` are windows with the other branches of chains that fork in what the window has of them.
+    """
 
     window: bytes | None
     sent_to: tuple[tuple[ChainKey, int], ...]
     exhausted: frozenset[ChainKey]
     bodies: int = 0
+    proofs: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

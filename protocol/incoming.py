@@ -106,7 +106,10 @@ class Incoming:
         lacks: list[Lack] = []
         for index, after_seq in lacking:
             space, tip = told[index]
-            if space in talk.shares and talk.key(space, tip.author) not in self._given_up:
+            given_up = self._given_up.get(talk.key(space, tip.author))
+            if space in talk.shares and (
+                given_up is None or tip.seq < given_up
+            ):  # it forks lower than was known
                 lacks.append(Lack(index, after_seq))
         for space, tip in told:
             talk.remember(talk.key(space, tip.author), tip.seq)

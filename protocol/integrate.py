@@ -10,10 +10,11 @@ A node may lag, it may never skip: a commit whose causes are not here yet waits;
 one of a node without the right is void and counts as a cause all the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from protocol.body import Body, Dot, Operation, Stub, body_hash, decode_body, document_named, name_in
@@ -23,7 +24,7 @@ from protocol.document import Document
 from protocol.errors import LocalMisuse, NotPermitted, ProtocolError, TooLarge
 from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, space_id
 from protocol.keys import KeyPair
-from protocol.limits import BODIES_PER_COMMIT_MAX, COMMIT_SIZE_MAX_BYTES
+from protocol.limits import BODIES_PER_COMMIT_MAX, COMMIT_SIZE_MAX_BYTES, DEPS_PER_COMMIT_MAX
 from protocol.membership import (
     Fault,
     Judgement,
@@ -53,6 +54,13 @@ class Sight(Protocol):
 
     def knows(self, space: SpaceId, author: Author, seq: int, other: Author) -> int:
         """The last seq of `other` in the causal past of the author's commit `seq`; 0 if none."""
+
+    def blind_from(self, space: SpaceId, author: Author) -> int | None:
+        """The seq of a chain from which on nobody has seen it, nor anything through it: where it forks.
+
+        None of a chain that does not, and of one whose fork cuts settle. A past stops at the commit before, on
+        whichever branch the rest of it lies: branches are not the same everywhere.
+        """
 
     def written_by(self, space: SpaceId, model: str, id: str) -> Iterable[tuple[Author, int]]:
         """Author and seq of every body of a document that is here or was dropped, whatever its verdict."""
@@ -181,25 +189,30 @@ def integrate(commit: Commit, view: View, *, system: SpaceId, is_early: bool = F
         return Refused("system_dep_in_system")
     missing: list[tuple[SpaceId, Author, int]] = []
     for dep in header.deps:
-        place = system if dep.in_system else space
-        known = view.header_hash(place, dep.author, dep.seq)
+        place, seq = system if dep.in_system else space, dep.seq
+        known = view.header_hash(place, dep.author, seq)
         if known is not None and known[:DEP_HASH_BYTES] == dep.hash_prefix:
             continue
         forked_at = view.forked_at(place, dep.author)
-        if forked_at is not None and forked_at <= dep.seq:
-            continue  # on a branch of which nothing counts
-        if known is not None:
-            return Refused("dep_hash_mismatch")
-        missing.append((place, dep.author, dep.seq))
+        if forked_at is None or seq < forked_at:
+            if known is not None:
+                return Refused("dep_hash_mismatch")
+        elif place != system:  # on another branch: what all have in common is enough
+            seq = forked_at - 1
+            if not seq or view.header_hash(place, dep.author, seq) is not None:
+                continue
+        elif is_stated(view.members, dep):
+            continue
+        missing.append((place, dep.author, seq))
     if missing:
         return Waiting(tuple(missing))
-    knowledge = _knowledge(view, header)
+    knowledge = knowledge_of(view, header)
     if space == system:
         return _integrate_statements(commit, view, knowledge)
-    past, grown = _system_past(view, header)
+    past, grown = system_past_of(view, header)
     judgement = view.judge(space, author, header.seq, commit.hash, past)
     overlay = _Overlay(view, space)
-    judge = Judge(header, judgement, _known_of(view, header, knowledge))
+    judge = Judge(header, judgement, _known_of(view, header, knowledge), partial(view.blind_from, space))
     stubs = dict(commit.stubs)
     entries = [
         _integrate_body(index, data, stubs.get(index), header, judge, overlay, is_early)
@@ -208,14 +221,26 @@ def integrate(commit: Commit, view: View, *, system: SpaceId, is_early: bool = F
     return Integrated(commit, overlay.changed, entries, knowledge, grown, judgement.counts)
 
 
-def _knowledge(view: View, header: Header) -> dict[Author, int]:
+def is_stated(members: Members | None, dep: Dep) -> bool:
+    """Whether a commit of `system` is here that a dep names, on whichever branch of its chain."""
+    return members is not None and members.has_seen(Link(dep.author, dep.seq, dep.hash_prefix))
+
+
+def _seen_of(view: Sight, space: SpaceId, dep: Dep) -> int:
+    """The last seq of a chain of this space that a commit has seen which names this one."""
+    limit = view.blind_from(space, dep.author)
+    return dep.seq if limit is None else min(dep.seq, limit - 1)
+
+
+def knowledge_of(view: View, header: Header) -> dict[Author, int]:
     """For each author of whom this commit's past holds more than the one before it did: the last seq."""
     space, author, before = header.space, header.author, header.seq - 1
     grown: dict[Author, int] = {}
     for dep in header.deps:
-        if dep.in_system:
+        reached = 0 if dep.in_system else _seen_of(view, space, dep)
+        if not reached:
             continue
-        for other, seq in [(dep.author, dep.seq), *view.known_by(space, dep.author, dep.seq)]:
+        for other, seq in [(dep.author, reached), *view.known_by(space, dep.author, reached)]:
             if other != author and seq > grown.get(other, 0):
                 grown[other] = seq
     return {other: seq for other, seq in grown.items() if seq > view.knows(space, author, before, other)}
@@ -233,7 +258,7 @@ def _known_of(view: View, header: Header, knowledge: dict[Author, int]) -> Calla
     return known_of
 
 
-def _system_past(view: View, header: Header) -> tuple[frozenset[Link], frozenset[Link] | None]:
+def system_past_of(view: View, header: Header) -> tuple[frozenset[Link], frozenset[Link] | None]:
     """Heads of what the whole causal past of a commit holds of `system`; again, if that has grown with it."""
     space = header.space
     own = view.system_past(space, header.author, header.seq - 1)
@@ -244,7 +269,7 @@ def _system_past(view: View, header: Header) -> tuple[frozenset[Link], frozenset
         if dep.in_system:
             found.add(Link(dep.author, dep.seq, dep.hash_prefix))
         else:
-            found |= view.system_past(space, dep.author, dep.seq)
+            found |= view.system_past(space, dep.author, _seen_of(view, space, dep))
     if found == own:
         return own, None
     heads = view.system_heads(frozenset(found))
@@ -340,6 +365,7 @@ class Placed:
     data: bytes | None
     judgement: Judgement
     is_early: bool
+    known_in_fields: Callable[[Author], int] | None = None  # as `Judge` has it
 
 
 def rebuild(
@@ -370,7 +396,9 @@ def grow(view: Sight, space: SpaceId, document: Document, bodies: Iterable[Place
         def known_of(other: Author, header: Header = header) -> int:
             return view.knows(space, header.author, header.seq, other)
 
-        judge = Judge(header, placed.judgement, known_of)
+        judge = Judge(
+            header, placed.judgement, known_of, partial(view.blind_from, space), placed.known_in_fields
+        )
         body, verdict = judge.verdict(placed.data, placed.index, is_early=placed.is_early)
         is_ballast = False
         if document.is_erased and not (body is not None and body.is_erasure):
@@ -439,10 +467,20 @@ class CommitBuilder:
     comes from the clock, `deps` are all heads that the view has integrated. `mark` and `rollback` let one
     request of a group fail without a trace in the others. What any other node would not apply is not added:
     this node's documents must never be ahead of what its commits say.
+
+    What a body relies on is named by the chain itself, though another chain's past may hold it: the other one may
+    come to fork, and nothing is seen through it then. `named` is what earlier commits have named so.
     """
 
     def __init__(
-        self, view: View, *, space: SpaceId, author: Author, hlc: int, deps: tuple[Dep, ...] = ()
+        self,
+        view: View,
+        *,
+        space: SpaceId,
+        author: Author,
+        hlc: int,
+        deps: tuple[Dep, ...] = (),
+        named: Mapping[Author, int] = MappingProxyType({}),
     ) -> None:
         head = view.head(space, author)
         if (head is not None and hlc <= head.hlc) or not 0 < hlc <= HLC_MAX:
@@ -455,12 +493,21 @@ class CommitBuilder:
         self.size_bytes = 0  # of the bodies; a commit holds COMMIT_SIZE_MAX_BYTES
         previous = head.hash if head else NO_PREVIOUS
         self._header = Header(space, author, self.seq, previous, hlc, deps, ())
-        self._knowledge = _knowledge(view, self._header) if deps else {}
-        past, self._grown = _system_past(view, self._header)
+        self._knowledge = knowledge_of(view, self._header) if deps else {}
+        past, self._grown = system_past_of(view, self._header)
         judgement = view.judge(space, author, self.seq, b"", past)
         self._role = judgement.role
-        self._judge = Judge(self._header, judgement, _known_of(view, self._header, self._knowledge))
+        self._judge = Judge(
+            self._header,
+            judgement,
+            _known_of(view, self._header, self._knowledge),
+            partial(view.blind_from, space),
+        )
+        self._view = view
         self._overlay = _Overlay(view, space)
+        self._named = {**named, **{dep.author: dep.seq for dep in deps if not dep.in_system}}
+        self._more_deps: list[tuple[Dep, int]] = []  # with what was named of this author before
+        self._marked_deps = 0
         self._bodies: list[bytes] = []
         self._entries: list[Entry] = []
         self._undo: list[tuple[tuple[str, str], Document | None]] | None = None
@@ -490,8 +537,8 @@ class CommitBuilder:
     ) -> Entry:
         """Append a body and apply it. If it raises, nothing has changed.
 
-        Raises `Malformed` or `TooLarge` (also when the whole commit would be), `NotPermitted`, or
-        `LocalMisuse` for a body that names what this commit does not build on.
+        Raises `Malformed` or `TooLarge` (also when the whole commit would be, or would name too much),
+        `NotPermitted`, or `LocalMisuse` for a body that names what this commit does not build on.
         """
         header, index = self._header, len(self._bodies)
         body = Body(salt, user, model, id, seen, operations)
@@ -512,6 +559,7 @@ class CommitBuilder:
             raise LocalMisuse("a body of unknown kind, or that has seen what its commit does not build on")
         if body.is_shared and self._judge.is_misplaced(body, current):
             raise LocalMisuse("a body that writes in a collaborative field where it has no place")
+        self._name(self._relied_on(body, current))
         if self._undo is not None:
             changed = self._overlay.changed.get((model, id))
             self._undo.append(((model, id), changed.copy() if changed else None))
@@ -526,6 +574,7 @@ class CommitBuilder:
     def mark(self) -> int:
         """Begin a request that may have to be undone."""
         self._undo = []
+        self._marked_deps = len(self._more_deps)
         return len(self._bodies)
 
     def rollback(self, mark: int) -> None:
@@ -537,10 +586,60 @@ class CommitBuilder:
                 self._overlay.changed[key] = before
         self.size_bytes -= sum(map(len, self._bodies[mark:]))
         del self._bodies[mark:], self._entries[mark:]
+        for dep, named in self._more_deps[self._marked_deps :]:
+            self._named[dep.author] = named
+        del self._more_deps[self._marked_deps :]
         self._undo = []
+
+    def _relied_on(self, body: Body, document: Document | None) -> list[Author]:
+        """Whose work a body builds on of which this chain has not named enough itself."""
+        own, named = self._header.author, self._named
+        found = {
+            Author(dot.author)
+            for dot in body.seen
+            if dot.author != own and dot.seq > named.get(Author(dot.author), 0)
+        }
+        if not body.is_shared:
+            return sorted(found)
+        document = document or Document(body.model, body.id)
+        asked: set[Author] = set()
+
+        def known_of(other: bytes) -> int:
+            asked.add(Author(other))
+            return self.known_of(other) if other in found else named.get(Author(other), 0)
+
+        # One pass stops at the first unit that is not to be had.
+        while document.fault_of(own, body.operations, known_of) is not None:
+            more = {other for other in asked if other not in found and self.known_of(other) > known_of(other)}
+            if not more:
+                break
+            found |= more
+        return sorted(found)
+
+    def _name(self, authors: Sequence[Author]) -> None:
+        """Name the newest commits of these authors that are in the past of this one.
+
+        Of more than a header can hold as many as it can; unless there are bodies that the rest can come after.
+        """
+        free = DEPS_PER_COMMIT_MAX - len(self._header.deps) - len(self._more_deps)
+        if len(authors) > free and self._bodies:
+            count = DEPS_PER_COMMIT_MAX - free + len(authors)
+            raise TooLarge("deps of a commit", size=count, size_max=DEPS_PER_COMMIT_MAX)
+        named = {dep.author for dep in self._header.deps if not dep.in_system}
+        for author in [author for author in authors if author not in named][:free]:
+            seq = self.known_of(author)
+            digest = self._view.header_hash(self._header.space, author, seq)
+            if digest is not None:
+                dep = Dep(False, author, seq, digest[:DEP_HASH_BYTES])
+                self._more_deps.append((dep, self._named.get(author, 0)))
+                self._named[author] = seq
 
     def sign(self, keys: KeyPair) -> Integrated:
         """The finished commit with all that it changes."""
-        header = replace(self._header, body_hashes=tuple(map(body_hash, self._bodies)))
+        header = replace(
+            self._header,
+            deps=tuple(sorted([*self._header.deps, *(dep for dep, _ in self._more_deps)])),
+            body_hashes=tuple(map(body_hash, self._bodies)),
+        )
         commit = sign_commit(keys, header, self._bodies)
         return Integrated(commit, self._overlay.changed, self._entries, self._knowledge, self._grown)

@@ -164,6 +164,7 @@ class Admitter(Meeting):
         super().__init__(network_id=network_id, node=node, peer=peer, now_ms=now_ms)
         self._opening = opening
         self._shown: dict[Author, int] = {}  # to the peer
+        self._branches_shown = 0
         self._everything = False  # is to be shown
         self._is_last_shown = False
 
@@ -211,13 +212,14 @@ class Admitter(Meeting):
 
     def _load(self) -> None:
         self._state = State.SHOWING
-        self._ask(LoadStatements(self._node, self._everything, dict(self._shown)))
+        self._ask(LoadStatements(self._node, self._everything, dict(self._shown), self._branches_shown))
 
     def _show(self, loaded: StatementsLoaded) -> None:
         if not loaded.data and not self._shown:  # this node has no role itself
             self._decline(Reason.CANNOT_ADMIT)
             return
         self._shown.update(loaded.sent_to)
+        self._branches_shown += loaded.branches
         self._is_last_shown = loaded.is_last
         self._send(Shown(loaded.data, loaded.is_last))
         if loaded.is_last:
@@ -248,7 +250,7 @@ class Admitter(Meeting):
         if reason is not None:
             self._decline(reason)
         else:
-            self._everything, self._is_last_shown = True, False
+            self._everything, self._is_last_shown, self._branches_shown = True, False, 0
             self._load()
 
     def _on_read(self) -> None:

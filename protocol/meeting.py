@@ -82,6 +82,7 @@ class LoadStatements:
     node: NodeId
     everything: bool
     shown: Mapping[Author, int]  # the last seq of each chain
+    branches: int = 0  # how many runs of other branches of these chains
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class StatementsLoaded:
     data: bytes
     sent_to: tuple[tuple[Author, int], ...]
     is_last: bool
+    branches: int = 0  # in it
 
 
 @dataclass(frozen=True, slots=True)

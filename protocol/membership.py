@@ -109,6 +109,17 @@ class Members:
             waiting = later
         return Members(self._standings, seen)
 
+    def with_placed(self, commits: Iterable[SystemCommit]) -> "Members":
+        """What one knows who has seen those of these too whose causes are seen, or are among them."""
+        members, waiting = self, list(commits)
+        while waiting:
+            ready = [commit for commit in waiting if all(map(members.has_seen, commit.parents))]
+            if not ready:
+                break
+            members = members.with_commits(ready)
+            waiting = [commit for commit in waiting if not members.has_seen(commit.link)]
+        return members
+
     def at(self, heads: Iterable[Link]) -> "Members":
         """What one knows who has seen just these commits of `system`, and what they have seen.
 
@@ -158,6 +169,10 @@ class Members:
     def knows(self, link: Link) -> bool:
         """Whether a commit is here: seen, or taken in after this was made."""
         return link in self._log.commits
+
+    def has_seen(self, link: Link) -> bool:
+        placed = self._log.commits.get(link)
+        return placed is not None and self._seen >> placed.numbers.start - 1 & 1 == 1
 
     def standings(self, link: Link) -> tuple[Standing, ...]:
         """Of each statement of a commit that is seen, in the order of its bodies."""

@@ -208,6 +208,7 @@ class Outgoing:
                 del self._wanted[key]
         grown = 2 * self._target_bytes if self._wanted else FIRST_WINDOW_BYTES
         self._target_bytes = min(grown, self._target_max_bytes)
+        self.prove(loaded.proofs)
         if loaded.window is None:
             return False
         author = self._talk.author

@@ -154,11 +154,20 @@ def plan_changed(
         edit = AnchoredEdit(tuple(old.weave.anchor(diff(*shown))))
         if edit.splices:
             try:
-                writer = _free_writer(current, field, author)
-                operations += _edit(current, field, writer, edit, known_of)
+                operations += plan_edited(current, field, author, edit, known_of)
             except (Unmergeable, TooLarge, UnknownPlace):
                 continue
     return operations
+
+
+def plan_edited(
+    current: Document, field: SharedField, author: bytes, edit: AnchoredEdit, known_of: KnownOf
+) -> list[Operation]:
+    """The operation by which this node makes an edit of a field; none if nothing changes.
+
+    Raises `Unmergeable`, `TooLarge`, or `UnknownPlace` for an edit of another state.
+    """
+    return _edit(current, field, _free_writer(current, field, author), edit, known_of)
 
 
 def _one(

@@ -17,7 +17,8 @@ place with at most `LEAF_HEADS_MAX` heads below it is a leaf.
 
 A chain of which a seq was signed twice has its first such seq for a head, with a hash that says no more than that:
 
-    fork   SHA-256("civicnode fork 1\\0"   + author(40), seq u64)
+    fork   SHA-256("civicnode fork 1\\0"   + author(40), seq u64; in `system` the hash of the newest commit of each
+           branch, ascending)
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -153,6 +154,9 @@ def root_over(spaces: Mapping[bytes, bytes]) -> bytes:
     return sha256(_ROOT_DOMAIN + told).digest()
 
 
-def fork_mark(author: Author, seq: int) -> bytes:
-    """In place of the hash of a head: this seq was signed twice, and nothing lower is known to have been."""
-    return sha256(_FORK_DOMAIN + author + seq.to_bytes(8, "big")).digest()
+def fork_mark(author: Author, seq: int, tips: Iterable[bytes] = ()) -> bytes:
+    """In place of the hash of a head: this seq was signed twice, and nothing lower is known to have been.
+
+    In `system` the hashes of the newest commits of all branches come with it, whose statements are needed everywhere.
+    """
+    return sha256(_FORK_DOMAIN + author + seq.to_bytes(8, "big") + b"".join(sorted(tips))).digest()

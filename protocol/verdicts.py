@@ -6,12 +6,14 @@ Room: what a body may do where it stands. What its commit counts as is
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from operator import is_
 
 from protocol.body import Body, Dot, Kind, Operation, decode_body
 from protocol.commit import Header
 from protocol.document import Document
 from protocol.errors import ProtocolError
 from protocol.ids import Author, node_of
+from protocol.limits import BODIES_PER_COMMIT_MAX
 from protocol.membership import Judgement, Role
 
 # Documents that count from `admin` nodes only: the roles of users, and the rights that administrators give in models.
@@ -38,13 +40,24 @@ class Verdict(StrEnum):
 class Judge:
     """Whether the bodies of one commit count: a function of its author's rights and of its causal past."""
 
-    def __init__(self, header: Header, judgement: Judgement, known_of: Callable[[Author], int]) -> None:
-        """`judgement` says what the commit counts as; `known_of` tells how much of others it has seen."""
+    def __init__(
+        self,
+        header: Header,
+        judgement: Judgement,
+        known_of: Callable[[Author], int],
+        blind_from: Callable[[Author], int | None],
+        known_in_fields: Callable[[Author], int] | None = None,
+    ) -> None:
+        """`judgement` says what the commit counts as; `known_of` tells how much of others it has seen, and
+        `blind_from` from which seq on of a chain nobody has seen anything. Where it writes in collaborative fields may
+        have been chosen by less: `known_in_fields`."""
         self._author = header.author
         self._seq = header.seq
         self._role = judgement.role
         self._keeps_places = judgement.keeps_places
         self._known_of = known_of
+        self._blind_from = blind_from
+        self._known_in_fields = known_in_fields or known_of
 
     def known_of(self, author: bytes) -> int:
         return self._known_of(Author(author))
@@ -52,13 +65,15 @@ class Judge:
     def verdict(
         self, data: bytes | None, index: int, *, is_early: bool = False
     ) -> tuple[Body | None, Verdict]:
-        """A body as far as it can be read, and what becomes of it."""
+        """A body as far as it can be read and has seen anything, and what becomes of it."""
         if data is None:
             return None, Verdict.MISSING
         try:
             body = decode_body(data, self._author)
         except ProtocolError:
             return None, Verdict.MALFORMED
+        if body.seen:
+            body = body._replace(seen=self._sighted(body.seen))
         if not self.may_write(body.model) or not self.is_past(body.seen, index):
             return body, Verdict.VOID
         if not body.is_understood:
@@ -105,12 +120,24 @@ class Judge:
 
     def is_misplaced(self, body: Body, document: Document | None) -> bool:
         document = document or Document(body.model, body.id)
-        return document.fault_of(self._author, body.operations, self.known_of) is not None
+        known_of = self._known_in_fields
+        return document.fault_of(self._author, body.operations, lambda a: known_of(Author(a))) is not None
 
     def may_write(self, model: str) -> bool:
         if self._role is Role.ADMIN:
             return True
         return self._role is Role.MEMBER and not model.startswith(_ADMIN_MODEL_PREFIXES)
+
+    def _sighted(self, seen: tuple[Dot, ...]) -> tuple[Dot, ...]:
+        """What a body has seen, less what lies at or above a fork: of that chain, what all branches have in common."""
+        found: list[Dot] = []
+        for dot in seen:
+            limit = None if dot.author == self._author else self._blind_from(Author(dot.author))
+            if limit is None or dot.seq < limit:
+                found.append(dot)
+            elif limit > 1:
+                found.append(Dot(dot.author, limit - 1, BODIES_PER_COMMIT_MAX - 1))
+        return seen if len(found) == len(seen) and all(map(is_, found, seen)) else tuple(found)
 
     def is_past(self, seen: Sequence[Dot], index: int) -> bool:
         """Whether all that the body of this index has seen is in its causal past."""

@@ -42,10 +42,12 @@ class Settings:
     crash: int
     back_up: int
     restore: int
+    set_back: int  # to a backup, and nothing notices until a peer tells
     clone: int
     spoil_frames: int  # 1: for as long as faults last
     hostile: int  # how many members do whatever they like
     attack: int
+    sign_twice: int
     revoke: int
     grant: int
     recover: int
@@ -54,6 +56,10 @@ class Settings:
     def drawn(cls, world: World) -> "Settings":
         random = world.chance("settings")
         latency_ms = random.choice((1, 10, 100, 800))
+        revoke, recover = random.choice((0, 0, 1)), random.choice((0, 0, 0, 1))
+        may_fork = not (
+            revoke or recover
+        )  # a cut that settles a fork does so where the branch is which it names
         return cls(
             nodes=random.randint(2, 4),
             steps=random.choice((20, 60, 150)),
@@ -73,13 +79,15 @@ class Settings:
             crash=random.choice((0, 1, 2)),
             back_up=1,
             restore=random.choice((0, 1)),
+            set_back=random.choice((0, 0, 1)) * may_fork,
             clone=random.choice((0, 0, 1)),
             spoil_frames=random.choice((0, 0, 1)),
             hostile=random.choice((0, 1, 2)),
             attack=random.choice((1, 5)),
-            revoke=random.choice((0, 0, 1)),
+            sign_twice=random.choice((0, 1, 3)) * may_fork,
+            revoke=revoke,
             grant=random.choice((0, 0, 1)),
-            recover=random.choice((0, 0, 0, 1)),
+            recover=recover,
         )
 
 
@@ -211,6 +219,12 @@ class Run:
         if node.is_up and node.number in self._backups:
             node.restore(self._backups[node.number])
 
+    def _set_back(self) -> None:
+        node = self._node()
+        if node.is_up and node.number in self._backups:
+            node.restore(self._backups[node.number], as_new_author=False)
+            node.create(1)
+
     def _clone(self) -> None:
         """A data directory is copied, and the copy run beside it: the gate gives it a life of its own."""
         node = self._node()
@@ -224,6 +238,11 @@ class Run:
         node = self._node()
         if self._bad and node.is_up:
             self._random.choice(self._bad).act(node)
+
+    def _sign_twice(self) -> None:
+        node, other = self._node(), self._node()
+        if self._bad and node.is_up and other.is_up:
+            self._random.choice(self._bad).sign_twice(node, other)
 
     def _admin(self) -> Node | None:
         node = self._node()

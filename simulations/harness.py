@@ -116,6 +116,7 @@ class World:
         self.nodes: list[Node] = []
         self.links: list[Link] = []
         self.forbidden: dict[str, str] = {}  # ids of documents that nobody may see, and why
+        self.unless_forked: dict[str, Author] = {}  # of some of these: unless this author's chain forks
 
     def chance(self, *purpose: object) -> Random:
         """A stream of its own for each purpose, so that one more draw here does not shift another there."""

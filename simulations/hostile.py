@@ -62,6 +62,22 @@ class Hostile:
 
     # -- what it may not
 
+    def sign_twice(self, node: Node, other: Node) -> None:
+        """One seq for this node and the same for another, each having seen what is there; and both go on."""
+        base = self.author.tips.get(node.space)
+        branches: list[list[Commit]] = []
+        for witness in (node, other):
+            if base is None:
+                self.author.tips.pop(node.space, None)
+            else:
+                self.author.tips[node.space] = base
+            branches.append(
+                [self._commit(witness, self._ordinary()) for _ in range(self.random.randint(1, 3))]
+            )
+        for witness, commits in zip((node, other), branches, strict=True):
+            witness.take(window_of(*commits))
+        self._new_life()
+
     def write_with_a_false_past(self, node: Node) -> None:
         """It says that it has seen what it does not build on: the body says nothing."""
         victim = self.random.choice(self.world.nodes)
@@ -104,7 +120,7 @@ class Hostile:
         """It builds on a commit that nobody has made: it waits for ever."""
         victim = self.random.choice(self.world.nodes)
         dep = Dep(False, victim.author, victim.seq_of(victim.author) + 1_000, self.random.randbytes(16))
-        body = self._forbidden("builds on what is not")
+        body = self._forbidden("builds on what is not", dep)
         node.take(window_of(self._commit(node, body, deps=[dep])))
         self._new_life()
 
@@ -113,7 +129,7 @@ class Hostile:
         known = [d for d in frontier_deps(node.store, node.space, self.author.author) if not d.in_system]
         if known:
             dep = self.random.choice(known)._replace(hash_prefix=self.random.randbytes(16))
-            body = self._forbidden("builds on another hash")
+            body = self._forbidden("builds on another hash", dep)
             node.take(window_of(self._commit(node, body, deps=[dep])))
             self._new_life()
 
@@ -143,8 +159,12 @@ class Hostile:
         id = f"shared-{self.random.randrange(8)}" if self.random.random() < 0.5 else self._next_id()
         return self.author.body(self.world.model.id, id, title=f"hostile {self.random.randrange(99)}")
 
-    def _forbidden(self, why: str, *, seen: tuple[Dot, ...] = ()) -> bytes:
-        return self.author.body(self.world.model.id, self._id(why), seen=seen, title="x")
+    def _forbidden(self, why: str, dep: Dep | None = None, *, seen: tuple[Dot, ...] = ()) -> bytes:
+        """A body that nobody may see; unless the chain that `dep` names forks, of which everybody takes anything."""
+        id = self._id(why)
+        if dep is not None:
+            self.world.unless_forked[id] = dep.author
+        return self.author.body(self.world.model.id, id, seen=seen, title="x")
 
     def _id(self, why: str) -> str:
         id = self._next_id()

@@ -55,6 +55,9 @@ def check_agreement(world: "World") -> None:
 def check_nothing_is_lost(world: "World") -> None:
     """What a node has acknowledged counts, and is everywhere; unless a statement says that it does not count."""
     for node in world.nodes:
+        rights = node.store.members.rights_of(node.node_keys.public)
+        if rights is not None and rights.may_write:
+            assert not node.integrator.has_lost_anything(), f"{_where(world, node)}: not all is said again"
         for author, seq in sorted(node.acknowledged):
             # One that a revocation cut off need not be where it was acknowledged, if that node was restored since.
             judged = next(filter(None, (_judged(other, author, seq) for other in world.nodes)), None)
@@ -87,8 +90,10 @@ def _is_known(node: "Node", key: tuple[str, str]) -> bool:
 def check_nothing_forbidden_is_shown(world: "World") -> None:
     """Of what nobody had the right to write, nothing is seen anywhere."""
     for node in world.nodes:
-        shown = {id for _, id in node.documents()} & world.forbidden.keys()
-        told = {entry.id for entry in node.entries} & world.forbidden.keys()
+        forked = {author for _, author in node.store.basis.forks}
+        forbidden = {id for id in world.forbidden if world.unless_forked.get(id) not in forked}
+        shown = {id for _, id in node.documents()} & forbidden
+        told = {entry.id for entry in node.entries} & forbidden
         why = [world.forbidden[id] for id in sorted(shown | told)]
         assert not why, f"{_where(world, node)}: shows {why}"
 

@@ -9,7 +9,8 @@ messages, is the session's.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from protocol.causal import causal_order
@@ -32,6 +33,7 @@ from protocol.exchange import (
     LoadHeads,
     LoadRuns,
     LoadState,
+    RunsLoaded,
     Shares,
     StateLoaded,
     WindowIntegrated,
@@ -44,17 +46,18 @@ from protocol.ids import (
     node_of,
     space_id,
 )
-from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting
+from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting, is_stated
 from protocol.messages import SpaceRoot, SpaceTips, Tip
 from protocol.packing import pack_window, unpack_window
 from protocol.roots import fork_mark, root_over
-from protocol.window import Run, decode_run
+from protocol.window import Run
 from storage.heads import Heads
 from storage.integrator import AnyChange, Forked, LocalChange, Received
+from storage.lives import lives
 from storage.local import LocalWriter
 from storage.log import NO_CHAIN
 from storage.names import Chain
-from storage.reissue import is_kept, keep_branch, lives
+from storage.reissue import is_kept, keep_branch
 from storage.runs import RunReader, WaitingRoom, begun, ends_to_keep, key_of
 from storage.store import Snapshot, Store
 
@@ -108,6 +111,7 @@ class Exchange:
         self._write = write
         self._on_step = on_step
         self._heads = Heads(self._network_id, store.names, store.system)
+        self._turn = 0  # of what is sent of many branches
         # A commit came that continues another than ours: ask after this.
         self._suspects: dict[ChainKey, int] = {}
         with store.read() as snapshot:
@@ -134,7 +138,9 @@ class Exchange:
                 return self._find_lacking(effect)
             case LoadRuns():
                 with self._store.read() as snapshot:
-                    return RunReader(snapshot, self._store.names, self._waiting, self._on_step).load(effect)
+                    reader = RunReader(snapshot, self._store.names, self._waiting, self._on_step)
+                    loaded = reader.load(effect)
+                    return replace(loaded, proofs=tuple(self._proofs_beside(snapshot, effect, loaded)))
             case IntegrateWindow():
                 return self.run(self.integrate(effect, unpacked(effect)))
 
@@ -289,8 +295,12 @@ class Exchange:
                     proofs += self._proofs(snapshot, key, tip)[: PROOFS_MAX - len(proofs)]
                     if tip.author in self._lives and self._is_rival(snapshot, key, tip):
                         forked.append((index, forks[key] - 1))
+                    elif (held := self._waiting.held_seq(key, seq)) < forks[key] - 1:
+                        lacking.append((index, held))  # what all branches have in common
                 elif key in self._suspects:
                     forked.append((index, min(self._suspects[key], tip.seq - 1)))
+                elif self._is_mark(tip):  # of a fork that is not known here, or a lower one than is
+                    forked.append((index, min(self._waiting.held_seq(key, seq), tip.seq - 1)))
                 elif tip.seq > (held := self._waiting.held_seq(key, seq)):
                     if held < self._limit_of(key):
                         lacking.append((index, held))
@@ -324,15 +334,54 @@ class Exchange:
 
     def _proofs(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> list[bytes]:
         """Windows with the branches of a forked chain that a peer who tells of this head may not have."""
-        fork = snapshot.log.forks()[key]
-        is_mark = tip.hash_prefix == fork_mark(tip.author, tip.seq)[:DEP_HASH_BYTES]
-        if is_mark and tip.seq == fork.seq:
+        if key[0] == self._store.system:
+            return self._all_branches(snapshot, key, tip)
+        forked_at = self._store.basis.forks[key]
+        is_mark = self._is_mark(tip)
+        if is_mark and tip.seq == forked_at:
             return []
-        other = pack_window([decode_run(fork.run)])
-        if not is_mark and self._is_ours(snapshot, key, tip):
-            return [other]
-        ours = RunReader(snapshot, self._store.names, self._waiting).window_after(key, fork.seq - 1)
-        return [ours, other] if is_mark else [ours]
+        others = [pack_window([run]) for run in snapshot.log.branches(*key)]
+        if snapshot.header_hash(*key, forked_at) is None or (
+            not is_mark and self._is_ours(snapshot, key, tip)
+        ):
+            return others
+        ours = RunReader(snapshot, self._store.names, self._waiting).window_after(key, forked_at - 1)
+        return [ours, *others] if is_mark else [ours]
+
+    def _proofs_beside(self, snapshot: Snapshot, effect: LoadRuns, loaded: RunsLoaded) -> Iterator[bytes]:
+        """Windows with the other branches of chains that fork within what is sent of them, or would if it were here."""
+        forks, sent = self._store.basis.forks, dict(loaded.sent_to)
+        for key, after_seq in effect.wants:
+            forked_at = forks.get(key)
+            if forked_at is None or after_seq >= forked_at or key[0] == self._store.system:
+                continue
+            if sent.get(key, 0) >= forked_at or snapshot.header_hash(*key, forked_at) is None:
+                yield from (pack_window([run]) for run in snapshot.log.branches(*key))
+
+    @staticmethod
+    def _is_mark(tip: Tip) -> bool:
+        return tip.hash_prefix == fork_mark(tip.author, tip.seq)[:DEP_HASH_BYTES]
+
+    def _all_branches(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> list[bytes]:
+        """Windows with all branches of a chain of `system`, for a peer who does not tell that it holds the same.
+
+        Beginning with another one each time, since not all may be sent at once.
+        """
+        chain = self._store.names.chain(*key)
+        told = self._heads.told(chain) if chain is not None else None
+        if told is None or tip == _tip(tip.author, told):
+            return []
+        head, reader = snapshot.head(*key), RunReader(snapshot, self._store.names, self._waiting)
+        assert head is not None
+        windows = [pack_window([run]) for run in snapshot.log.branches(*key)]
+        seq = told.seq - 1
+        while seq < head.seq:
+            run = reader.run_after(key, seq)
+            windows.append(pack_window([run]))
+            seq = run.commits[-1].header.seq
+        self._turn += 1
+        first = self._turn * PROOFS_MAX % len(windows) if len(windows) > PROOFS_MAX else 0
+        return [*windows[first:], *windows[:first]]
 
     def _is_ours(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> bool:
         ours = snapshot.header_hash(*key, tip.seq)
@@ -340,9 +389,10 @@ class Exchange:
 
     def _is_rival(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> bool:
         """Whether a head is of a branch of our own former chain of which not all is here."""
-        is_mark = tip.hash_prefix == fork_mark(tip.author, tip.seq)[:DEP_HASH_BYTES]
+        if key[0] == self._store.system:
+            return False  # all branches come unasked
         return not (
-            is_mark
+            self._is_mark(tip)
             or self._is_ours(snapshot, key, tip)
             or is_kept(snapshot.local, key, tip.seq, tip.hash_prefix)
         )
@@ -387,12 +437,13 @@ class Exchange:
         is kept whole until the last of them: whatever happens in between, each commit here can be proved.
         """
         self.is_unsettled = True
+        taken = _Taken()
+        yield from self._note_branches(runs, taken)
         plan = self._plan([*self._waiting.runs.values(), *runs])
         if not plan.slices:
             yield from self._keep_waiting(plan.begun)
         if met and not plan.slices:  # what waits may be integrated with a window of other spaces
             yield from _written(Received((), met))
-        taken = _Taken()
         proofs = {commit.hash: run for run in runs for commit in run.commits}
         for number, some in enumerate(_together(plan.slices)):
             changes = [Received(commits, met) for commits in some]
@@ -403,10 +454,20 @@ class Exchange:
             if changes[0].local is not None and not isinstance(outcomes[0], Exception):
                 self._waiting.settle(kept)
             yield from self._note(changes, outcomes, proofs, taken)
-        yield from self._keep_waiting({key: run for key, run in plan.kept.items() if key not in taken.left})
+        # What waits of a chain that was left may be the one proof of what is here: if none of it was tried, it stays.
+        waited = self._waiting.runs
+        kept = {k: run for k, run in plan.kept.items() if k not in taken.left or run == waited.get(k)}
+        yield from self._keep_waiting(kept)
         rivals = self._rivals(runs)
         if rivals:
             yield from _written(lambda local: keep_branch(local, rivals))
+        if taken.forks and self._waiting.runs:  # what waits for a branch need wait no more
+            again = yield from self._take_in([], [])
+            taken.integrated, taken.bodies = (
+                taken.integrated + again.integrated,
+                taken.bodies + again.bodies,
+            )
+            taken.refused += again.refused
         self.is_unsettled = False
         return taken
 
@@ -439,7 +500,10 @@ class Exchange:
             case Fork():
                 taken.left.add(key)
                 run = proofs.get(commit.hash)
-                if run is not None and self._is_fork_point(commit):
+                forked_at = self._store.basis.forks.get(key)
+                if run is not None and key[0] == self._store.system and forked_at is not None:
+                    yield from self._keep_branch(run, min(seq, forked_at), taken)
+                elif run is not None and self._is_fork_point(commit):
                     self._suspects.pop(key, None)
                     if seq < self._store.basis.forks.get(key, seq + 1):
                         yield from _written(Forked(run, seq))
@@ -452,6 +516,35 @@ class Exchange:
             case Waiting():
                 taken.left.add(key)
                 taken.refused.append(ChainRefused(*key, seq, "cause_refused"))
+
+    def _note_branches(self, runs: Sequence[Run], taken: _Taken) -> Generator[Sequence[AnyChange], Any, None]:
+        """What can be told of forks from the runs themselves, whether or not they can be integrated.
+
+        Of two runs of which neither has its causes here, signatures prove as much as of what is in the log. And of a
+        chain of `system` a branch may come piece by piece.
+        """
+        for run in runs:
+            key, waiting = key_of(run.commits[0]), self._waiting.runs.get(key_of(run.commits[0]))
+            seq = _parting(waiting, run) if waiting is not None else None
+            if waiting is not None and seq is not None and seq < self._store.basis.forks.get(key, seq + 1):
+                yield from _written(Forked(waiting, seq))
+                yield from _written(Forked(run, seq))
+                taken.forks.append(ForkFound(*key, seq, run.encode()))
+            elif key[0] == self._store.system and key in self._store.basis.forks:
+                with self._store.read() as snapshot:
+                    first = run.commits[0].header
+                    before = snapshot.header_hash(*key, first.seq - 1) if first.seq > 1 else NO_PREVIOUS
+                if before != first.previous:
+                    yield from self._keep_branch(run, self._store.basis.forks[key], taken)
+
+    def _keep_branch(self, run: Run, seq: int, taken: _Taken) -> Generator[Sequence[AnyChange], Any, None]:
+        """Another branch of a chain of `system` that is known to fork: its statements are taken in, and told on."""
+        with self._store.read() as snapshot:
+            is_held = snapshot.holds_branch(run)
+        if not is_held:
+            header = run.commits[0].header
+            yield from _written(Forked(run, seq))
+            taken.forks.append(ForkFound(header.space, header.author, seq, run.encode()))
 
     def _rivals(self, runs: list[Run]) -> list[Commit]:
         """Commits of other branches of chains that this node has written: to be said again by who it is now."""
@@ -497,7 +590,9 @@ class Exchange:
                 head = heads[key]
                 return head.seq if head is not None else 0
 
-            order = causal_order(runs, known_seq, system=self._store.system, forks=self._store.basis.forks)
+            basis = self._store.basis
+            order = causal_order(runs, known_seq, system=self._store.system, forks=basis.forks,
+                                 is_stated=partial(is_stated, basis.members))  # fmt: skip
         reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
         slices = list(_slices(order.ready))
         kept_meanwhile = begun(runs, reach) if len(slices) > 1 else {}
@@ -568,6 +663,17 @@ def _slices(commits: Sequence[Commit]) -> Iterator[Sequence[Commit]]:
         bodies += size
     if start < len(commits):
         yield commits[start:]
+
+
+def _parting(one: Run, other: Run) -> int | None:
+    """The first seq at which two runs of one chain hold different commits after the same one; None if nowhere."""
+    held = {commit.header.seq: commit for commit in one.commits}
+    for commit in other.commits:
+        header = commit.header
+        ours = held.get(header.seq)
+        if ours is not None and ours.hash != commit.hash and ours.header.previous == header.previous:
+            return header.seq
+    return None
 
 
 def _tip(author: Author, head: Head) -> Tip:

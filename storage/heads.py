@@ -8,7 +8,8 @@ Of a chain both must have what counts and, counting or not, what that rests on. 
 only some nodes hold, because they had taken it before they knew, is not told. Who lacks
 bodies of a chain for which no erasure accounts has another root than who has them. Of a
 forked chain it is told that it forks, and where: what its branches hold is not the
-same everywhere, but whoever is to integrate what was built on one must know of it.
+same everywhere, but whoever is to integrate what was built on one must know of it. In
+`system` all branches are to be everywhere, since a statement on one may stand.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -108,14 +109,16 @@ class Heads:
     def _tell(self, snapshot: Snapshot, chain: Chain) -> None:
         space, author = self._chains.space_of_chain(chain), self._chains.author(chain)
         head = snapshot.head(space, author)
-        assert head is not None and self._basis is not None
-        seq = head.seq
+        assert self._basis is not None
+        seq, digest = (head.seq, head.hash) if head is not None else (0, None)
         if space != self._system:
             seq = min(seq, max(self._effective.get(chain, 0), self._needed.get(chain, 0)))
         forked_at = self._basis.forks.get((space, author))
-        digest = head.hash if seq == head.seq else snapshot.header_hash(space, author, seq)
+        if head is not None and seq != head.seq:
+            digest = snapshot.header_hash(space, author, seq)
         if forked_at is not None:
-            seq, digest = forked_at, fork_mark(author, forked_at)
+            tips = snapshot.log.branch_tips(space, author) if space == self._system else ()
+            seq, digest = forked_at, fork_mark(author, forked_at, tips)
         if seq and digest is not None:
             self._told[chain] = Head(seq, digest, 0)
             missing = [place for place in self._missing.get(chain, ()) if place[0] <= seq]

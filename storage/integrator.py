@@ -19,13 +19,13 @@ from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.document import Document
 from protocol.errors import NotPermitted, TooLarge
-from protocol.ids import SpaceId, node_of
+from protocol.ids import Author, SpaceId, node_of
 from protocol.integrate import Change, CommitBuilder, Integrated, Known, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
 from protocol.membership import Members
 from protocol.planning import plan_delete, plan_write
-from protocol.reissue import Lost, plan_again
+from protocol.reissue import Again, Lost, plan_again, plan_carried
 from protocol.resolution import live_dots, plan_resolution
 from protocol.window import Run
 from storage.admission import (
@@ -58,6 +58,7 @@ from storage.quarantine import Quarantined
 from storage.reissue import DocumentName, Reissue, settle, unsaid
 from storage.store import Batch, Store
 from storage.uniqueness import Claims, Uniqueness
+from storage.voided import Voided, settle_voided, voided
 
 # A local change reads and writes records of this node alone; if it raises, nothing of it is kept.
 LocalChange = Callable[[LocalWriter], Any]
@@ -114,7 +115,8 @@ class SayAgain:
 AnyChange = DocumentChange | Received | Forked | Shared | Said | SayAgain | LocalChange
 
 _DEFINITIONS = (f"{MODEL}_", f"{RIGHTS}_")  # how the ids of the models of definitions begin
-_COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes"})  # what `CommitBuilder` calls it
+# What `CommitBuilder` calls it.
+_COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes", "deps of a commit"})
 
 
 @dataclass(slots=True)
@@ -173,6 +175,8 @@ class Integrator:
         self._applications: dict[SpaceId, str] = {}  # those that are stored, by space
         self._unobserved: list[Hlc] = []  # timestamps of others, until we are told the time
         self._early: list[tuple[Hlc, Chain, int]] = []  # a heap
+        # Of each author the last commit that our own chain has named, since we began: by space.
+        self._named: dict[SpaceId, dict[Author, int]] = {}
         self._timed_ms = 0  # when the time of an arrival was last kept
         self._origins = KnownOrigins()
         self.indexer = Indexer(store, index, catalog, self._origins)
@@ -244,7 +248,10 @@ class Integrator:
         self._timed_ms = max(self._timed_ms, now_ms - now_ms % TIME_KEPT_EVERY_MS)
         done = group.said + [(finished, arrival) for _, finished, arrival in group.done]
         for finished, _ in done:
-            self._on_stored(finished.commit.header.space, finished.commit.header.seq)
+            header = finished.commit.header
+            self._on_stored(header.space, header.seq)
+            named = {dep.author: dep.seq for dep in header.deps if not dep.in_system}
+            self._named.setdefault(header.space, {}).update(named)
         for application in dict.fromkeys([*group.met, *(application for application, _, _ in group.done)]):
             self._meet(application)
         if due:
@@ -319,7 +326,8 @@ class Integrator:
                 batch.keep(fold.sign(self._keys))
                 deps = batch.deps(space)
             hlc = self._clock.tick(now_ms)
-            builder = CommitBuilder(batch, space=space, author=self._author, hlc=hlc, deps=deps)
+            builder = CommitBuilder(batch, space=space, author=self._author, hlc=hlc, deps=deps,
+                                    named=self._named.get(space, {}))  # fmt: skip
             group.builders[application] = builder
         return builder
 
@@ -498,7 +506,9 @@ class Integrator:
     def has_lost_anything(self) -> bool:
         """Whether `SayAgain` would say something. From any thread."""
         with self._store.read() as snapshot:
-            return bool(unsaid(snapshot))
+            if any(space in self._applications for (space, _), _ in unsaid(snapshot)):
+                return True  # of statements nothing is said again
+            return next(voided(snapshot.local), None) is not None
 
     def _say_again(self, group: _Group) -> int:
         documents = 0
@@ -509,17 +519,50 @@ class Integrator:
             for name, lost, salts in Reissue(group.batch, self._keys).of(key):
                 documents += self._add_again(application, name, lost, salts, group)
             settle(group.batch.local, key, state)
+        for told in list(voided(group.batch.local)):
+            application = self._applications.get(told.space)
+            if application is not None and self._builder(application, group).may_write:
+                documents += self._add_voided(application, told, group)
+                settle_voided(group.batch.local, told)
         return documents
+
+    def _add_voided(self, application: str, told: Voided, group: _Group) -> bool:
+        digest = group.batch.header_hash(told.space, Author(told.at.author), told.at.seq)
+        salts = Reissue(group.batch, self._keys).salts(told.space, told.name, digest or b"")
+        if salts is None or not told.is_void(group.batch):
+            return False
+
+        def plan(builder: CommitBuilder) -> Iterator[Again]:
+            yield from told.again
+            now = builder.document(*told.name) or Document(*told.name)
+            said = [plan_carried(now, each, self._author, builder.known_of) for each in told.carried]
+            if any(said):
+                yield Again(told.user, (), [operation for operations in said for operation in operations])
+
+        return self._add_bodies(application, told.name, plan, salts, group)
 
     def _add_again(
         self, application: str, name: DocumentName, lost: Lost, salts: Iterator[bytes], group: _Group
     ) -> bool:
-        """Plan the bodies for one document, into the next commit if they do not fit into this one any more."""
+        def plan(builder: CommitBuilder) -> Iterable[Again]:
+            return plan_again(builder.document(*name), lost, self._author, builder.known_of)
+
+        return self._add_bodies(application, name, plan, salts, group)
+
+    def _add_bodies(
+        self,
+        application: str,
+        name: DocumentName,
+        plan: Callable[[CommitBuilder], Iterable[Again]],
+        salts: Iterator[bytes],
+        group: _Group,
+    ) -> bool:
+        """Add the bodies planned for one document, to the next commit if they do not fit into this one any more."""
         for _ in range(2):
             builder = self._builder(application, group)
             mark = builder.mark()
             try:
-                for again in plan_again(builder.document(*name), lost, self._author, builder.known_of):
+                for again in plan(builder):
                     seen = tuple(dot for dot in again.seen if builder.is_past(dot))
                     builder.add(again.user, *name, seen, again.operations, next(salts))
                 return len(builder) > mark

@@ -10,16 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from protocol.body import document_named, name_in
+from protocol.body import Body, Dot, decode_body, document_named, name_in
 from protocol.commit import Header
 from protocol.cuts import Cut, Cuts
 from protocol.document import Document
 from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, node_of
-from protocol.integrate import Change, Placed, rebuild
+from protocol.integrate import Change, Placed, Verdict, rebuild
 from protocol.membership import Judgement, Link, Members
 from storage.documents import BodyAddress
+from storage.lives import is_life
 from storage.log import Rejudged
 from storage.names import Chain
+from storage.voided import keep_voided
 
 if TYPE_CHECKING:
     from storage.store import Batch, Snapshot
@@ -34,6 +36,23 @@ class Basis:
 
     members: Members
     forks: Mapping[ChainKey, int]  # the first seq that was signed twice
+
+
+def blind_from(snapshot: "Snapshot", basis: Basis, key: ChainKey) -> int | None:
+    """The seq of a chain from which on nobody has seen anything of it or through it.
+
+    Where it forks; but if cuts settle which branch counts, and that is the one which is here, nowhere.
+    """
+    forked_at = basis.forks.get(key)
+    if forked_at is None:
+        return None
+    space, author = key
+    cuts = basis.members.cuts_of(node_of(author))
+    named = [each.of_chain(space, author[-INCARNATION_BYTES:]) for each in cuts]
+    is_here = named and all(
+        cut is not None and snapshot.header_hash(space, author, cut.seq) == cut.hash for cut in named
+    )
+    return None if is_here else forked_at
 
 
 class Span(NamedTuple):
@@ -147,8 +166,14 @@ def _weight(judgement: Judgement) -> tuple[object, bool]:
 
 
 def counting_heads(batch: "Batch", space: SpaceId, basis: Basis) -> list[tuple[Author, int]]:
-    """The newest commits of a space that count and that no other one which counts has in its past."""
-    tips = [(author, effective_seq(batch, chain, basis)) for chain, author in batch.names.chains_of(space)]
+    """The newest commits of a space that count and that no other one which counts has in its past.
+
+    In `system` all do, since what they say may.
+    """
+    tips: list[tuple[Author, int]] = []
+    for chain, author in batch.names.chains_of(space):
+        head = batch.head(space, author) if space == batch.system else None
+        tips.append((author, head.seq if head is not None else effective_seq(batch, chain, basis)))
     covered: dict[Author, int] = {}
     for author, seq in tips:
         for other, known in batch.log.known_by(space, author, seq) if seq else ():
@@ -209,16 +234,23 @@ class Rebuilder:
         batch = self._batch
         before = batch.documents.get(*key)
         addresses = list(batch.documents.history(*key))
-        placed = map(self._places.place, addresses)
+        said = [self._places.place(at) for at in addresses]
         is_quarantined = before is not None and before.is_quarantined
-        document, verdicts = rebuild(batch, *key, placed, is_quarantined=is_quarantined)
+        document, verdicts = rebuild(batch, *key, said, is_quarantined=is_quarantined)
         # Values that stand side by side are shown by where they came from, which may be of bodies that have
         # left nothing else behind.
         is_contested, is_moved = document.shown()[1], False
-        for at, verdict in zip(addresses, verdicts, strict=True):
-            if is_contested and batch.log.verdict(at.chain, at.seq, at.index) is not verdict:
+        lost: dict[Author, list[tuple[Dot, Body]]] = {}  # of this node's own, by who it was
+        for at, verdict, body in zip(addresses, verdicts, said, strict=True):
+            held = batch.log.verdict(at.chain, at.seq, at.index)
+            if is_contested and held is not verdict:
                 is_moved = True
+            if held is Verdict.APPLIED and verdict is Verdict.VOID and body.judgement.counts:
+                self._note_lost(body, lost)
             batch.log.settle_verdict(at.chain, at.seq, at.index, verdict)
+        for bodies in lost.values():
+            if before is not None and not document.is_erased:
+                keep_voided(batch.local, key[0], before, document, bodies)
         is_same = before == document and not is_moved
         if (is_same and not document.shared) or (before is None and document.is_blank):
             return None
@@ -235,6 +267,12 @@ class Rebuilder:
         if is_moved:
             fields = sorted({*fields, *_contested_fields(document)})
         return Rejudged(*key, _change(before, document), author, hlc, creator, tuple(fields))
+
+    def _note_lost(self, placed: Placed, lost: dict[Author, list[tuple[Dot, Body]]]) -> None:
+        author = placed.header.author
+        if placed.data is not None and (author == self._batch.author or is_life(self._batch.local, author)):
+            body = decode_body(placed.data, author)
+            lost.setdefault(author, []).append((Dot(author, placed.header.seq, placed.index), body))
 
 
 def touched_fields(before: Document | None, after: Document) -> list[str]:

@@ -25,6 +25,7 @@ Layouts (integers big-endian, so that byte order is number order):
                                                        commit's causal past, from here on
     early        chain u32, seq u64                 -> arrival u64 with which it was found due; 0 while it is not
     forks        space(16) author(40), seq u64      -> CBOR [seq, run, arrival]: a seq signed twice, a run with another
+                 [arrival u64]
                                                        commit of it than is here, and when that became known; each is
                                                        lower than those that were known before
     arrivals     arrival u64                        -> chain u32, seq u64, then one byte a body: what it did;

@@ -217,6 +217,14 @@ class LogReader:
                 yield self._names.author(int.from_bytes(prefix[4:], "big")), int.from_bytes(found[1], "big")
             start = prefix + b"\xff" * 9  # above every entry of this other chain
 
+    def first_seeing(self, chain: Chain, other: Chain, seq: int) -> int | None:
+        """The first commit of a chain that has seen this one of another chain, or a later one; None if none has."""
+        prefix = _u32(chain) + _u32(other)
+        for key, known in self._transaction.scan(Table.KNOWLEDGE, prefix, after(prefix)):
+            if int.from_bytes(known, "big") >= seq:
+                return int.from_bytes(key[8:], "big")
+        return None
+
     def last_arrival(self) -> int:
         """The number of the newest arrival; 0 if there is none."""
         found = self._transaction.last(Table.ARRIVALS, b"", None)
@@ -304,6 +312,19 @@ class LogReader:
             if key not in found or fork.seq < found[key].seq:
                 found[key] = fork
         return found
+
+    def branches(self, space: SpaceId, author: Author) -> list[Run]:
+        """What is here of a forked chain beside the log, in the order in which it came."""
+        found = [fork for key, fork in self.all_forks() if key == (space, author)]
+        return [decode_run(fork.run) for fork in sorted(found, key=lambda fork: fork.arrival)]
+
+    def branch_tips(self, space: SpaceId, author: Author) -> list[bytes]:
+        """Hashes of the newest commits of all branches of a chain that are here, ascending."""
+        runs, head = self.branches(space, author), self.head(space, author)
+        tips = {run.commits[-1].hash for run in runs} | ({head.hash} if head is not None else set())
+        continued = {commit.header.previous for run in runs for commit in run.commits}
+        ours = {self.header_hash(space, author, run.commits[-1].header.seq) for run in runs}
+        return sorted(tips - continued - (ours - ({head.hash} if head is not None else set())))
 
     def all_forks(self) -> Iterator[tuple[tuple[SpaceId, Author], KnownFork]]:
         """The same, with what was known of a chain before a lower fork of it was."""
@@ -476,23 +497,47 @@ class LogWriter(LogReader):
             if entry.verdict is not Verdict.APPLIED:
                 self.settle_verdict(chain, seq, entry.index, entry.verdict)
                 is_early |= entry.verdict is Verdict.EARLY
-        for other, known_seq in done.knowledge.items():
-            known = self._names.give_chain(self._transaction, space, other)
-            self._transaction.put(Table.KNOWLEDGE, _u32(chain) + _u32(known) + _u64(seq), _u64(known_seq))
-        if done.system_past is not None:
-            links = [list(link) for link in sorted(done.system_past)]
-            self._transaction.put(Table.PASTS, _u32(chain) + _u64(seq), encode(links))
+        self.put_past(chain, space, seq, done.knowledge, done.system_past)
         if is_early:
             self._transaction.put(Table.EARLY, _u32(chain) + _u64(seq), _u64(0))
+
+    def put_past(
+        self,
+        chain: Chain,
+        space: SpaceId,
+        seq: int,
+        knowledge: Mapping[Author, int],
+        system_past: frozenset[Link] | None,
+    ) -> None:
+        """What a commit has seen, where that is more than the one before it had."""
+        for other, known_seq in knowledge.items():
+            known = self._names.give_chain(self._transaction, space, other)
+            self._transaction.put(Table.KNOWLEDGE, _u32(chain) + _u32(known) + _u64(seq), _u64(known_seq))
+        if system_past is not None:
+            links = [list(link) for link in sorted(system_past)]
+            self._transaction.put(Table.PASTS, _u32(chain) + _u64(seq), encode(links))
+
+    def forget_pasts(self, chain: Chain, seq: int) -> None:
+        """Forget what a chain has seen from this commit on: it is about to be found again."""
+        start, stop = _u32(chain), after(_u32(chain))
+        for table, seq_at in ((Table.KNOWLEDGE, 8), (Table.PASTS, 4)):
+            for key in [key for key, _ in self._transaction.scan(table, start, stop)]:
+                if int.from_bytes(key[seq_at:], "big") >= seq:
+                    self._transaction.delete(table, key)
 
     def settle_early(self, chain: Chain, seq: int) -> None:
         """A commit is due: its documents are about to be made anew, in the next rejudgement."""
         self._transaction.put(Table.EARLY, _u32(chain) + _u64(seq), _u64(self.last_arrival() + 1))
 
     def put_fork(self, space: SpaceId, author: Author, seq: int, run: bytes) -> None:
-        """A chain forks at this seq: what is here is judged again, in the next rejudgement."""
-        value = encode([seq, run, self.last_arrival() + 1])
-        self._transaction.put(Table.FORKS, space + author + _u64(seq), value)
+        """A chain forks at this seq: what is here is judged again, in the next rejudgement.
+
+        Of `system` there may be several runs of one chain and seq: all branches are kept.
+        """
+        value, key = encode([seq, run, self.last_arrival() + 1]), space + author + _u64(seq)
+        if self._transaction.get(Table.FORKS, key) is not None:
+            key += _u64(self.last_arrival() + 1)
+        self._transaction.put(Table.FORKS, key, value)
 
     def append_rejudgement(self, documents: Sequence[Rejudged], at_ms: int) -> Rejudgement:
         """Give what was judged again its place in the order of arrival."""

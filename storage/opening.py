@@ -14,7 +14,7 @@ from protocol.body import body_hash
 from protocol.clock import HybridClock, ms_of_hlc
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.ids import INCARNATION_BYTES, SYSTEM_SPACE_NAME, Author, author_of, node_of, space_id
-from protocol.integrate import Head, Integrated
+from protocol.integrate import Fork, Head, Integrated, Known
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import StatementKind, decode_genesis, found_network, statement_kind
 from protocol.window import Run
@@ -37,8 +37,8 @@ from storage.keyfiles import (
     load_or_make_key,
     write_secret,
 )
+from storage.lives import note_life
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
-from storage.reissue import note_life
 from storage.replacing import finish
 from storage.runs import WaitingRoom, ends_to_keep, key_of
 from storage.store import Identity, Store
@@ -72,8 +72,8 @@ def join_store(
     """Give a new store its identity in a network that exists, with the statements that say so.
 
     `statements` are verified commits of `system`, causes first, the genesis among them; `runs` those in which
-    they came, whose ends may lie further on. Durable when it returns. Raises `StoreDamaged` if they do not
-    integrate.
+    they came, whose ends may lie further on, and in which branches of one chain may be. Durable when it returns. Raises
+    `StoreDamaged` if they do not integrate.
     """
     genesis = next(
         decode_genesis(body)
@@ -85,14 +85,17 @@ def join_store(
     identity = Identity(random_bytes(16), random_bytes(4).hex(), genesis.network_id, genesis.body, author)
     store.begin(identity, founding=None)
     with store.write() as batch:
+        reach = {key_of(run.commits[0]): 0 for run in runs}
         for commit in statements:
             outcome = batch.integrate(commit)
-            if not isinstance(outcome, Integrated):
+            if isinstance(outcome, Fork):
+                branch = next((run for run in runs if commit in run.commits), Run((commit,)))
+                batch.keep_fork(branch, commit.header.seq)
+            elif isinstance(outcome, Integrated):
+                batch.keep(outcome)
+                reach[key_of(commit)] = commit.header.seq
+            elif not isinstance(outcome, Known):
                 raise StoreDamaged(f"a statement of the network does not integrate: {outcome}")
-            batch.keep(outcome)
-        reach = {key_of(run.commits[0]): 0 for run in runs} | {
-            key_of(commit): commit.header.seq for commit in statements
-        }
         waiting = ends_to_keep([run.commits for run in runs], reach)
         WaitingRoom(batch).keep(batch.local, waiting)
 

@@ -4,7 +4,6 @@ Room: which chains this record has written as somebody that the node is no more,
 hold, and the bodies to be said. What one document needs is `protocol.reissue`'s; `integrator` signs and stores it,
 `exchange` brings the branches.
 
-    local "life"    author, hex                            -> {}: this record has written as this author
     local "branch"  space, author, seq and hash, hex       -> {header, bodies}: of a branch that is not in the log
     local "said"    space and author, hex                  -> {state}: of what has been said again, all
 
@@ -19,22 +18,25 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
-from protocol.body import SALT_BYTES, Body, Dot, Kind, decode_body, name_in
+from protocol.body import SALT_BYTES, SHARED_KINDS, Body, Dot, Kind, Operation, decode_body, name_in
 from protocol.commit import DEP_HASH_BYTES, Commit, Header, decode_header, header_hash
 from protocol.document import Document
 from protocol.encoding import encode
 from protocol.errors import ProtocolError
 from protocol.ids import Author, SpaceId, node_of
-from protocol.integrate import Placed, grow
+from protocol.integrate import Placed, Verdict, grow
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX
 from protocol.membership import Judgement, Role, Standing
 from protocol.reissue import Lost
+from protocol.yjs_update import Update, client_id, decode_update, encode_update
 from storage.judging import Places, documents_of
+from storage.lives import lives
 from storage.local import LocalReader, LocalWriter
 from storage.names import Chain
 
@@ -43,22 +45,12 @@ if TYPE_CHECKING:
 
 ChainKey = tuple[SpaceId, Author]
 DocumentName = tuple[str, str]  # model and id, in a space
-_LIFE, _BRANCH, _SAID = "life", "branch", "said"
+_BRANCH, _SAID = "branch", "said"
 _MARK_BYTES = 12  # of a salt; the rest numbers the bodies of one document
 _MARK_DOMAIN = b"civicnode again 1\0"
 
 
 # -- what is kept for it ----------------------------------------------------------------------------------------
-
-
-def note_life(local: LocalWriter, author: Author) -> None:
-    """This record goes on as another author than this one."""
-    local.put(_LIFE, author.hex(), {})
-
-
-def lives(local: LocalReader) -> frozenset[Author]:
-    """The authors that this record was before."""
-    return frozenset(Author(bytes.fromhex(key)) for key, _ in local.scan(_LIFE))
 
 
 def keep_branch(local: LocalWriter, commits: Iterable[Commit]) -> None:
@@ -167,19 +159,25 @@ def _branches(snapshot: "Snapshot", key: ChainKey) -> Iterator[Branch]:
 
 @dataclass(slots=True)
 class _BranchView:
-    """What commits have seen of others, those of a branch that is not in the log included."""
+    """What commits have seen of others, those of a branch that is not in the log included; and of the branch itself."""
 
     snapshot: "Snapshot"
     branch: Branch
+    sightings: "_Sightings"
     _known: list[tuple[int, dict[Author, int]]] = field(default_factory=list)  # from a seq on, ascending
 
     def knows(self, space: SpaceId, author: Author, seq: int, other: Author) -> int:
         branch = self.branch
+        if other == branch.key[1] and author != other:
+            return max(self.snapshot.knows(space, author, seq, other), self.sightings.of_author(author, seq))
         if branch.is_in_log or author != branch.key[1] or seq < branch.fork:
             return self.snapshot.knows(space, author, seq, other)
         if not self._known:
             self._known = list(self._grown())
         return self._known[bisect_right(self._known, seq, key=lambda known: known[0]) - 1][1].get(other, 0)
+
+    def blind_from(self, space: SpaceId, author: Author) -> int | None:
+        return None if author == self.branch.key[1] else self.snapshot.blind_from(space, author)
 
     def written_by(self, space: SpaceId, model: str, id: str) -> Iterable[tuple[Author, int]]:
         return self.snapshot.written_by(space, model, id)
@@ -203,26 +201,39 @@ class _BranchView:
 
 
 class _Sightings:
-    """Which commits of others have a branch in their past: two branches have the same dots."""
+    """How much of a branch commits of others have in their past: two branches have the same dots."""
 
     def __init__(self, snapshot: "Snapshot", branch: Branch) -> None:
         (space, author), names = branch.key, snapshot.names
-        self._since: dict[Chain, int] = {}  # the first commit of a chain that has
+        self._names, self._space = names, space
+        # Of each chain commits with what they have seen, where that has grown; ascending.
+        self._grown: dict[Chain, list[tuple[int, int]]] = {}
         for arrival in snapshot.log.arrivals(after_number=_fork_arrival(snapshot, branch.key, branch.fork)):
             chain = arrival.chain
-            if chain in self._since or names.space_of_chain(chain) != space or names.author(chain) == author:
+            if names.space_of_chain(chain) != space or names.author(chain) == author:
                 continue
+            before = self.of(chain, arrival.seq)
+            seen = [before]
             for dep in snapshot.log.header_fields(chain, arrival.seq).deps:
                 lost = branch.commits.get(dep.seq) if dep.author == author else None
-                other = names.chain(space, dep.author)
-                if (lost is not None and lost.hash[:DEP_HASH_BYTES] == dep.hash_prefix) or (
-                    other is not None and not dep.in_system and dep.seq >= self._since.get(other, dep.seq + 1)
-                ):
-                    self._since[chain] = arrival.seq
-                    break
+                if dep.in_system:
+                    continue
+                if lost is not None and lost.hash[:DEP_HASH_BYTES] == dep.hash_prefix:
+                    seen.append(dep.seq)
+                elif dep.author != author:
+                    seen.append(self.of_author(dep.author, dep.seq))
+            if max(seen) > before:
+                self._grown.setdefault(chain, []).append((arrival.seq, max(seen)))
 
-    def has(self, chain: Chain, seq: int) -> bool:
-        return seq >= self._since.get(chain, seq + 1)
+    def of(self, chain: Chain, seq: int) -> int:
+        """The last commit of the branch that one of a chain has seen; 0 if none."""
+        grown = self._grown.get(chain, [])
+        place = bisect_right(grown, seq, key=lambda known: known[0])
+        return grown[place - 1][1] if place else 0
+
+    def of_author(self, author: Author, seq: int) -> int:
+        chain = self._names.chain(self._space, author)
+        return 0 if chain is None else self.of(chain, seq)
 
 
 def _fork_arrival(snapshot: "Snapshot", key: ChainKey, fork: int) -> int:
@@ -248,6 +259,17 @@ class Reissue:
         self._places = Places(batch, batch.basis)
         self._secret = sha256(_MARK_DOMAIN + keys.seed).digest()
 
+    def salts(self, space: SpaceId, name: DocumentName, digest: bytes) -> Iterator[bytes] | None:
+        """Salts for bodies that say again what a document lacks, up to the commit of this hash; None if it was said."""
+        mark = self._mark(space, name, digest)
+        for at in self._batch.documents.history(space, *name):
+            body = _decoded(
+                self._batch.log.body(at.chain, at.seq, at.index), self._batch.names.author(at.chain)
+            )
+            if body is not None and body.salt[:_MARK_BYTES] == mark:
+                return None
+        return _salts(mark)
+
     def of(self, key: ChainKey) -> Iterator[tuple[DocumentName, Lost, Iterator[bytes]]]:
         """Each document with what of it was lost, and salts for the bodies that say it again.
 
@@ -265,7 +287,7 @@ class Reissue:
                 lost = self._lost(branch, name, places, sightings, Judgement(Standing.STANDS, role))
                 if lost is not None:
                     mark = self._mark(space, name, branch.commits[places[-1][0]].hash)
-                    yield name, lost, (mark + n.to_bytes(SALT_BYTES - _MARK_BYTES, "big") for n in count())
+                    yield name, lost, _salts(mark)
 
     def _documents(self, branch: Branch) -> dict[DocumentName, list[tuple[int, int]]]:
         """Where the bodies of each document stand in a branch."""
@@ -311,10 +333,14 @@ class Reissue:
                 said_seq = max(said_seq, marks[mark])
                 _count(body, said)
                 continue
-            if body is not None and not sightings.has(at.chain, at.seq):
+            if body is not None and not sightings.of(at.chain, at.seq):
                 placed = _blind(placed, body, branch)
             without.append(placed)
-            wanted.append(placed)
+            if body is not None and batch.log.verdict(at.chain, at.seq, at.index) is Verdict.VOID:
+                wanted.append(_without_insertions(placed, body))
+            else:  # it stands where it does though the branch is not there
+                known_of = partial(batch.knows, space, placed.header.author, at.seq)
+                wanted.append(replace(placed, known_in_fields=known_of))
         if said_seq >= places[-1][0]:
             return None
         if not branch.is_in_log:
@@ -323,7 +349,7 @@ class Reissue:
                 for seq, index in places
             ]
             wanted = _merged(wanted, lost)
-        view = _BranchView(batch, branch)
+        view = _BranchView(batch, branch, sightings)
         before, after = Document(*name), Document(*name)
         deque(grow(view, space, before, without), maxlen=0)
         deque(grow(view, space, after, wanted), maxlen=0)
@@ -332,6 +358,10 @@ class Reissue:
             return dot.author == author and dot.seq >= max(branch.fork, said_seq + 1)
 
         return Lost(before, after, is_unsaid, said if said_seq else None)
+
+
+def _salts(mark: bytes) -> Iterator[bytes]:
+    return (mark + n.to_bytes(SALT_BYTES - _MARK_BYTES, "big") for n in count())
 
 
 def _decoded(data: bytes | None, author: Author) -> Body | None:
@@ -356,6 +386,22 @@ def _blind(placed: Placed, body: Body, branch: Branch) -> Placed:
     common = [Dot(author, branch.fork - 1, BODIES_PER_COMMIT_MAX - 1)] if branch.fork > 1 else []
     seen = tuple(sorted([*(dot for dot in body.seen if dot.author != author), *common]))
     return replace(placed, data=body._replace(seen=seen).encode(placed.header.author))
+
+
+def _without_insertions(placed: Placed, body: Body) -> Placed:
+    """A void body with no more than what it deletes in collaborative fields: its author says the rest again."""
+    operations: list[Operation] = []
+    for kind, *rest in body.operations:
+        if kind in SHARED_KINDS:
+            name, n, data = rest
+            own = client_id(placed.header.author, body.model, body.id, name, n)
+            update = decode_update(data, name, is_text=kind == Kind.TEXT)
+            deletes = tuple(each for each in update.deletes if each[0] != own)
+            if deletes:
+                operations.append([kind, name, n, encode_update(Update(-1, (), deletes), name)])
+    if not operations:
+        return replace(placed, judgement=Judgement(Standing.INVALID, None))
+    return replace(placed, data=body._replace(operations=operations).encode(placed.header.author))
 
 
 def _merged(some: Sequence[Placed], others: Sequence[Placed]) -> list[Placed]:

@@ -176,7 +176,7 @@ def ends_to_keep(
         for commit in tail:
             by_seq = pieces.setdefault(key_of(commit), {})
             held = by_seq.get(commit.header.seq)
-            if held is None or held.signature is None:
+            if held is None or (held.signature is None and held.hash == commit.hash):  # not of another branch
                 by_seq[commit.header.seq] = commit
     kept: dict[ChainKey, Run] = {}
     for key, by_seq in pieces.items():
@@ -265,9 +265,13 @@ class RunReader:
 
     def window_after(self, key: ChainKey, after_seq: int) -> bytes:
         """A window with the commits of one chain from right after a seq to the next signature that is kept."""
+        return pack_window([self.run_after(key, after_seq)])
+
+    def run_after(self, key: ChainKey, after_seq: int) -> Run:
+        """The commits of one chain from right after a seq to the next signature that is kept."""
         stretch = self.stretch(key, after_seq)
         assert stretch is not None, "what is here has come in a run that fitted"
-        return pack_window([Run(tuple(stretch.commits))])
+        return Run(tuple(stretch.commits))
 
     def _hlc_after(self, key: ChainKey, seq: int) -> int | None:
         """The timestamp of the commit after `seq`, if it is integrated here."""

@@ -44,8 +44,12 @@ def load_statements(store: Store, effect: LoadStatements) -> StatementsLoaded:
                 runs[author] = run
                 size += stretch.size_bytes
                 after_seq = stretch.commits[-1].header.seq
+        branches = [run for author in needed for run in snapshot.log.branches(store.system, author)]
         if not runs:
-            return StatementsLoaded(b"", (), True)
+            some = branches[effect.branches : effect.branches + 1]
+            is_last = effect.branches + len(some) == len(branches)
+            return StatementsLoaded(pack_window(some) if some else b"", (), is_last, len(some))
+        is_last &= effect.branches == len(branches)
         window = pack_window([Run(tuple(run.commits)) for run in runs.values()])
         return StatementsLoaded(
             window, tuple((author, run.commits[-1].header.seq) for author, run in runs.items()), is_last
@@ -60,7 +64,9 @@ def _needed(store: Store, snapshot: Snapshot, effect: LoadStatements) -> dict[Au
     members = store.members
     needed: dict[Author, int] = {}
     for link in members.at(members.rooted_in(effect.node)).links:
-        needed[link.author] = max(link.seq, needed.get(link.author, 0))
+        head = snapshot.head(store.system, link.author)  # on another branch may be more than in the log
+        seq = min(link.seq, head.seq) if head is not None else 0
+        needed[link.author] = max(seq, needed.get(link.author, 0))
     return needed
 
 
@@ -72,6 +78,9 @@ def statements(store: Store) -> list[Commit]:
             for chain, _ in store.names.chains_of(store.system)
             for commit in snapshot.log.commits(chain)
         ]
+        for _, author in store.names.chains_of(store.system):
+            for run in snapshot.log.branches(store.system, author):
+                found += run.commits
     return sorted(found, key=lambda commit: commit.header.hlc)
 
 

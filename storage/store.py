@@ -40,13 +40,24 @@ from storage.documents import DocumentReader, DocumentWriter, LiveDocuments
 from storage.ends import Ends
 from storage.erasures import note_due
 from storage.errors import NewerFormat, StoreDamaged
-from storage.judging import Basis, DocumentKey, Rebuilder, compare_bases, counting_heads, documents_of, judge
+from storage.judging import (
+    Basis,
+    DocumentKey,
+    Rebuilder,
+    blind_from,
+    compare_bases,
+    counting_heads,
+    documents_of,
+    judge,
+)
 from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
 from storage.local import LocalReader, LocalWriter
 from storage.log import Arrival, LogReader, LogWriter, Rejudgement
 from storage.names import Chain, Names
+from storage.pasts import see_again
 from storage.quarantine import Quarantined, forget, note
 from storage.reissue import drop_from_branches
+from storage.voided import drop_voided
 
 FORMAT = 1  # of the layouts in `kv`; a release reads all formats up to its own
 
@@ -88,6 +99,9 @@ class Snapshot:
     def known_by(self, space: SpaceId, author: Author, seq: int) -> Iterable[tuple[Author, int]]:
         return self.log.known_by(space, author, seq)
 
+    def blind_from(self, space: SpaceId, author: Author) -> int | None:
+        return blind_from(self, self.basis, (space, author)) if self.basis and self.basis.forks else None
+
     def forked_at(self, space: SpaceId, author: Author) -> int | None:
         return self.basis.forks.get((space, author)) if self.basis else None
 
@@ -115,6 +129,15 @@ class Snapshot:
 
     def written_by(self, space: SpaceId, model: str, id: str) -> Iterable[tuple[Author, int]]:
         return ((self.names.author(at.chain), at.seq) for at in self.documents.history(space, model, id))
+
+    def holds_branch(self, run: Run) -> bool:
+        """Whether all of a run of a forked chain is here, in the log or beside it."""
+        key = run.commits[-1].header.space, run.commits[-1].header.author
+        held = {commit.hash for branch in self.log.branches(*key) for commit in branch.commits}
+        return all(
+            commit.hash in held or self.header_hash(*key, commit.header.seq) == commit.hash
+            for commit in run.commits
+        )
 
     # -- of the store as a whole
 
@@ -205,6 +228,11 @@ class Batch(Snapshot):
         self.transaction.put(Table.META, name.encode(), encode(value))
 
     @property
+    def author(self) -> Author | None:
+        """Who this store writes as."""
+        return self._author
+
+    @property
     def system(self) -> SpaceId:
         assert self._system is not None
         return self._system
@@ -276,6 +304,7 @@ class Batch(Snapshot):
         self.log.forget_rejudged(*key)
         self.log.drop_from_forks(key[0], name)
         drop_from_branches(self.local, key[0], name)
+        drop_voided(self.local, *key)
         forget(self.local, *key)
         note_due(self.local, *key)
 
@@ -311,15 +340,20 @@ class Batch(Snapshot):
         assert self.basis is not None
         self._judged.clear()
         self._ends.clear()  # what counts is about to be found out again
-        before, self.basis = self.basis, Basis(members, self.basis.forks)
+        before, self.basis = self.basis, Basis(self._with_branches(members), self.basis.forks)
         found = self._judge_again(before)
         if found:
             self._rebuild(dict.fromkeys(found, author), hlc)
 
     def _judge_again(self, before: Basis) -> Iterable[DocumentKey]:
-        """The documents that change with the basis; heads are brought up to it."""
+        """The documents that may change with the basis; what commits have seen, and heads, are brought up to it."""
         assert self.basis is not None
+        seen_again = see_again(self, before, self.basis)
         found = compare_bases(self, before, self.basis)
+        for space, places in seen_again.items():
+            found.spaces[space] = None
+            for chain, seq in places if space != self.system else ():
+                found.documents.update(dict.fromkeys(documents_of(self, chain, seq)))
         for space in found.spaces:
             heads = counting_heads(self, space, self.basis)
             pairs = [(a, s, self.header_hash(space, a, s) or b"") for a, s in heads]
@@ -330,20 +364,35 @@ class Batch(Snapshot):
         self._frontiers[space] = tuple(heads)
 
     def keep_fork(self, run: Run, seq: int) -> None:
-        """An author has signed another commit of this seq than is here; `run` has it. Nothing above counts now."""
+        """An author has signed another commit of this seq than is here; `run` has it. Nothing above counts now.
+
+        Of a chain of `system` more may come: what its branches say is kept. And of one whose causes are missing, so
+        that none of its branches is in the log, two runs are the proof.
+        """
         assert self.basis is not None
         header = run.commits[0].header
         key = header.space, header.author
-        if seq >= self.basis.forks.get(key, seq + 1):
-            return
+        known = self.basis.forks.get(key)
+        if known is not None and seq >= known:
+            is_in_log = self.header_hash(*key, known) is not None
+            if (header.space != self.system and is_in_log) or self.holds_branch(run):
+                return
+            seq = known
+        self.names.give_chain(self.transaction, *key)
         self._judged.clear()
         self._ends.clear()  # what counts is about to be found out again
         before, self.basis = self.basis, Basis(self.basis.members, {**self.basis.forks, key: seq})
         self.log.put_fork(*key, seq, run.encode())
-        if header.space == self.system:
-            self.basis = Basis(_with_branch(self.basis.members, run, seq), self.basis.forks)
+        self.basis = Basis(self._with_branches(self.basis.members), self.basis.forks)
         found = self._judge_again(before)
         self._rebuild(dict.fromkeys(found, header.author), run.commits[-1].header.hlc)
+
+    def _with_branches(self, members: Members) -> Members:
+        """What one knows who has seen all branches of chains of `system`, as far as their causes are here."""
+        assert self.basis is not None
+        authors = sorted(author for space, author in self.basis.forks if space == self.system)
+        runs = [run for author in authors for run in self.log.branches(self.system, author)]
+        return members.with_placed(_statements_of(runs, members.genesis))
 
     def materialise(self, due: Iterable[tuple[Chain, int]], at_ms: int) -> None:
         """Commits that came too early are due: apply their bodies."""
@@ -432,10 +481,11 @@ class Store:
     def _read_basis(self, log: LogReader, genesis: Genesis) -> Basis:
         chains = [chain for chain, _ in self.names.chains_of(self.system)]
         said = [read_system_commit(commit, genesis) for chain in chains for commit in log.commits(chain)]
-        members = Members.of_genesis(genesis).with_commits(said)
-        for (space, _), fork in sorted(log.all_forks(), key=lambda found: found[1].arrival):
-            if space == self.system:
-                members = _with_branch(members, decode_run(fork.run), fork.seq)
+        runs = [decode_run(fork.run) for (space, _), fork in log.all_forks() if space == self.system]
+        members = Members.of_genesis(genesis).with_placed([*said, *_statements_of(runs, genesis)])
+        members = members.with_commits(
+            said
+        )  # all of which have their causes here, unless something is damaged
         return Basis(members, {key: fork.seq for key, fork in log.forks().items()})
 
     @property
@@ -532,12 +582,5 @@ def _is_erasure(data: bytes, author: bytes) -> bool:
         return False
 
 
-def _with_branch(members: Members, run: Run, seq: int) -> Members:
-    """What one knows who has also seen another branch of a chain of `system`, as far as its causes are here."""
-    for commit in run.commits:
-        if commit.header.seq >= seq:
-            read: SystemCommit = read_system_commit(commit, members.genesis)
-            if not all(map(members.knows, read.parents)):
-                break
-            members = members.with_commits([read])
-    return members
+def _statements_of(runs: Iterable[Run], genesis: Genesis) -> list[SystemCommit]:
+    return [read_system_commit(commit, genesis) for run in runs for commit in run.commits]

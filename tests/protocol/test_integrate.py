@@ -473,6 +473,27 @@ def test_a_rolled_back_request_leaves_no_trace() -> None:
     assert built[0] == built[1]
 
 
+def test_whom_a_body_relies_on_is_named_by_its_own_chain_once() -> None:
+    """Cleo has ann's work by way of bob, who may turn out to have forked."""
+    ann, bob, cleo = Peer(1), Peer(2), Peer(3)
+    commits = [ann.write("one", [SET_TITLE])]
+    bob.world.receive_all(commits)
+    commits.append(bob.write("two", [SET_TITLE]))
+    cleo.world.receive_all(commits)
+    builder = cleo.builder()
+    builder.mark()
+    builder.add("cleo", MODEL, "one", (Dot(ann.author, 1, 0),), [SET_TITLE], cleo.salt())
+    builder.rollback(0)
+    builder.add("cleo", MODEL, "two", (Dot(bob.author, 1, 0),), [SET_TITLE], cleo.salt())
+    assert [dep.author for dep in cleo.finish(builder).header.deps] == [bob.author]
+    for named, expected in (({}, [ann.author]), ({ann.author: 1}, [])):
+        head = cleo.world.head(SPACE, cleo.author)
+        assert head is not None
+        builder = CommitBuilder(cleo.world, space=SPACE, author=cleo.author, hlc=head.hlc + 1, named=named)
+        builder.add("cleo", MODEL, "one", (Dot(ann.author, 1, 0),), [SET_TITLE], cleo.salt())
+        assert [dep.author for dep in cleo.finish(builder).header.deps] == expected
+
+
 def test_the_stored_documents_of_the_view_are_never_changed() -> None:
     peer = Peer(1)
     peer.write("one", [SET_TITLE, [Kind.ADD.value, "tags", ["x"]]])

@@ -78,6 +78,9 @@ class World:
     def forked_at(self, space: SpaceId, author: Author) -> int | None:
         return None
 
+    def blind_from(self, space: SpaceId, author: Author) -> int | None:
+        return None
+
     @property
     def members(self) -> Members | None:
         return None  # roles are given here, whatever is said

@@ -23,8 +23,8 @@ from simulations.hostile import Hostile
 SEEDS = range(6)
 SETTINGS = Settings(
     nodes=3, steps=60, step_ms=50, latency_ms=(5, 60), effect_ms=(0, 5), window_target_bytes=2_000, skew_ms=1_000,
-    create=2, update=8, delete=1, cut=1, cut_silently=0, crash=1, back_up=0, restore=0, clone=0, spoil_frames=0,
-    hostile=2, attack=8, revoke=0, grant=0, recover=0,
+    create=2, update=8, delete=1, cut=1, cut_silently=0, crash=1, back_up=0, restore=0, set_back=0, clone=0,
+    spoil_frames=0, hostile=2, attack=8, sign_twice=0, revoke=0, grant=0, recover=0,
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def causes_are_not_waited_for(patch: pytest.MonkeyPatch) -> None:
         return _of(commit, integrate(changed, view, system=system, **options))  # type: ignore[arg-type]
 
     def own_chain_only(
-        commit: Commit, reached: Callable[[Any], int], _system: bytes, _forks: object
+        commit: Commit, reached: Callable[[Any], int], *_others: object
     ) -> tuple[Any, int] | None:
         key = commit.header.space, commit.header.author
         return (key, commit.header.seq - 1) if commit.header.seq > reached(key) + 1 else None

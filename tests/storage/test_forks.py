@@ -7,10 +7,16 @@ from typing import Any
 
 from protocol.commit import Commit
 from protocol.exchange import RolledBack
+from protocol.keys import KeyPair
 from protocol.membership import Role
-from simulations.forger import Forger, frontier_deps, window_of
+from simulations.forger import Forger, dep_on, frontier_deps, window_of
 from simulations.harness import Node, World
+from storage.memory_kv import MemoryKeyValueStore
+from storage.opening import join_store
+from storage.store import Store
+from storage.voided import Voided, voided
 from tests.storage.test_rejudging import network, settle, title, world
+from tests.storage.test_showing import shown_by
 
 __all__ = ["world"]  # the fixture
 
@@ -103,6 +109,107 @@ def test_a_lower_fork_that_comes_to_light_later_freezes_more(world: World) -> No
     for node in (ann, cat, dan):
         assert title(node, "common") is None
         assert node.store.basis.forks == {(node.space, forger.author): 1}
+
+
+def test_what_was_seen_by_way_of_a_branch_alone_is_seen_by_who_has_the_other(world: World) -> None:
+    """Ann's chain names whom it relies on: nothing is seen through a chain that forks."""
+    ann, bob, cat, dan = network(world, Role.MEMBER, Role.ADMIN, Role.MEMBER)
+    forger = forger_of(bob)
+    world.part()
+    dan.put("doc", title="of dan", tags=["a", "b"])
+    with dan.store.read() as snapshot:
+        chain = dan.store.names.chain(dan.space, dan.author)
+        said = snapshot.log.commit(chain, 1) if chain is not None else None
+    assert said is not None
+    ann.take(window_of(said))
+    ann.take(window_of(write(forger, ann, "a", title="has seen dan's")))
+    ann.put("doc", title="of ann", tags=["a"])  # its heads are the forger's alone
+    forger.tips.clear()
+    cat.take(window_of(write(forger, cat, "a", title="has seen nothing")))
+    settle(world)
+    for node in (ann, cat, dan):
+        assert titles(node, "doc") == ["of ann"]
+        assert node.documents()[world.model.id, "doc"].values()["tags"] == ["a"]
+
+
+def test_words_written_into_a_branch_are_said_again_by_who_wrote_them(world: World) -> None:
+    ann, bob, cat = network(world, Role.MEMBER, Role.MEMBER)
+    bob.put("doc", title="t", notes="The fox.")
+    settle(world)
+    backup = bob.backup()
+    bob.put("doc", notes="The quick fox.")
+    settle(world)
+    ann.put("doc", title="of ann", notes="The quick brown fox.")
+    ann.put("doc", notes="The quick brown red fox.", tags=["seen"])
+    settle(world)
+    world.part()
+    bob.restore(backup, as_new_author=False)
+    bob.put("doc", notes="The fox jumps.")
+    settle(world)
+    for node in (ann, bob, cat):
+        doc = node.documents()[world.model.id, "doc"].values()
+        assert sorted(doc["notes"].split()) == ["The", "brown", "fox", "jumps.", "quick", "red"]
+        assert doc["notes"].index("brown") < doc["notes"].index("red")
+        assert (titles(node, "doc"), doc["tags"]) == (["of ann"], ["seen"])
+        assert not list(voided_of(node))
+    heads = [node.seq_of(ann.author) for node in (ann, bob, cat)]
+    world.part()
+    settle(world)
+    assert [node.seq_of(ann.author) for node in (ann, bob, cat)] == heads  # nor is it said once more
+
+
+def voided_of(node: Node) -> list[Voided]:
+    with node.store.read() as snapshot:
+        return list(voided(snapshot.local))
+
+
+def test_a_fork_is_believed_though_neither_branch_can_be_integrated(world: World) -> None:
+    """What both rest on counts nowhere, so nobody is told of it."""
+    ann, bob, cat = network(world, Role.MEMBER, Role.MEMBER)
+    forger, stranger = forger_of(bob), world.stranger()
+    base = forger.tips.get(ann.space)
+    world.part()
+    nothing = stranger.commit(ann.space, at_ms=ann.clock_ms())
+    ann.take(window_of(nothing))
+    for id in ("one", "other"):
+        body = forger.body(world.model.id, id, title=id)
+        commit = forger.commit(ann.space, body, deps=[dep_on(nothing)], after=base, is_kept=False)
+        ann.take(window_of(commit))
+    settle(world)
+    assert ann.store.basis.forks == cat.store.basis.forks == {(ann.space, forger.author): 1}
+
+
+# -- statements ------------------------------------------------------------------------------------------------
+
+
+def test_statements_on_both_branches_are_known_everywhere_and_to_who_joins(world: World) -> None:
+    """A later commit builds on the branch that others do not hold; they take it in, and so does a joiner."""
+    ann, bob, cat = network(world, Role.ADMIN, Role.MEMBER)
+    backup, keys = bob.backup(), KeyPair.from_seed(b"k" * 32)
+    tickets = [world.ticket() for _ in range(3)]
+    bob.invite(tickets[0], Role.MEMBER)
+    settle(world)
+    cat.admit(KeyPair.from_seed(b"j" * 32), tickets[0])
+    settle(world)
+    world.part()
+    bob.restore(backup, as_new_author=False)
+    bob.invite(tickets[1], Role.MEMBER)
+    bob.grant(cat, Role.ADMIN)
+    settle(world)
+    bob.invite(tickets[2], Role.MEMBER)
+    settle(world)
+    cat.admit(keys, tickets[2])
+    settle(world)
+    links = {frozenset(node.store.members.links) for node in (ann, bob, cat)}
+    assert len(links) == 1 and ann.store.members.role_of(keys.public) is Role.MEMBER
+    for node in (ann, bob, cat):
+        assert {frozenset(Store(node.keys).members.links)} == links
+        evidence = shown_by(node.store, node.node_keys.public, everything=True)
+        evidence.fold()
+        assert evidence.is_whole
+        joined = Store(MemoryKeyValueStore())
+        join_store(joined, keys, evidence.commits, evidence.runs, random_bytes=ann.random.randbytes)
+        assert frozenset(joined.members.links) in links
 
 
 # -- one's own chain -------------------------------------------------------------------------------------------

@@ -31,10 +31,12 @@ def shown_by(store: Store, node: bytes, *, everything: bool = False) -> Evidence
     assert store.identity is not None
     evidence, is_last = Evidence(store.identity.network_id), False
     shown: dict[Author, int] = {}
+    branches = 0
     while not is_last:
-        loaded = load_statements(store, LoadStatements(NodeId(node), everything, shown))
+        loaded = load_statements(store, LoadStatements(NodeId(node), everything, shown, branches))
         evidence.take(loaded.data)
         shown |= dict(loaded.sent_to)
+        branches += loaded.branches
         is_last = loaded.is_last
     return evidence
 

@@ -118,8 +118,8 @@ def test_what_others_wrote_is_told_and_nothing_from_before_is_kept() -> None:
 
 SETTINGS = Settings(
     nodes=4, steps=80, step_ms=50, latency_ms=(5, 60), effect_ms=(0, 5), window_target_bytes=2_000, skew_ms=1_000,
-    create=3, update=8, delete=1, cut=2, cut_silently=0, crash=1, back_up=0, restore=0, clone=1, spoil_frames=0,
-    hostile=2, attack=4, revoke=2, grant=1, recover=1,
+    create=3, update=8, delete=1, cut=2, cut_silently=0, crash=1, back_up=0, restore=0, set_back=0, clone=1,
+    spoil_frames=0, hostile=2, attack=4, sign_twice=0, revoke=2, grant=1, recover=1,
 )  # fmt: skip
 
 
