@@ -73,6 +73,7 @@ class Found:
     """How much was tried, and how it was answered."""
 
     tried: int = 0
+    longest_s: float = 0.0  # CPU time that a node spent at most on one message of a peer, its check included
     kinds: dict[str, Counter[str]] = field(default_factory=dict)  # by where it was said
 
     def note(self, where: str, kind: str) -> None:

@@ -6,6 +6,7 @@ import random
 import shutil
 import socket
 import ssl
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,19 @@ from tests.system.process import NodeProcess, civicnode
 from tests.system.proxy import Proxy
 
 WRITERS = 4
+
+# Before a command, on a machine whose clock is wrong.
+A_DAY_AHEAD = (
+    sys.executable,
+    "-c",
+    """
+import sys, time
+now, now_ns = time.time, time.time_ns
+time.time, time.time_ns = lambda: now() + 86_400, lambda: now_ns() + 86_400 * 10**9
+from cli.main import main
+sys.exit(main(sys.argv[sys.argv.index("cli.main") + 1 :]))
+""",
+)
 
 
 def fill(node: NodeProcess, count: int, word: str) -> None:
@@ -233,6 +247,29 @@ def test_three_in_a_line_hold_the_same_whatever_becomes_of_the_one_in_the_middle
             for node in (a, c, again):
                 assert node.stop() == 0
     check(one, two, three)
+
+
+def test_a_clock_that_is_a_day_ahead_keeps_nobody_from_agreeing(tmp_path: Path) -> None:
+    """Both hold everything at once; what is dated tomorrow is shown where it is tomorrow."""
+    one, two = directories(tmp_path, "one", "two")
+    with NodeProcess(one) as a:
+        a.ask("POST", "/v1/data-models", MODEL)
+        with NodeProcess(two, "--peer", listening(a), prefix=A_DAY_AHEAD) as b:
+            until(lambda: b.ask("GET", "/v1/data-models/Entry").status == 200, "the model", a, b)
+            fill(a, 10, "today")
+            fill(b, 10, "tomorrow")
+            until(
+                lambda: len(entries(b)) == 20 and all(status(node)["in_sync"] for node in (a, b)), "all", a, b
+            )
+            assert {row[1].split()[0] for row in entries(a)} == {"today"}
+            assert a.stop() == 0
+            with NodeProcess(one, "--peer", listening(b), prefix=A_DAY_AHEAD) as later:
+                agree(later, b)
+                assert len(entries(later)) == 20
+                fill(later, 10, "the day after")
+                agree(later, b)
+                assert later.stop() == b.stop() == 0
+    check(one, two)
 
 
 def test_two_that_know_each_other_keep_one_link(tmp_path: Path) -> None:
