@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from hmac import compare_digest
+from urllib.parse import unquote
 from weakref import WeakSet
 
 from aiohttp import HttpVersion11, WSCloseCode, hdrs, web
@@ -209,8 +210,9 @@ class Frame:
                 self._check_host(request, hosts)
             if target[:1] != "/":
                 raise errors.Misdirected  # absolute-form and its kin: for proxies
+            refusal: ApiError | None = None
             if "%" in target or not (target.isascii() and target.isprintable()):
-                percent_decoded(target)
+                refusal = _address_refusal(target)
 
             # 2. What caused it?
             origin = headers.get(hdrs.ORIGIN)
@@ -222,17 +224,18 @@ class Frame:
 
             # 3. Where does it lead?
             found = self._table.find(method, target.partition("?")[0])
-            refusal: ApiError | None = None
             if isinstance(found, tuple):
                 mounted, request.match_info = found
                 if mounted.head:
                     request.head += mounted.head
                 if method not in _NO_BODY:
-                    refusal = self._body_refusal(request, mounted)
+                    refusal = refusal or self._body_refusal(request, mounted)
             elif method == "OPTIONS":
                 return self._options(request, found)
+            elif found:
+                refusal = errors.MethodNotAllowed(method, found)
             else:
-                refusal = errors.MethodNotAllowed(method, found) if found else self._not_found(target)
+                refusal = refusal or self._not_found(target)
             if hdrs.CONTENT_ENCODING in headers:
                 refusal = refusal or errors.ContentEncodingRefused()
 
@@ -520,7 +523,15 @@ def _query_token(target: str) -> str | None:
     _, _, query = target.partition("?")
     for part in query.split("&"):
         if part.startswith("token="):
-            return percent_decoded(part[6:]) or None
+            return unquote(part[6:]) or None
+    return None
+
+
+def _address_refusal(target: str) -> ApiError | None:
+    try:
+        percent_decoded(target)
+    except errors.BadRequest as error:
+        return error
     return None
 
 

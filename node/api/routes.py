@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import msgspec
 from aiohttp import web
@@ -183,14 +183,14 @@ class RouteTable(Generic[Target]):
     def find(self, method: str, path: str) -> tuple[Target, dict[str, str]] | list[str]:
         """The target and the values of its `{names}`, or the methods that the path has, none if unknown.
 
-        Raises `BadRequest` for a path that is not percent-encoded UTF-8.
+        Of what `percent_decoded` refuses the values mean nothing.
         """
         plain = self._plain.get((method, path))
         if plain is not None:
             return plain, {}
         segments = path.split("/")
         if "%" in path:
-            segments = [percent_decoded(segment) for segment in segments]
+            segments = [unquote(segment) for segment in segments]
         values: list[str] = []
         # Straight down first: nearly every request goes where the first match leads.
         step = self._root

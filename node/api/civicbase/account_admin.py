@@ -96,7 +96,12 @@ def routes(deps: AccountDeps) -> list[Route]:
             create_admin,
             "Make an administrator account",
             auth=Auth.ADMIN,
-            request=schema("email password", email=EMAIL, password=PASSWORD, username=USERNAME),
+            request=schema(
+                "email password",
+                email=EMAIL,
+                password=PASSWORD,
+                username={"anyOf": [USERNAME, {"type": "null"}]},
+            ),
             responses={201: MADE},
             tags=TAGS,
         ),

@@ -232,6 +232,12 @@ async def test_an_address_that_is_not_percent_encoded_text_is_a_400(target: str)
         assert (reply.status, reply.json["error_code"]) == (400, "BAD_REQUEST")
 
 
+async def test_who_may_not_ask_or_asks_in_the_wrong_way_hears_that_first() -> None:
+    async with api_with() as api:
+        assert (await api.ask("GET", "/v1/notes/%00")).status == 401
+        assert (await api.ask("PATCH", "/v1/notes/%00", token=USER_TOKEN)).status == 405
+
+
 @pytest.mark.parametrize(
     ("target", "id"),
     [
