@@ -32,7 +32,7 @@ test soak: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/dev.stamp
 	@exec $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
-soak: $(VENV)/dev.stamp
+soak: $(VENV)/dev.stamp $(VENV)/fuzzer.stamp
 	@CIVICNODE_TEST_PROFILE=soak exec $(BIN)/python -m pytest -m "soak or not soak" $(ARGS)
 
 check: $(VENV)/dev.stamp
@@ -84,6 +84,12 @@ $(VENV)/base.stamp: pyproject.toml $(VENV)/python.stamp
 $(VENV)/demo.stamp: pyproject.toml $(VENV)/python.stamp
 	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $(VENV)/base.stamp $@
+
+# Apart from the rest, because it takes older releases of libraries that the node uses.
+$(VENV)/fuzzer.stamp: $(VENV)/python.stamp
+	@$(BIN)/python -m venv --without-pip $(VENV)/fuzzer
+	@$(BIN)/python -m pip --python $(VENV)/fuzzer/bin/python install --quiet 'schemathesis>=4.32.5,<5'
+	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml $(VENV)/python.stamp
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
