@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from node.feed import BODY_MAX, Feed, Part, Position
+from storage.changes import Written
 from storage.feed_entry import FeedEntry
 from storage.index import Index
 from storage.index_conflicts import PLACE_DIGITS, ConflictNews, NewsPlace
-from storage.integrator import Written
 
 # News stand behind everything that an arrival can hold, each at a place that follows from the conflict, so that
 # it is the same whenever the news are read: 40 bits of its id, those that have ended first.

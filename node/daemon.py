@@ -63,11 +63,12 @@ from protocol.clock import HybridClock
 from protocol.roles import Role
 from storage.backup import backup_store
 from storage.catalog import Catalog
+from storage.changes import Written
 from storage.errors import IndexDamaged, StorageError
 from storage.feed_entry import FeedEntry
 from storage.gate import INDEX_FILE
 from storage.index import Index
-from storage.integrator import Integrator, Written
+from storage.integrator import Integrator
 from storage.opening import OpenRecord, open_record
 
 RUN_FILE = "run.json"

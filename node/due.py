@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from storage.changes import AnyChange
 from storage.errors import StorageError
-from storage.integrator import AnyChange
 
 LOOK_AGAIN_S = 60.0  # a clock that is set forward is noticed this late
 RETRY_S = 5.0

@@ -16,9 +16,9 @@ from protocol.body import decode_body
 from protocol.errors import ProtocolError
 from protocol.ids import SpaceId
 from protocol.integrate import Change, Entry, Verdict
+from storage.arrivals import Arrival, Rejudgement
 from storage.feed_entry import FeedEntry, feed_entry, rejudged_entry
 from storage.first_sync import FirstSync, first_sync
-from storage.log import Arrival, Rejudgement
 from storage.store import Snapshot, Store
 
 ARRIVALS_KEPT_MAX = 1_000_000  # how far back a cursor may lie (CONTRACT, "One cursor")

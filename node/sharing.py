@@ -15,8 +15,9 @@ from node.services.receipts import Newest, Receipts
 from node.writer import Writer
 from protocol.ids import application_space_name, node_of
 from storage.catalog import Catalog
+from storage.changes import SayAgain, Shared
 from storage.errors import StorageError
-from storage.integrator import Integrator, SayAgain, Shared
+from storage.integrator import Integrator
 from storage.store import Store
 
 if TYPE_CHECKING:  # loaded with links, after the start

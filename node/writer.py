@@ -25,10 +25,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from node.metrics import Metrics
 from protocol.changes import DocumentChange
+from storage.changes import AnyChange, Received, Written
 from storage.errors import StorageError
 from storage.feed_entry import FeedEntry
 from storage.indexer import Indexer
-from storage.integrator import AnyChange, Integrator, Received, Written
+from storage.integrator import Integrator
 from storage.store import Store
 
 GROUP_EDITS_MAX = 256  # so that an import lets interactive writes in between

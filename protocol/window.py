@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from protocol.body import Stub, body_hash, decode_stub
+from protocol.body import Stub, body_hash, decode_stub, name_in, stub_of
 from protocol.commit import (
     Commit,
     check_header,
@@ -176,3 +176,20 @@ def _check_window(data: bytes, runs: Sequence[Run]) -> None:
 def _check_size(what: str, size: int, size_max: int) -> None:
     if size > size_max:
         raise TooLarge(what, size=size, size_max=size_max)
+
+
+def without_bodies(run: Run, name: bytes) -> Run | None:
+    """A run with stubs in place of a document's bodies; None if it has none of them."""
+    commits = []
+    for commit in run.commits:
+        named = {
+            i: body for i, body in enumerate(commit.bodies) if body is not None and name_in(body) == name
+        }
+        if named:
+            bodies = tuple(None if i in named else body for i, body in enumerate(commit.bodies))
+            stubs = tuple(sorted({**dict(commit.stubs), **{i: stub_of(b) for i, b in named.items()}}.items()))
+            commit = replace(commit, bodies=bodies, stubs=stubs)
+        commits.append(commit)
+    if all(ours is theirs for ours, theirs in zip(commits, run.commits, strict=True)):
+        return None
+    return Run(tuple(commits))

@@ -59,10 +59,11 @@ from simulations.forger import Forger
 from simulations.invariants import check
 from simulations.links import Endpoint, Link
 from storage.catalog import Catalog
+from storage.changes import AnyChange, Said, SayAgain
 from storage.exchange import Exchange
 from storage.feed_entry import FeedEntry
 from storage.index import Index
-from storage.integrator import AnyChange, Integrator, Said, SayAgain
+from storage.integrator import Integrator
 from storage.kv import KeyValueStore, Table
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import found_store, join_store, renew_identity

@@ -16,11 +16,11 @@ from protocol.errors import ProtocolError
 from protocol.ids import Author, SpaceId, node_of
 from protocol.keys import KeyPair
 from protocol.limits import SIGNATURE_KEPT_EVERY
+from storage.arrivals import NO_CHAIN
 from storage.errors import StoreDamaged
 from storage.kv import Table
 from storage.lmdb_kv import LmdbTransaction
 from storage.local import LocalReader
-from storage.log import NO_CHAIN
 from storage.runs import proves_with_waiting
 
 Fix = tuple[Table, bytes, bytes | None]  # what is to be put, or deleted if the value is None

@@ -18,9 +18,9 @@ from protocol.errors import Malformed
 from protocol.ids import SPACE_ID_BYTES
 from protocol.integrate import Integrated, Refused, Waiting
 from protocol.window import decode_run
+from storage.arrivals import KnownFork, Rejudgement
 from storage.errors import StorageError
 from storage.kv import KeyValueStore, ReadTransaction, Table
-from storage.log import KnownFork, Rejudgement
 from storage.names import Chain, Names
 from storage.quarantine import listed
 from storage.store import Batch, Identity, Snapshot, Store

@@ -13,9 +13,9 @@ from protocol.encoding import decode, encode
 from protocol.errors import Malformed
 from protocol.ids import SpaceId
 from protocol.integrate import Integrated
+from storage.arrivals import Arrival
 from storage.errors import StoreDamaged
 from storage.kv import ReadTransaction, Table, WriteTransaction, after
-from storage.log import Arrival
 from storage.names import Chain, Collection, Names
 
 LIVE_DOCUMENTS_MAX = 64

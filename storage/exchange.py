@@ -33,7 +33,6 @@ from protocol.exchange import (
     LoadHeads,
     LoadRuns,
     LoadState,
-    RunsLoaded,
     Shares,
     StateLoaded,
     WindowIntegrated,
@@ -47,23 +46,23 @@ from protocol.ids import (
     space_id,
 )
 from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting, is_stated
-from protocol.messages import SpaceRoot, SpaceTips, Tip
-from protocol.packing import pack_window, unpack_window
-from protocol.roots import fork_mark, root_over
+from protocol.messages import SpaceRoot, SpaceTips
+from protocol.packing import unpack_window
+from protocol.roots import root_over
 from protocol.window import Run
-from storage.heads import Heads
-from storage.integrator import AnyChange, Forked, LocalChange, Received
+from storage.arrivals import NO_CHAIN
+from storage.branches import PROOFS_MAX, Branches, is_mark
+from storage.changes import AnyChange, Forked, LocalChange, Received
+from storage.heads import Heads, tip_of
 from storage.lives import lives
 from storage.local import LocalWriter
-from storage.log import NO_CHAIN
 from storage.names import Chain
-from storage.reissue import is_kept, keep_branch
+from storage.reissue import keep_branch
 from storage.runs import RunReader, WaitingRoom, begun, ends_to_keep, key_of
-from storage.store import Snapshot, Store
+from storage.store import Store
 
 SUSPECTS_MAX = 4_096
 SEQ_MAX = (1 << 63) - 1
-PROOFS_MAX = 4  # of forks in answer to one offer; the rest are given at the next
 _ARRIVALS_READ_MAX = 100_000  # in one go: about 0.2 s of reading
 _CURSOR = "sync cursor"
 
@@ -111,13 +110,13 @@ class Exchange:
         self._write = write
         self._on_step = on_step
         self._heads = Heads(self._network_id, store.names, store.system)
-        self._turn = 0  # of what is sent of many branches
         # A commit came that continues another than ours: ask after this.
         self._suspects: dict[ChainKey, int] = {}
         with store.read() as snapshot:
             self._waiting = WaitingRoom(snapshot)
             self._heads.follow(snapshot)
             self._lives = lives(snapshot.local)
+        self._branches = Branches(store, self._heads, self._waiting)
         self.is_unsettled = bool(self._waiting.runs)  # a window may have been cut short: `settle`
 
     @property
@@ -140,7 +139,9 @@ class Exchange:
                 with self._store.read() as snapshot:
                     reader = RunReader(snapshot, self._store.names, self._waiting, self._on_step)
                     loaded = reader.load(effect)
-                    return replace(loaded, proofs=tuple(self._proofs_beside(snapshot, effect, loaded)))
+                    return replace(
+                        loaded, proofs=tuple(self._branches.proofs_beside(snapshot, effect, loaded))
+                    )
             case IntegrateWindow():
                 return self.run(self.integrate(effect, unpacked(effect)))
 
@@ -193,12 +194,12 @@ class Exchange:
             self._heads.follow(snapshot)
             shared = self._shared(effect.shares)
             theirs = [
-                SpaceTips(name, (_tip(effect.peer, head),))
+                SpaceTips(name, (tip_of(effect.peer, head),))
                 for name, space in shared
                 if (head := snapshot.head(space, effect.peer)) is not None
             ]
             cursor = snapshot.local.get(_CURSOR, effect.peer.hex())
-            branches = self._branches_of(snapshot, effect)
+            branches = self._branches.of_former_lives(snapshot, effect)
         return StateLoaded(
             root=self._root(shared),
             roots=tuple(SpaceRoot(name, self._heads.trees[space].root) for name, space in shared),
@@ -208,22 +209,6 @@ class Exchange:
             branches=branches,
         )
 
-    def _branches_of(self, snapshot: Snapshot, effect: LoadState) -> tuple[SpaceTips, ...]:
-        """What is held here of chains that the peer's node has forked as somebody that it was before."""
-        found: dict[str, list[Tip]] = {}
-        for space, author in sorted(self._store.basis.forks):
-            name = self._heads.names.get(space)
-            if (
-                node_of(author) != node_of(effect.peer)
-                or author == effect.peer
-                or space == self._store.system
-            ):
-                continue
-            head = snapshot.head(space, author)
-            if head is not None and name is not None and name in effect.shares:
-                found.setdefault(name, []).append(_tip(author, head))
-        return tuple(SpaceTips(name, tuple(tips)) for name, tips in sorted(found.items()))
-
     # -- what we can offer ---------------------------------------------------------------------------------
 
     def _load_heads(self, effect: LoadHeads) -> HeadsLoaded:
@@ -232,7 +217,7 @@ class Exchange:
             self._heads.follow(snapshot)
         chains = sorted((author, chain) for chain, author in self._store.names.chains_of(space))
         tips = [
-            _tip(author, head)
+            tip_of(author, head)
             for author, chain in chains
             if author > effect.after_author and (head := self._heads.told(chain)) is not None
         ]
@@ -260,22 +245,12 @@ class Exchange:
                 space, author = self._store.names.space_of_chain(chain), self._store.names.author(chain)
                 name, head = self._heads.names.get(space), self._heads.told(chain)
                 if name is not None and name in effect.shares and head is not None and head.seq >= seq:
-                    fresh.append(Fresh(name, seq, _tip(author, head)))
+                    fresh.append(Fresh(name, seq, tip_of(author, head)))
             if self._store.basis.forks:
-                forks = {(f.space, f.tip.author): f for f in self._forks_after(snapshot, effect)}
+                forks = {(f.space, f.tip.author): f for f in self._branches.known_since(snapshot, effect)}
                 fresh = [f for f in fresh if (f.space, f.tip.author) not in forks] + list(forks.values())
         fresh.sort(key=lambda found: (found.space, found.tip.author))
         return ArrivalsLoaded(position, is_last, tuple(fresh))
-
-    def _forks_after(self, snapshot: Snapshot, effect: LoadArrivals) -> Iterator[Fresh]:
-        """Chains that are known to fork, or lower than before, since a position."""
-        for key, fork in snapshot.log.forks().items():
-            name, chain = self._heads.names.get(key[0]), self._store.names.chain(*key)
-            head = self._heads.told(chain) if chain is not None else None
-            if name is None or head is None or name not in effect.shares:
-                continue
-            if fork.arrival > effect.after_position:
-                yield Fresh(name, head.seq, _tip(key[1], head), is_fork=True)
 
     def _find_lacking(self, effect: FindLacking) -> LackingFound:
         lacking: list[tuple[int, int]] = []
@@ -292,14 +267,14 @@ class Exchange:
                 head = snapshot.head(space, tip.author)
                 seq = head.seq if head is not None else 0
                 if key in forks and tip.seq >= forks[key]:
-                    proofs += self._proofs(snapshot, key, tip)[: PROOFS_MAX - len(proofs)]
-                    if tip.author in self._lives and self._is_rival(snapshot, key, tip):
+                    proofs += self._branches.proofs(snapshot, key, tip)[: PROOFS_MAX - len(proofs)]
+                    if tip.author in self._lives and self._branches.is_rival(snapshot, key, tip):
                         forked.append((index, forks[key] - 1))
                     elif (held := self._waiting.held_seq(key, seq)) < forks[key] - 1:
                         lacking.append((index, held))  # what all branches have in common
                 elif key in self._suspects:
                     forked.append((index, min(self._suspects[key], tip.seq - 1)))
-                elif self._is_mark(tip):  # of a fork that is not known here, or a lower one than is
+                elif is_mark(tip):  # of a fork that is not known here, or a lower one than is
                     forked.append((index, min(self._waiting.held_seq(key, seq), tip.seq - 1)))
                 elif tip.seq > (held := self._waiting.held_seq(key, seq)):
                     if held < self._limit_of(key):
@@ -331,71 +306,6 @@ class Exchange:
             return SEQ_MAX  # a revocation stands above any cut
         limit = min((cut.seq if cut is not None else 0 for cut in cuts), default=SEQ_MAX)
         return max(limit, self._waiting.cause_seq(key))
-
-    def _proofs(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> list[bytes]:
-        """Windows with the branches of a forked chain that a peer who tells of this head may not have."""
-        if key[0] == self._store.system:
-            return self._all_branches(snapshot, key, tip)
-        forked_at = self._store.basis.forks[key]
-        is_mark = self._is_mark(tip)
-        if is_mark and tip.seq == forked_at:
-            return []
-        others = [pack_window([run]) for run in snapshot.log.branches(*key)]
-        if snapshot.header_hash(*key, forked_at) is None or (
-            not is_mark and self._is_ours(snapshot, key, tip)
-        ):
-            return others
-        ours = RunReader(snapshot, self._store.names, self._waiting).window_after(key, forked_at - 1)
-        return [ours, *others] if is_mark else [ours]
-
-    def _proofs_beside(self, snapshot: Snapshot, effect: LoadRuns, loaded: RunsLoaded) -> Iterator[bytes]:
-        """Windows with the other branches of chains that fork within what is sent of them, or would if it were here."""
-        forks, sent = self._store.basis.forks, dict(loaded.sent_to)
-        for key, after_seq in effect.wants:
-            forked_at = forks.get(key)
-            if forked_at is None or after_seq >= forked_at or key[0] == self._store.system:
-                continue
-            if sent.get(key, 0) >= forked_at or snapshot.header_hash(*key, forked_at) is None:
-                yield from (pack_window([run]) for run in snapshot.log.branches(*key))
-
-    @staticmethod
-    def _is_mark(tip: Tip) -> bool:
-        return tip.hash_prefix == fork_mark(tip.author, tip.seq)[:DEP_HASH_BYTES]
-
-    def _all_branches(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> list[bytes]:
-        """Windows with all branches of a chain of `system`, for a peer who does not tell that it holds the same.
-
-        Beginning with another one each time, since not all may be sent at once.
-        """
-        chain = self._store.names.chain(*key)
-        told = self._heads.told(chain) if chain is not None else None
-        if told is None or tip == _tip(tip.author, told):
-            return []
-        head, reader = snapshot.head(*key), RunReader(snapshot, self._store.names, self._waiting)
-        assert head is not None
-        windows = [pack_window([run]) for run in snapshot.log.branches(*key)]
-        seq = told.seq - 1
-        while seq < head.seq:
-            run = reader.run_after(key, seq)
-            windows.append(pack_window([run]))
-            seq = run.commits[-1].header.seq
-        self._turn += 1
-        first = self._turn * PROOFS_MAX % len(windows) if len(windows) > PROOFS_MAX else 0
-        return [*windows[first:], *windows[:first]]
-
-    def _is_ours(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> bool:
-        ours = snapshot.header_hash(*key, tip.seq)
-        return ours is not None and ours[:DEP_HASH_BYTES] == tip.hash_prefix
-
-    def _is_rival(self, snapshot: Snapshot, key: ChainKey, tip: Tip) -> bool:
-        """Whether a head is of a branch of our own former chain of which not all is here."""
-        if key[0] == self._store.system:
-            return False  # all branches come unasked
-        return not (
-            self._is_mark(tip)
-            or self._is_ours(snapshot, key, tip)
-            or is_kept(snapshot.local, key, tip.seq, tip.hash_prefix)
-        )
 
     # -- what we get ---------------------------------------------------------------------------------------
 
@@ -674,7 +584,3 @@ def _parting(one: Run, other: Run) -> int | None:
         if ours is not None and ours.hash != commit.hash and ours.header.previous == header.previous:
             return header.seq
     return None
-
-
-def _tip(author: Author, head: Head) -> Tip:
-    return Tip(author, head.seq, head.hash[:DEP_HASH_BYTES])

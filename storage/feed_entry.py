@@ -11,7 +11,7 @@ from protocol.body import Kind
 from protocol.changes import Record
 from protocol.ids import Author
 from protocol.integrate import Change, Entry
-from storage.log import Rejudged
+from storage.arrivals import Rejudged
 
 _TOUCHING = frozenset({Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.TEXT, Kind.ARRAY})
 

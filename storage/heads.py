@@ -14,12 +14,13 @@ same everywhere, but whoever is to integrate what was built on one must know of 
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from protocol.commit import Commit
-from protocol.ids import SYSTEM_SPACE_NAME, NetworkId, SpaceId, application_space_name, space_id
+from protocol.commit import DEP_HASH_BYTES, Commit
+from protocol.ids import SYSTEM_SPACE_NAME, Author, NetworkId, SpaceId, application_space_name, space_id
 from protocol.integrate import Head, Integrated
+from protocol.messages import Tip
 from protocol.roots import HeadTree, fork_mark, lacking_hash
+from storage.arrivals import NO_CHAIN, Arrival
 from storage.judging import Basis, effective_seq
-from storage.log import NO_CHAIN, Arrival
 from storage.names import Chain, Names
 from storage.store import Snapshot
 
@@ -141,3 +142,8 @@ def plain(done: Sequence[tuple[Integrated, Arrival]], applications: Mapping[Spac
             return []
         found.append((application, finished.commit, arrival.number))
     return found
+
+
+def tip_of(author: Author, head: Head) -> Tip:
+    """A head as peers are told of it."""
+    return Tip(author, head.seq, head.hash[:DEP_HASH_BYTES])

@@ -23,11 +23,11 @@ from protocol.ids import SpaceId
 from protocol.integrate import Change, Integrated
 from protocol.schema import Model
 from storage.ancestry import KnownOrigins, past_in, past_when_asked
+from storage.arrivals import Arrival, Rejudgement
 from storage.catalog import MODEL, Catalog, is_builtin
 from storage.errors import IndexDamaged, StorageError
 from storage.index import Index, Row
 from storage.index_conflicts import ConflictNews, Standing
-from storage.log import Arrival, Rejudgement
 from storage.store import Snapshot, Store
 
 SLICE = 256  # documents read in one go: a few milliseconds, for which writers wait

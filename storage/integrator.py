@@ -14,20 +14,19 @@ from typing import Any
 
 from protocol.ancestor import PastOf
 from protocol.body import ERASURE, SALT_BYTES, body_hash
+from protocol.building import CommitBuilder
 from protocol.changes import DocumentChange, Edit, EditKind, Record
 from protocol.clock import Hlc, HybridClock, due_ms, is_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.document import Document
 from protocol.errors import NotPermitted, TooLarge
 from protocol.ids import Author, SpaceId, node_of
-from protocol.integrate import Change, CommitBuilder, Integrated, Known, Outcome
+from protocol.integrate import Change, Integrated, Known, Outcome
 from protocol.keys import KeyPair
 from protocol.limits import BODIES_PER_COMMIT_MAX, DEPS_PER_COMMIT_MAX
-from protocol.membership import Members
 from protocol.planning import plan_delete, plan_write
 from protocol.reissue import Again, Lost, plan_again, plan_carried
 from protocol.resolution import live_dots, plan_resolution
-from protocol.window import Run
 from storage.admission import (
     check_definition,
     check_references,
@@ -36,7 +35,9 @@ from storage.admission import (
     raise_if_refused,
 )
 from storage.ancestry import KnownOrigins, past_in
+from storage.arrivals import Arrival, Rejudgement
 from storage.catalog import MODEL, RIGHTS, Catalog, definition_ids
+from storage.changes import AnyChange, Forked, Received, Said, SayAgain, Shared, Written
 from storage.errors import (
     ConflictChanged,
     DocumentErased,
@@ -46,92 +47,20 @@ from storage.errors import (
 )
 from storage.feed_entry import FeedEntry, feed_entry, rejudged_entry
 from storage.first_sync import FirstSyncs
-from storage.heads import Plain, plain
+from storage.heads import plain
 from storage.index import Index
-from storage.index_conflicts import ConflictNews
 from storage.indexer import Indexer, Records
 from storage.kinds import KindsOfModels
-from storage.local import LocalWriter
-from storage.log import TIME_KEPT_EVERY_MS, Arrival, Rejudgement
+from storage.log import TIME_KEPT_EVERY_MS
 from storage.names import Chain
-from storage.quarantine import Quarantined
 from storage.reissue import DocumentName, Reissue, settle, unsaid
 from storage.store import Batch, Store
 from storage.uniqueness import Claims, Uniqueness
 from storage.voided import Voided, settle_voided, voided
 
-# A local change reads and writes records of this node alone; if it raises, nothing of it is kept.
-LocalChange = Callable[[LocalWriter], Any]
-
-
-@dataclass(slots=True)
-class Received:
-    """Commits from a peer, verified, causes first. They are integrated before what the group asks for here.
-
-    `applications` are those whose spaces are met here for the first time; `local` is kept with the commits.
-    The result is an `Outcome` for each commit.
-    """
-
-    commits: Sequence[Commit]
-    applications: Sequence[str] = ()
-    local: LocalChange | None = None
-    quarantine: Sequence[Quarantined] = ()  # documents in which nothing is to be merged any more
-
-
-@dataclass(frozen=True, slots=True)
-class Forked:
-    """A run from a peer with another commit of `seq` than is here: its author has signed two. Verified."""
-
-    run: Run
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """This node and a peer hold the same of these applications. The result is None."""
-
-    applications: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Something that this node says in `system`.
-
-    `make` gets the members as they stand and the header that will carry the statement, but for its body
-    hashes; it gives the body, or raises to say nothing. The result is the `Commit`.
-    """
-
-    make: Callable[[Members, Header], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class SayAgain:
-    """This node and a peer hold the same: what this node had written on branches that do not count is said again.
-
-    The result is how many documents that took.
-    """
-
-
-AnyChange = DocumentChange | Received | Forked | Shared | Said | SayAgain | LocalChange
-
 _DEFINITIONS = (f"{MODEL}_", f"{RIGHTS}_")  # how the ids of the models of definitions begin
 # What `CommitBuilder` calls it.
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes", "deps of a commit"})
-
-
-@dataclass(slots=True)
-class Written:
-    """What a group of changes came to. `results[i]` belongs to `changes[i]`: a list of records, a value, an error."""
-
-    results: list[Any]
-    entries: list[FeedEntry] = field(default_factory=list)
-    conflicts: list[ConflictNews] = field(default_factory=list)  # that have appeared or ended
-    arrival: int = 0  # the newest of what was stored; 0 if no commit was
-    caught_up: list[str] = field(default_factory=list)  # applications to be read anew: first sync over
-    has_new_members: bool = False  # other statements count than before
-    plain: Sequence[
-        Plain
-    ] = ()  # all that was stored, if the newest of each chain is what peers are told of it
 
 
 @dataclass(slots=True)

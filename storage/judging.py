@@ -17,9 +17,9 @@ from protocol.document import Document
 from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, node_of
 from protocol.integrate import Change, Placed, Verdict, rebuild
 from protocol.membership import Judgement, Link, Members
+from storage.arrivals import Rejudged
 from storage.documents import BodyAddress
 from storage.lives import is_life
-from storage.log import Rejudged
 from storage.names import Chain
 from storage.voided import keep_voided
 

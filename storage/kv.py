@@ -38,7 +38,7 @@ Layouts (integers big-endian, so that byte order is number order):
 On disk each value follows a crc32 (u32) over table name, key and value; see `lmdb_kv`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Protocol
@@ -139,3 +139,19 @@ def after(prefix: bytes) -> bytes | None:
     """The least key greater than every key that begins with `prefix`; None if there is none."""
     trimmed = prefix.rstrip(b"\xff")
     return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else None
+
+
+def beside(pairs: Iterator[tuple[bytes, bytes]]) -> Callable[[bytes], dict[bytes, bytes]]:
+    """What takes those with a prefix out of ascending pairs; ask for prefixes of one length, in ascending order."""
+    ahead = next(pairs, None)
+
+    def take(prefix: bytes) -> dict[bytes, bytes]:
+        nonlocal ahead
+        taken: dict[bytes, bytes] = {}
+        while ahead is not None and (found := ahead[0][: len(prefix)]) <= prefix:
+            if found == prefix:
+                taken[ahead[0]] = ahead[1]
+            ahead = next(pairs, None)
+        return taken
+
+    return take

@@ -6,13 +6,12 @@ Room: the only place that knows the tables `heads`, `headers`, `signatures`,
 `protocol.integrate`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
-from protocol.body import Stub, decode_stub, name_in, stub_of
+from protocol.body import Stub, decode_stub, stub_of
 from protocol.commit import Commit, Header, commit_of_parts, decode_header, header_hash
 from protocol.encoding import decode, encode
 from protocol.errors import ProtocolError
@@ -20,10 +19,11 @@ from protocol.ids import AUTHOR_BYTES, SPACE_ID_BYTES, Author, SpaceId
 from protocol.integrate import Change, Head, Integrated, Verdict
 from protocol.limits import RUN_SKELETON_MAX_BYTES, SIGNATURE_KEPT_EVERY
 from protocol.membership import Link
-from protocol.window import Run, decode_run
+from protocol.window import Run, decode_run, without_bodies
+from storage.arrivals import NO_CHAIN, Arrival, KnownFork, Rejudged, Rejudgement
 from storage.ends import Ended, Ends
 from storage.errors import StoreDamaged
-from storage.kv import ReadTransaction, Table, WriteTransaction, after
+from storage.kv import ReadTransaction, Table, WriteTransaction, after, beside
 from storage.names import Chain, Names
 
 # Commits that one signature proves: more, and they would not fit the run in which they travel.
@@ -33,7 +33,6 @@ TIME_KEPT_EVERY_MS = 10_000  # of arrivals: what is asked for by time may come w
 TIMES_KEPT_MS = 90 * 86_400_000  # three times as long as a cursor may lie back
 _TIMES_FORGOTTEN = 2  # with each that is remembered, so that there are ever fewer too many
 _MISSING_STAMP = b"missing"
-NO_CHAIN = 0xFFFFFFFF  # in place of a chain's number: no commit has arrived
 _CHANGE_CODES = {Change.NONE: 0, Change.CREATED: 1, Change.UPDATED: 2, Change.DELETED: 3}
 _CHANGES = {code: change for change, code in _CHANGE_CODES.items()}
 
@@ -47,51 +46,6 @@ def _u32(number: int) -> bytes:
 
 def _u64(number: int) -> bytes:
     return number.to_bytes(8, "big")
-
-
-@dataclass(slots=True, unsafe_hash=True)  # never changed; frozen, each would take twice the time to make
-class Arrival:
-    """One commit in the order in which this store integrated them: the one feed counts by these."""
-
-    number: int
-    chain: Chain
-    seq: int
-    changes: tuple[Change, ...]
-
-
-class Rejudged(NamedTuple):
-    """A document that is another one since commits came to count, or ceased to.
-
-    `author` and `hlc` are those of the commit that let it be known. `created_by` is the user who had created it,
-    and `fields` are those that hold something else now.
-    """
-
-    space: SpaceId
-    model: str
-    id: str
-    change: Change
-    author: Author
-    hlc: int
-    created_by: str
-    fields: tuple[str, ...]
-
-
-class KnownFork(NamedTuple):
-    """The first seq that an author signed twice, a run with another commit of it than ours, and the arrival
-    with which that became known."""
-
-    seq: int
-    run: bytes
-    arrival: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rejudgement:
-    """What was here was judged again, at a time by this node's clock: a place of its own in the order of arrival."""
-
-    number: int
-    at_ms: int
-    documents: tuple[Rejudged, ...]
 
 
 class LogReader:
@@ -183,8 +137,8 @@ class LogReader:
         Three tables are read side by side: to look each commit up would take a dozen calls to the engine.
         """
         start, stop = _u32(chain) + _u64(after_seq + 1), after(_u32(chain))
-        bodies_of = _beside(self._transaction.scan(Table.BODIES, start, stop))
-        signature_of = _beside(self._transaction.scan(Table.SIGNATURES, start, stop))
+        bodies_of = beside(self._transaction.scan(Table.BODIES, start, stop))
+        signature_of = beside(self._transaction.scan(Table.SIGNATURES, start, stop))
         for seq, (key, header) in enumerate(
             self._transaction.scan(Table.HEADERS, start, stop), after_seq + 1
         ):
@@ -620,39 +574,6 @@ class LogWriter(LogReader):
             if run is not None:
                 value = encode([fork.seq, run.encode(), fork.arrival])
                 self._transaction.put(Table.FORKS, forked + author + _u64(fork.seq), value)
-
-
-def _beside(pairs: Iterator[tuple[bytes, bytes]]) -> Callable[[bytes], dict[bytes, bytes]]:
-    """What takes those with a prefix out of ascending pairs; ask for prefixes of one length, in ascending order."""
-    ahead = next(pairs, None)
-
-    def take(prefix: bytes) -> dict[bytes, bytes]:
-        nonlocal ahead
-        taken: dict[bytes, bytes] = {}
-        while ahead is not None and (found := ahead[0][: len(prefix)]) <= prefix:
-            if found == prefix:
-                taken[ahead[0]] = ahead[1]
-            ahead = next(pairs, None)
-        return taken
-
-    return take
-
-
-def without_bodies(run: Run, name: bytes) -> Run | None:
-    """A run with stubs in place of a document's bodies; None if it has none of them."""
-    commits = []
-    for commit in run.commits:
-        named = {
-            i: body for i, body in enumerate(commit.bodies) if body is not None and name_in(body) == name
-        }
-        if named:
-            bodies = tuple(None if i in named else body for i, body in enumerate(commit.bodies))
-            stubs = tuple(sorted({**dict(commit.stubs), **{i: stub_of(b) for i, b in named.items()}}.items()))
-            commit = replace(commit, bodies=bodies, stubs=stubs)
-        commits.append(commit)
-    if all(ours is theirs for ours, theirs in zip(commits, run.commits, strict=True)):
-        return None
-    return Run(tuple(commits))
 
 
 def _stub(value: bytes) -> Stub:

@@ -23,9 +23,10 @@ from typing import Any
 from protocol.clock import HybridClock
 from protocol.keys import KeyPair
 from storage.catalog import Catalog
+from storage.changes import Said
 from storage.errors import StorageError, StoreDamaged, os_failure
 from storage.gate import ANCHOR_FILE, INDEX_FILE, REPLACING_FILE, Anchor, AnchorFile
-from storage.integrator import Integrator, Said
+from storage.integrator import Integrator
 from storage.keyfiles import NETWORK_KEY_FILE, NEXT_KEY_FILE, NODE_KEY_FILE, flush_directory, write_secret
 from storage.lmdb_kv import DATA_FILE, LOCK_TABLE_FILE, LmdbKeyValueStore
 from storage.local import LocalWriter

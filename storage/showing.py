@@ -13,8 +13,8 @@ from protocol.meeting import LoadStatements, Reason, StatementsLoaded, WriteAdmi
 from protocol.membership import Members
 from protocol.packing import pack_window
 from protocol.window import Run
+from storage.changes import Said
 from storage.errors import StoreDamaged
-from storage.integrator import Said
 from storage.runs import RunReader, Stretch, WaitingRoom
 from storage.store import Snapshot, Store
 

@@ -36,6 +36,7 @@ from protocol.membership import (
     read_system_commit,
 )
 from protocol.window import Run, decode_run
+from storage.arrivals import Arrival, Rejudgement
 from storage.documents import DocumentReader, DocumentWriter, LiveDocuments
 from storage.ends import Ends
 from storage.erasures import note_due
@@ -52,7 +53,7 @@ from storage.judging import (
 )
 from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
 from storage.local import LocalReader, LocalWriter
-from storage.log import Arrival, LogReader, LogWriter, Rejudgement
+from storage.log import LogReader, LogWriter
 from storage.names import Chain, Names
 from storage.pasts import see_again
 from storage.quarantine import Quarantined, forget, note

@@ -17,8 +17,9 @@ from protocol.membership import Members
 from protocol.roles import Rights, Role
 from protocol.statements import EXPIRES_MS_MAX, Admit, Invite, ask_admission, encode_statement
 from storage.catalog import Catalog
+from storage.changes import Said
 from storage.gate import prepare_directory
-from storage.integrator import Integrator, Said
+from storage.integrator import Integrator
 from storage.keyfiles import NODE_KEY_FILE, load_or_make_key
 from storage.lmdb_kv import LmdbKeyValueStore
 from storage.opening import join_store, open_record

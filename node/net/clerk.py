@@ -30,9 +30,9 @@ from protocol.errors import ProtocolError
 from protocol.exchange import EVERYTHING, Answer, Effect, FindLacking, IntegrateWindow, LoadRuns
 from protocol.ids import SYSTEM_SPACE_NAME
 from protocol.window import Run
+from storage.changes import AnyChange
 from storage.errors import StorageError
 from storage.exchange import Exchange, Steps, unpacked
-from storage.integrator import AnyChange
 from storage.store import Store
 
 SMALL_WINDOW_BYTES = 4_096  # taken apart where it is read: a hand-over would cost as much

@@ -11,7 +11,7 @@ from typing import Any
 from node.net.contacts import LEARNED_MAX
 from node.origins import Address, parse_address
 from protocol.ids import NodeId
-from storage.integrator import AnyChange
+from storage.changes import AnyChange
 from storage.local import LocalWriter
 from storage.store import Store
 

@@ -20,8 +20,8 @@ from node.origins import Address
 from node.writer import Writer
 from protocol.ids import Author, NetworkId, NodeId, node_of
 from protocol.keys import KeyPair
+from storage.changes import AnyChange, Written
 from storage.feed_entry import FeedEntry
-from storage.integrator import AnyChange, Written
 from storage.store import Store
 
 Submit = Callable[[AnyChange], "asyncio.Future[Any]"]

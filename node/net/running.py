@@ -28,10 +28,10 @@ from node.net.watch import Watch, addresses_of_machine
 from node.origins import Address
 from protocol.exchange import EVERYTHING, Answer, Arrived, Fresh, LoadState, StateLoaded
 from protocol.handshake import Local, Peer
+from storage.changes import AnyChange, Written
 from storage.errors import StorageError
 from storage.exchange import cursor_change
 from storage.feed_entry import FeedEntry
-from storage.integrator import AnyChange, Written
 
 TOLD_REVOKED = (
     "another device of this network says that the key of this one was revoked: "

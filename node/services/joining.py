@@ -24,8 +24,8 @@ from protocol.meeting import Joined, Learned, Reason
 from protocol.membership import Rights, Role
 from protocol.statements import sign_recovery
 from protocol.tickets import Ticket, decode_ticket
+from storage.changes import Said
 from storage.errors import StorageError
-from storage.integrator import Said
 from storage.local import LocalWriter
 from storage.opening import OpenRecord, join_store
 from storage.replacing import decide, drop_stage, free_aside, make_stage

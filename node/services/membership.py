@@ -31,7 +31,7 @@ from protocol.tickets import (
     encode_recovery_code,
     encode_ticket,
 )
-from storage.integrator import Said
+from storage.changes import Said
 from storage.judging import cuts_at_heads
 from storage.keyfiles import NETWORK_KEY_FILE, flush_directory, load_key
 from storage.opening import prepare_next_key

@@ -19,7 +19,7 @@ from protocol.errors import ProtocolError
 from protocol.ids import SpaceId
 from protocol.shared import SharedField
 from protocol.times import datetime_from_ms
-from storage.integrator import AnyChange, Received
+from storage.changes import AnyChange, Received
 from storage.quarantine import Quarantined, listed
 from storage.store import Store
 

@@ -32,7 +32,7 @@ from protocol.statements import (
     ask_admission,
     encode_statement,
 )
-from storage.integrator import Received, Said
+from storage.changes import Received, Said
 from storage.judging import cuts_at_heads
 from storage.keyfiles import NODE_KEY_FILE, load_or_make_key
 from storage.lmdb_kv import LmdbKeyValueStore

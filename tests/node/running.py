@@ -23,7 +23,8 @@ from protocol.ids import INCARNATION_BYTES, author_of
 from protocol.integrate import Integrated, Known
 from protocol.schema import Model
 from storage.catalog import Catalog
-from storage.integrator import Integrator, Received
+from storage.changes import Received
+from storage.integrator import Integrator
 from storage.memory_kv import MemoryKeyValueStore
 from storage.store import Store
 

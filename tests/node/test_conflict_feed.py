@@ -8,9 +8,9 @@ from node.conflict_feed import AnyEntry, ConflictEntry, ConflictFeed
 from node.feed import BODY_MAX, Position
 from protocol.ids import Author
 from protocol.integrate import Change
+from storage.changes import Written
 from storage.feed_entry import FeedEntry
 from storage.index_conflicts import PLACE_DIGITS, ConflictNews, NewsPlace
-from storage.integrator import Written
 from tests.node.api.civicbase.realtime_fakes import FakeFeed
 
 

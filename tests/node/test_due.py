@@ -8,8 +8,8 @@ from typing import Any
 from node.due import LOOK_AGAIN_S, RETRY_S, DueTimer
 from protocol.clock import due_ms
 from protocol.limits import CLOCK_AHEAD_MAX_MS
+from storage.changes import AnyChange
 from storage.errors import StorageFull
-from storage.integrator import AnyChange
 from tests.storage.kit import NOW_MS, TASK, Site
 
 HOUR_MS = 3_600_000

@@ -8,8 +8,8 @@ from protocol.ids import node_of
 from protocol.integrate import Change
 from protocol.schema import Model
 from protocol.statements import Revoke, encode_statement
+from storage.changes import Received, Said, Shared
 from storage.feed_entry import FeedEntry
-from storage.integrator import Received, Said, Shared
 from storage.kv import Table
 from storage.log import TIME_KEPT_EVERY_MS, TIMES_KEPT_MS
 from tests.storage.kit import APPLICATION, TASK, Site

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from node.writer import GROUP_EDITS_MAX, Writer, WriterOverloaded
+from storage.changes import AnyChange, Received, Written
 from storage.feed_entry import FeedEntry
-from storage.integrator import AnyChange, Integrator, Received, Written
+from storage.integrator import Integrator
 
 ENTRY: Any = object()
 

@@ -29,7 +29,7 @@ from protocol.messages import Message, decode_message, message_size_max
 from protocol.statements import Invite, encode_statement
 from protocol.tickets import Ticket
 from simulations.harness import Node, World
-from storage.integrator import Said
+from storage.changes import Said
 from storage.showing import NotAdmitted, judge_evidence, load_statements, says_admission
 
 HOUR_MS = 3_600_000

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 
 from protocol.body import Body, Dot, Kind, decode_body
+from protocol.building import CommitBuilder
 from protocol.commit import Commit
 from protocol.document import Document
 from protocol.errors import NotPermitted, ProtocolError
 from protocol.ids import NodeId
-from protocol.integrate import CommitBuilder
 from protocol.membership import Role
 from protocol.planning import Plan, plan_delete, plan_write
 from tests.protocol import strategies, yjs_strategies

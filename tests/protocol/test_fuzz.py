@@ -60,8 +60,11 @@ def fuzz(tries: int, first_seed: int = 0) -> Found:
             feed(Random(seed))
         except Exception as failure:
             raise AssertionError(f"{feed.__name__} with seed {seed}: {failure!r}") from failure
-        if feed in whole:
-            found.longest_s = max(found.longest_s, time.thread_time() - before)
+        spent_s = time.thread_time() - before
+        if feed in whole and spent_s > found.longest_s:
+            before = time.thread_time()
+            feed(Random(seed))  # again: of a collection of garbage it is not to blame
+            found.longest_s = max(found.longest_s, min(spent_s, time.thread_time() - before))
         seed += 1
     return found
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pycrdt import Array, Doc, Text
 
 from protocol.body import Body, Dot, Kind, Operation, body_hash, decode_body
+from protocol.building import CommitBuilder
 from protocol.clock import HLC_MAX
 from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, sign_commit
 from protocol.conflict import conflicts
@@ -18,7 +19,6 @@ from protocol.ids import SYSTEM_SPACE_NAME, Author, SpaceId, space_id
 from protocol.integrate import (
     RULES,
     Change,
-    CommitBuilder,
     Entry,
     Fork,
     Integrated,

@@ -13,11 +13,12 @@ from functools import cache
 from random import Random
 
 from protocol.body import Body, Dot, Kind, Operation, body_hash, decode_body, document_named, stub_of
+from protocol.building import CommitBuilder
 from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit, Dep, Header, sign_commit
 from protocol.document import Document, Layer, element_key
 from protocol.errors import ProtocolError
 from protocol.ids import INCARNATION_BYTES, Author, NodeId, SpaceId, author_of, node_of
-from protocol.integrate import CommitBuilder, Head, Integrated, Outcome, Verdict, Waiting, integrate
+from protocol.integrate import Head, Integrated, Outcome, Verdict, Waiting, integrate
 from protocol.keys import KeyPair
 from protocol.membership import Judgement, Link, Members, Role, Standing
 

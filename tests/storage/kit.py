@@ -17,14 +17,15 @@ from protocol.document import Document
 from protocol.ids import INCARNATION_BYTES, author_of
 from protocol.keys import SEED_BYTES, KeyPair
 from protocol.schema import Model, parse_definition
+from storage.arrivals import Arrival
 from storage.catalog import MODEL, Catalog, definition_models, definition_to_parts
+from storage.changes import AnyChange, Written
 from storage.feed_entry import FeedEntry
 from storage.gate import INDEX_FILE, AnchorFile
 from storage.index import Index
-from storage.integrator import AnyChange, Integrator, Written
+from storage.integrator import Integrator
 from storage.kv import KeyValueStore, Table
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
-from storage.log import Arrival
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import OpenRecord, found_store, open_record
 from storage.store import Store

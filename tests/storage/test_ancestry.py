@@ -5,7 +5,7 @@ from protocol.body import Dot
 from protocol.document import Document
 from protocol.ids import author_of
 from storage.ancestry import KnownOrigins, past_in, past_when_asked
-from storage.integrator import Received
+from storage.changes import Received
 from tests.storage.kit import APPLICATION, Site, one, update
 from tests.storage.test_index_conflicts import Twins, record
 

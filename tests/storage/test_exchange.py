@@ -27,8 +27,8 @@ from protocol.messages import SpaceTips, Tip
 from protocol.packing import pack_window, unpack_window
 from protocol.roots import root_over
 from protocol.window import Run
+from storage.changes import AnyChange
 from storage.exchange import SLICE_BODIES_MAX, Exchange
-from storage.integrator import AnyChange
 from storage.runs import proves_with_waiting
 from tests.protocol.dialogue import NOW_MS, Dialogue, Record, pair
 

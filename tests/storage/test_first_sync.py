@@ -6,9 +6,9 @@ from protocol.keys import SEED_BYTES, KeyPair
 from protocol.membership import Rights, Role
 from protocol.schema import Model
 from protocol.statements import EXPIRES_MS_MAX, Invite, ask_admission, encode_statement
+from storage.changes import Received, Said, Shared
 from storage.feed_entry import FeedEntry
 from storage.first_sync import FirstSync, first_sync
-from storage.integrator import Received, Said, Shared
 from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import join_store
 from storage.store import Store

@@ -13,9 +13,9 @@ from protocol.schema import Model
 from protocol.schema_strategy import FOLDING_STRATEGIES, STRATEGIES
 from storage import index_conflicts
 from storage.ancestry import past_in
+from storage.changes import Received
 from storage.errors import ConflictChanged, ConflictOpen, IndexUnavailable, StorageError
 from storage.index_conflicts import PLACE_DIGITS, ConflictQuery, ConflictRow, NewsPlace, State
-from storage.integrator import Received
 from tests.storage.kit import APPLICATION, Site, one, update
 from tests.storage.test_indexer import is_true_to_the_record
 

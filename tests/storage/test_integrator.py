@@ -9,6 +9,7 @@ from protocol.clock import hlc_of_ms
 from protocol.errors import TooLarge
 from protocol.integrate import Change
 from protocol.schema import Model
+from storage.changes import Written
 from storage.errors import (
     DocumentExists,
     IndexUnavailable,
@@ -20,7 +21,6 @@ from storage.errors import (
     UnknownModel,
     VersionMismatch,
 )
-from storage.integrator import Written
 from storage.kv import Table
 from storage.local import LocalWriter
 from storage.memory_kv import MemoryKeyValueStore

@@ -2,8 +2,8 @@
 
 from protocol.membership import Role
 from simulations.harness import Node, World
+from storage.changes import Received
 from storage.doctor_replay import replayed_differences
-from storage.integrator import Received
 from storage.memory_kv import MemoryKeyValueStore
 from storage.quarantine import Quarantined, listed, note
 

@@ -17,10 +17,10 @@ from protocol.limits import CLOCK_AHEAD_MAX_MS
 from protocol.membership import Role
 from protocol.statements import Revoke
 from simulations.harness import START_MS, Node, World, standing_cuts
+from storage.changes import Received
 from storage.doctor_replay import replayed_differences
 from storage.errors import UnknownDocument
 from storage.exchange import Exchange
-from storage.integrator import Received
 from storage.memory_kv import MemoryKeyValueStore
 from storage.store import Store
 

@@ -17,9 +17,9 @@ from protocol.statements import Revoke, encode_statement, sign_recovery
 from simulations.harness import World
 from storage import replacing
 from storage.backup import backup
+from storage.changes import Said
 from storage.errors import StorageError, StorageFull, StoreDamaged
 from storage.gate import REPLACING_FILE
-from storage.integrator import Said
 from storage.keyfiles import load_key
 from storage.opening import OpenRecord, join_store, open_record
 from storage.showing import statements

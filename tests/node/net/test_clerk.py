@@ -26,9 +26,9 @@ from protocol.exchange import (
     WindowIntegrated,
 )
 from protocol.messages import SpaceTips, Tip
+from storage.changes import AnyChange
 from storage.errors import StorageError, StorageFull
 from storage.exchange import SLICE_BODIES_MAX, unpacked
-from storage.integrator import AnyChange
 from tests.protocol.dialogue import NOW_MS, Record
 
 NAMES = ("app/default", "system")

@@ -4,7 +4,7 @@ from node.net.contacts import LEARNED_MAX
 from node.net.known import FRESH_FOR_MS, KnownAddresses
 from node.origins import Address
 from protocol.ids import NodeId
-from storage.integrator import AnyChange
+from storage.changes import AnyChange
 from tests.node.fakes import Clock
 from tests.protocol.dialogue import NOW_MS, Record
 

@@ -10,8 +10,9 @@ from protocol.exchange import EVERYTHING, ArrivalsLoaded, LoadArrivals, LoadRuns
 from protocol.messages import HEADS_MAX, Tip
 from protocol.packing import unpack_window
 from simulations.faults import Run, Settings
+from storage.changes import AnyChange, Written
 from storage.exchange import Exchange
-from storage.integrator import AnyChange, Integrator, Written
+from storage.integrator import Integrator
 from tests.protocol.dialogue import Record
 
 

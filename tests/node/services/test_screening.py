@@ -11,7 +11,7 @@ from node.services.screening import Screen, quarantined_of
 from protocol.commit import Commit
 from protocol.membership import Role
 from simulations.harness import Node, World
-from storage.integrator import AnyChange, Received
+from storage.changes import AnyChange, Received
 from storage.quarantine import Quarantined
 
 

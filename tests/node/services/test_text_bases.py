@@ -9,8 +9,8 @@ from node.services.text_bases import AGE_MAX_MS, EDITS_SINCE_MAX, TextBases
 from protocol.errors import EditFault, Unmergeable
 from protocol.text_edit import AnchoredEdit, read_edit
 from simulations.harness import Node, World
+from storage.changes import Received
 from storage.errors import UnknownDocument
-from storage.integrator import Received
 from storage.quarantine import Quarantined
 
 

@@ -17,8 +17,8 @@ from node.services.webhook_events import HookUser
 from node.services.webhook_records import Delivery, Status
 from node.services.webhooks import Webhooks
 from protocol.ids import builtin_model_id
+from storage.changes import Shared
 from storage.errors import StorageFull
-from storage.integrator import Shared
 from tests.node.fakes import Clock
 from tests.node.pair import PASSWORD, Running, exchange, hand_over, pair
 from tests.node.services.webhook_receiver import OK, Receiver, receiving
