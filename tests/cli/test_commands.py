@@ -180,6 +180,23 @@ def test_a_query_prints_a_table_and_says_when_there_is_more(node: FakeNode, run:
     }
 
 
+def test_a_query_waits_for_an_index_that_is_being_filled(
+    node: FakeNode, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, pauses = node.answer, list[float]()
+
+    def after_two_pauses(method: str, path: str, query: dict[str, str], body: object) -> tuple[int, object]:
+        if len(pauses) < 2:
+            return 503, {"error": "The query index is being rebuilt", "error_code": "SERVICE_UNAVAILABLE"}
+        return answer(method, path, query, body)
+
+    monkeypatch.setattr(node, "answer", after_two_pauses)
+    monkeypatch.setattr("cli.commands.query.time.sleep", pauses.append)
+    result = run("query", "SELECT 1", "--json")
+    assert json.loads(result.stdout)["rows"][0] == ["one", 1] and len(pauses) == 2
+    assert result.stderr.count("being rebuilt") == 1
+
+
 def test_a_backup_of_a_running_node_is_written_by_the_node(node: FakeNode, run: Run, tmp_path: Path) -> None:
     target = tmp_path / "monday.backup"
     document = json.loads(run("backup", str(target), "--json").stdout)

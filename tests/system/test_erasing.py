@@ -9,7 +9,7 @@ import pytest
 
 from storage.compacting import PLAN_FILE, STAGE
 from tests.storage.test_compacting import in_files
-from tests.system.neighbours import free_port
+from tests.system.neighbours import free_port, join
 from tests.system.process import NodeProcess, civicnode
 
 SECRET = "nobody-is-to-read-this-again"
@@ -108,14 +108,6 @@ def test_what_was_erased_is_in_no_file_of_three_nodes_one_of_which_is_killed_on_
             assert bob.stop() == 0
     assert civicnode("doctor", "--data-dir", str(at_bob)).returncode == 0
     assert [in_files(directory, SECRET) for directory in directories] == [[], [], []]
-
-
-def join(node: NodeProcess, other: NodeProcess) -> None:
-    """Have a node join the network of another one."""
-    ticket = other.ask("POST", "/v1/admin/invitations", {}).json["ticket"]
-    joined = node.ask("POST", "/v1/admin/join", {"ticket": ticket})
-    assert joined.status == 200, joined.body
-    until(lambda: bool(node.ask("GET", "/v1/sync/status").json["peers"]), "it is back, and linked")
 
 
 def shows(node: NodeProcess, path: str) -> bool:
