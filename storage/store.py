@@ -484,9 +484,7 @@ class Store:
         said = [read_system_commit(commit, genesis) for chain in chains for commit in log.commits(chain)]
         runs = [decode_run(fork.run) for (space, _), fork in log.all_forks() if space == self.system]
         members = Members.of_genesis(genesis).with_placed([*said, *_statements_of(runs, genesis)])
-        members = members.with_commits(
-            said
-        )  # all of which have their causes here, unless something is damaged
+        members = members.with_commits(said)  # their causes are here, unless something is damaged
         return Basis(members, {key: fork.seq for key, fork in log.forks().items()})
 
     @property

@@ -75,7 +75,7 @@ def status(node: NodeProcess) -> Any:
     return node.ask("GET", "/v1/sync/status").json
 
 
-def until(condition: Callable[[], bool], what: str, *nodes: NodeProcess) -> None:
+def until(condition: Callable[[], bool], what: str, *nodes: NodeProcess, pause_s: float = 0.02) -> None:
     """Wait until it holds; say what the nodes say if it never does."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
@@ -84,7 +84,7 @@ def until(condition: Callable[[], bool], what: str, *nodes: NodeProcess) -> None
                 f"{node.data_dir.name}: {status(node)}\n{node.errors.read_text()[-2_000:]}" for node in nodes
             )
             raise AssertionError(f"{what} has not happened in {PATIENCE_S} s\n{told}")
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 def entries(node: NodeProcess) -> Any:

@@ -1,7 +1,5 @@
 """Erasing by real processes that are killed on the way, or away while it is asked for."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +7,11 @@ import pytest
 
 from storage.compacting import PLAN_FILE, STAGE
 from tests.storage.test_compacting import in_files
-from tests.system.neighbours import free_port, join
+from tests.system.neighbours import free_port, join, until
 from tests.system.process import NodeProcess, civicnode
 
 SECRET = "nobody-is-to-read-this-again"
 MODEL = {"name": "Entry", "fields": [{"name": "text", "type": "string"}]}
-PATIENCE_S = 60
-
-
-def until(holds: Callable[[], bool], what: str, *, pause_s: float = 0.02) -> None:
-    ends_at = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < ends_at, what
-        time.sleep(pause_s)
 
 
 def status_of(node: NodeProcess, id: str) -> str:
