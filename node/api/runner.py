@@ -88,7 +88,7 @@ class _Server(web.Server):
         self._frame = frame
         self._event_loop = loop
         self._connections_max = connections_max
-        self._silent: dict[web.RequestHandler, asyncio.TimerHandle] = {}  # oldest first
+        self._silent: dict[web.RequestHandler, asyncio.Handle] = {}  # oldest first
         self._make = partial(
             Connection,
             self,
@@ -110,7 +110,13 @@ class _Server(web.Server):
         if len(self.connections) > self._connections_max:
             handler.force_close()
             return
-        self._silent[handler] = self._event_loop.call_later(SILENT_MAX_S, handler.force_close)
+        self._silent[handler] = self._event_loop.call_later(SILENT_MAX_S, self._on_silence, handler)
+
+    def _on_silence(self, handler: web.RequestHandler) -> None:
+        """Close it, unless its request has come after all: a loop that was held up reads before it rings, and the
+        request is made in the turn after that."""
+        if handler in self._silent:
+            self._silent[handler] = self._event_loop.call_soon(handler.force_close)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         self._spoke(handler)
