@@ -3,27 +3,26 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cli.bench.errors import ChildFailed, LoadFailed
 from cli.bench.load import Plan, write_requests
-from cli.bench.process import Load, Workspace
+from cli.bench.process import START_MAX_S, Load, Workspace
+from tests.system.neighbours import until
 
 WAITS = "import sys; print('up', flush=True); sys.stdin.read()"
 STUBBORN = (
     "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); "
-    "time.sleep(60)"
+    "time.sleep(600)"
 )
 KILLED_OUTRIGHT = f"""
 import json, os, sys
-from cli.bench.process import Workspace
+from cli.bench.process import START_MAX_S, Workspace
 with Workspace() as workspace:
     child = workspace.start([sys.executable, "-c", {STUBBORN!r}])
-    child.line(20)
+    child.line(START_MAX_S)
     print(json.dumps([child.pid, str(workspace.root)]), flush=True)
     sys.stdin.read()
 """
@@ -37,20 +36,11 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def becomes_true(check: Callable[[], bool], *, within_s: float = 10) -> bool:
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        if check():
-            return True
-        time.sleep(0.01)
-    return check()
-
-
 def test_nothing_of_a_workspace_outlives_it() -> None:
     with Workspace() as workspace:
         children = [workspace.start([sys.executable, "-c", code]) for code in (WAITS, STUBBORN)]
         for child in children:
-            assert child.line(20) == "up"
+            assert child.line(START_MAX_S) == "up"
         (workspace.directory("data") / "file").write_text("x")
         root = workspace.root
     assert not any(child.is_running for child in children)
@@ -74,8 +64,8 @@ def test_nothing_of_a_workspace_outlives_being_killed_outright() -> None:
         pid, root = json.loads(victim.stdout.readline())
         assert not is_gone(pid)
         victim.send_signal(signal.SIGKILL)
-        victim.wait(10)
-    assert becomes_true(lambda: is_gone(pid) and not Path(root).exists())
+        victim.wait(60)
+    until(lambda: is_gone(pid) and not Path(root).exists(), "the end of what it left")
 
 
 def test_children_see_none_of_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +83,7 @@ def test_a_child_that_ends_says_with_what_and_why() -> None:
     with Workspace() as workspace:
         child = workspace.start([sys.executable, "-c", code])
         with pytest.raises(ChildFailed, match=r"ended with 3: Error: port taken \| by another"):
-            child.line(20)
+            child.line(START_MAX_S)
 
 
 def test_a_child_that_says_nothing_is_not_waited_for_longer_than_asked() -> None:
@@ -109,7 +99,7 @@ def test_lines_before_the_one_that_counts_are_passed_over() -> None:
     code = "print('one'); print('two http://127.0.0.1:80/'); import sys; sys.stdout.flush(); sys.stdin.read()"
     with Workspace() as workspace:
         child = workspace.start([sys.executable, "-c", code])
-        assert child.line_with("http://", 20) == "two http://127.0.0.1:80/"
+        assert child.line_with("http://", START_MAX_S) == "two http://127.0.0.1:80/"
 
 
 def test_a_load_that_cannot_connect_says_so_before_it_is_started() -> None:

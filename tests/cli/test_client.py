@@ -12,7 +12,7 @@ from tests.cli.fake_node import TOKEN, FakeNode
 
 @pytest.fixture
 def client(node: FakeNode, data_dir: Path) -> NodeClient:
-    return NodeClient(place.require_running(data_dir), TOKEN, timeout_s=5.0)
+    return NodeClient(place.require_running(data_dir), TOKEN, timeout_s=60.0)
 
 
 def test_an_error_answer_keeps_the_nodes_words_and_every_detail(node: FakeNode, client: NodeClient) -> None:

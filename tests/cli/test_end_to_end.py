@@ -163,7 +163,7 @@ def test_a_signal_stops_a_node_cleanly(tmp_path: Path, number: signal.Signals) -
         assert process.stdout is not None
         assert b"http://127.0.0.1:" in process.stdout.readline()
         os.kill(process.pid, number)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     stopped = civicnode(data_dir, "status")
     assert stopped.returncode == 3
     assert "civicnode start" in stopped.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from cli.wire import CHUNK_BYTES, HELD_MAX_BYTES, Carried, Wire, wire_to
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 @contextmanager

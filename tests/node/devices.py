@@ -18,7 +18,7 @@ from node.daemon import Node, _renewed
 from node.origins import Address
 from node.settings import Settings
 
-PATIENCE_S = 60.0  # a device that was turned away calls again after up to 30 s
+PATIENCE_S = 180.0  # a call comes again after up to 30 s, a second copy of an erased record after 60
 
 
 @dataclass

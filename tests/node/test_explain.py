@@ -57,7 +57,7 @@ async def test_what_a_link_has_acknowledged_counts_at_once(tmp_path: Path) -> No
     async with pair(tmp_path, is_linked=True) as (a, b):
         await a.done("POST", "/v1/data-models", TASK)
         await until_in_sync(a, b)
-        await a.done("POST", "/v1/data/Task", {"id": "t1"}, Prefer="wait=peers:1; timeout=20")
+        await a.done("POST", "/v1/data/Task", {"id": "t1"}, Prefer="wait=peers:1; timeout=60")
         there = by_node(await explain(a))[b.id.hex()]
         assert (there["is_current"], there["known_by"], there["name"]) == (True, "link", "second")
 

@@ -28,7 +28,7 @@ class Slow:
 
     def write(self, changes: Sequence[AnyChange], now_ms: int, on_durable: object = None) -> Written:
         self.groups.append([self.names[id(change)] for change in changes])
-        assert self.may_store.acquire(timeout=20)
+        assert self.may_store.acquire(timeout=60)
         return Written([None for _ in changes], entries=[ENTRY], arrival=1)
 
 

@@ -70,7 +70,7 @@ class Page:
         """Wait until an expression holds."""
         what = f"{condition} has not happened"
         await self.run(
-            f"""const end = Date.now() + 30_000;
+            f"""const end = Date.now() + 120_000;
             while (!({condition})) {{
               if (Date.now() > end) throw new Error({json.dumps(what)});
               await new Promise((resolve) => setTimeout(resolve, 10));
@@ -154,7 +154,7 @@ class Chromium:
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         asked = {"id": number, "method": method, "params": parameters}
         await self._socket.send_json(asked if session is None else {**asked, "sessionId": session})
-        told = await asyncio.wait_for(answer, 60)
+        told = await asyncio.wait_for(answer, 180)
         assert "error" not in told, (method, told["error"])
         return told["result"]
 

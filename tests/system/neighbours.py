@@ -14,7 +14,7 @@ from typing import Any
 from tests.system.process import NodeProcess
 from tests.system.twins import found, twin
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0  # a call comes again after up to 30 s, a second copy of an erased record after 60
 QUERY_MAX = 10_000  # rows that a query answers with
 MODEL = {
     "name": "Entry",

@@ -35,8 +35,11 @@ class Proxy:
         self.port = self._server.sockets[0].getsockname()[1]
         self._ready.set()
 
+    def _refuses(self) -> bool:
+        return self.is_down
+
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.is_down:
+        if self._refuses():
             writer.transport.abort()
             return
         self.connections += 1
@@ -44,6 +47,10 @@ class Proxy:
             there, back = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
             writer.transport.abort()
+            return
+        if self._refuses():  # since
+            writer.transport.abort()
+            back.transport.abort()
             return
         passed = [0]
         self._open |= {writer, back}
@@ -70,14 +77,14 @@ class Proxy:
         raise ConnectionResetError("ended")
 
     def cut(self, *, stays_down: bool = False) -> None:
-        """Cut every connection; let none through from now on if it stays down."""
+        """Cut every connection; let none through from now on if it stays down. Nothing crosses once this returns."""
         self.is_down = stays_down
 
-        def abort() -> None:
+        async def abort() -> None:
             for writer in list(self._open):
                 writer.transport.abort()
 
-        self._loop.call_soon_threadsafe(abort)
+        asyncio.run_coroutine_threadsafe(abort(), self._loop).result()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -94,7 +101,7 @@ class Proxy:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-        asyncio.run_coroutine_threadsafe(close(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -14,8 +14,8 @@ from tests.system.process import NodeProcess
 
 SCRIPTS = Path(__file__).parent / "graphql_js"
 AUDITS = 61  # of graphql-http 1.23.1: fewer would not be all
-INSTALL_TIMEOUT_S = 120
-RUN_TIMEOUT_S = 60
+INSTALL_TIMEOUT_S = 300
+RUN_TIMEOUT_S = 180
 
 needs_node_js = pytest.mark.skipif(
     not shutil.which("node") or not shutil.which("npm"), reason="needs node and npm"

@@ -13,7 +13,7 @@ from protocol.tickets import decode_ticket
 from tests.system.process import NodeProcess, civicnode
 
 TASK = {"name": "Task", "fields": [{"name": "title", "type": "string"}]}
-PATIENCE_S = 30.0  # for what takes a moment between processes, on a busy machine
+PATIENCE_S = 180.0  # for what takes a moment between processes, on a busy machine
 
 
 def until(holds: Callable[[], Any], what: str) -> Any:

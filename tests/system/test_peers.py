@@ -15,6 +15,7 @@ import pytest
 
 from tests.system.neighbours import (
     MODEL,
+    PATIENCE_S,
     agree,
     directories,
     entries,
@@ -65,9 +66,8 @@ def test_an_empty_node_comes_to_hold_everything_and_from_then_on_both_hear_at_on
         account = {"email": "ada@example.org", "password": "correct horse", "application_id": "default"}
         assert a.ask("POST", "/v1/auth/register", {**account, "username": "ada"}, token=None).status == 201
         with NodeProcess(two, "--peer", listening(a)) as b:
-            synced = b.ask("POST", "/v1/sync?timeout_ms=30000")
+            synced = b.ask("POST", "/v1/sync?timeout_ms=60000")
             assert synced.status == 200
-            assert synced.json["syncedCount"] >= 701
             assert status(b)["in_sync"]
             agree(a, b)
             assert len(entries(b)) == 700
@@ -107,11 +107,11 @@ async def test_a_remote_change_reaches_subscribers(tmp_path: Path) -> None:
             session.ws_connect("/v1/realtime") as socket,
         ):
             await socket.send_json({"action": "subscribe", "model": "Entry"})
-            await socket.receive_json(timeout=20)
+            await socket.receive_json(timeout=PATIENCE_S)
             made = await asyncio.to_thread(a.ask, "POST", "/v1/data/Entry", {"text": "live"})
-            event = await socket.receive_json(timeout=20)
+            event = await socket.receive_json(timeout=PATIENCE_S)
             if event["event"] == "resync":  # of the first sync, which has just been
-                event = await socket.receive_json(timeout=20)
+                event = await socket.receive_json(timeout=PATIENCE_S)
         assert made.json["instance_id"] in json.dumps(event)
 
 
@@ -131,8 +131,10 @@ def test_a_link_that_is_cut_again_and_again_in_the_middle_brings_everything_in_t
             written = 0
             for _ in range(12):
                 proxy.cut_after_bytes = chance.randrange(1_000, 400_000)
+                calls = proxy.connections
                 proxy.cut()
                 b.ask("POST", "/v1/sync?timeout_ms=300")
+                until(lambda calls=calls: proxy.connections > calls, "another call", a, b)  # type: ignore[misc]
                 if b.ask("GET", "/v1/data-models/Entry").status == 200:
                     fill(b, 3, "meanwhile")
                     written += 3
@@ -141,7 +143,7 @@ def test_a_link_that_is_cut_again_and_again_in_the_middle_brings_everything_in_t
             b.ask("POST", "/v1/sync?timeout_ms=1000")
             agree(a, b)
             assert len(entries(a)) == 8 * 500 + written
-            assert proxy.connections > 8
+            assert proxy.connections > 12
             assert b.stop() == 0
         assert a.stop() == 0
     check(one, two)
@@ -164,8 +166,7 @@ def test_what_was_written_apart_is_on_both_sides_once_they_meet_and_little_is_sa
                 assert a.ask("PUT", f"/v1/data/Entry/{id}", {"text": "changed on one"}).status == 200
             assert b.ask("PUT", f"/v1/data/Entry/{ids[0]}", {"text": "changed on two"}).status == 200
             proxy.is_down, proxy.bytes = False, 0
-            synced = b.ask("POST", "/v1/sync?timeout_ms=20000").json
-            assert synced["syncedCount"] >= 11
+            synced = b.ask("POST", "/v1/sync?timeout_ms=60000").json
             agree(a, b)
             (conflict,) = synced["conflicts"] or b.ask("GET", "/v1/conflicts").json["items"]
             assert (conflict["instance_id"], conflict["field"]) == (ids[0], "text")
@@ -259,7 +260,10 @@ def test_a_clock_that_is_a_day_ahead_keeps_nobody_from_agreeing(tmp_path: Path) 
             fill(a, 10, "today")
             fill(b, 10, "tomorrow")
             until(
-                lambda: len(entries(b)) == 20 and all(status(node)["in_sync"] for node in (a, b)), "all", a, b
+                lambda: len(entries(b) or ()) == 20 and all(status(node)["in_sync"] for node in (a, b)),
+                "all",
+                a,
+                b,
             )
             assert {row[1].split()[0] for row in entries(a)} == {"today"}
             assert a.stop() == 0
@@ -281,20 +285,24 @@ def test_two_that_know_each_other_keep_one_link(tmp_path: Path) -> None:
             NodeProcess(two, "--listen", f"127.0.0.1:{ports[1]}", "--peer", f"127.0.0.1:{ports[0]}") as b,
         ):
             until(lambda: status(a)["in_sync"] and status(b)["in_sync"], "the link", a, b)
-            until(lambda: len(status(a)["peers"]) == len(status(b)["peers"]) == 1, "one link", a, b)
-            assert {status(a)["peers"][0]["direction"], status(b)["peers"][0]["direction"]} == {"in", "out"}
+
+            def is_one() -> bool:
+                """Not for a moment only, in which one of them has still to call."""
+                links = [link for node in (a, b) for link in status(node)["peers"]]
+                return sorted(link["direction"] for link in links) == ["in", "out"]
+
+            until(is_one, "one link", a, b)
             assert a.stop() == b.stop() == 0
 
 
-async def _write_until(node: NodeProcess, seconds: float, first: int, kept: dict[str, int]) -> None:
-    """Create and update from several connections for so long; whatever was answered is noted."""
+async def _write_until(node: NodeProcess, over: asyncio.Event, first: int, kept: dict[str, int]) -> None:
+    """Create from several connections until it is over; whatever was answered is noted."""
     headers = {"Authorization": f"Bearer {node.token}"}
-    end = asyncio.get_running_loop().time() + seconds
     async with aiohttp.ClientSession(node.url, headers=headers) as session:
 
         async def write(writer: int) -> None:
             number = first + writer
-            while asyncio.get_running_loop().time() < end:
+            while not over.is_set():
                 body = {"text": f"entry {number}", "number": number}
                 try:
                     async with session.post("/v1/data/Entry", json=body) as answer:
@@ -324,15 +332,18 @@ async def _kill_either(tmp_path: Path, times: int, seed: int) -> None:
         until(lambda: nodes[1].ask("GET", "/v1/data-models/Entry").status == 200, "the model", *nodes)
         for turn in range(times):
             victim = chance.randrange(2)
-            seconds = chance.uniform(0.05, 0.4)
+            over, before = asyncio.Event(), len(kept)
             writing = [
-                asyncio.create_task(
-                    _write_until(node, seconds + 0.2, (turn * 2 + number) * 100_000 + 1, kept)
-                )
+                asyncio.create_task(_write_until(node, over, (turn * 2 + number) * 100_000 + 1, kept))
                 for number, node in enumerate(nodes)
             ]
-            await asyncio.sleep(seconds)
+            async with asyncio.timeout(PATIENCE_S):
+                while len(kept) <= before + 10:  # noqa: ASYNC110  # what is waited for has no event
+                    await asyncio.sleep(0.001)
+            await asyncio.sleep(chance.uniform(0.05, 0.4))
             nodes[victim].kill()
+            await asyncio.sleep(0.2)  # for which the other one goes on
+            over.set()
             await asyncio.gather(*writing)
             nodes[victim] = start(victim)
         await asyncio.to_thread(agree, *nodes)
@@ -419,7 +430,7 @@ def test_a_disk_that_went_back_in_time_makes_the_node_go_on_as_a_new_author_whil
 def _shake(port: int) -> ssl.SSLSocket:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=20))
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S))
 
 
 def test_a_stranger_gets_a_challenge_and_nothing_more(tmp_path: Path) -> None:
@@ -437,12 +448,17 @@ def test_a_stranger_gets_a_challenge_and_nothing_more(tmp_path: Path) -> None:
 
             liar.sendall(to_frames(encode(proof)))
             assert liar.recv(1_000) == b""
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain:
             plain.sendall(b"hello\r\n\r\n")
             assert plain.recv(1_000).find(b"civic") == -1
-        until(lambda: 'reason="stranger"' in a.ask("GET", "/metrics").body.decode(), "the count", a)
-        text = a.ask("GET", "/metrics").body.decode()
-        assert 'civicnode_link_faults_total{reason="too_large"}' in text or 'reason="malformed"' in text
+
+        def are_counted() -> bool:
+            text = a.ask("GET", "/metrics").body.decode()
+            return 'reason="stranger"' in text and (
+                'reason="too_large"' in text or 'reason="malformed"' in text
+            )
+
+        until(are_counted, "the count", a)
         assert a.ask("GET", "/health").status == 200
         assert status(a)["peers"] == []
         assert a.stop() == 0
@@ -453,7 +469,7 @@ def test_a_flood_of_connections_leaves_the_api_alone(tmp_path: Path) -> None:
     (one,) = directories(tmp_path, "one")
     with NodeProcess(one) as a:
         port = int(listening(a).rpartition(":")[2])
-        held = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(300)]
+        held = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) for _ in range(300)]
         assert a.ask("GET", "/health").status == 200
         until(lambda: 'reason="flood"' in a.ask("GET", "/metrics").body.decode(), "the count", a)
         for connection in held:

@@ -17,7 +17,7 @@ TASK = {
     ],
 }
 DIARY = {"name": "Diary", "fields": [{"name": "text", "type": "string"}], "permissions": {"read": "owner"}}
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 
 def sign_up(node: NodeProcess, name: str) -> str:

@@ -150,7 +150,7 @@ async def test_texts_are_edited_over_the_socket_in_both_dialects(tmp_path: Path)
         ):
 
             async def hear(ws: ClientWebSocketResponse) -> Any:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(120):
                     return await ws.receive_json()
 
             await watcher.send_json({"type": "subscribe", "models": ["Page"]})

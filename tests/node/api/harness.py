@@ -102,7 +102,7 @@ class Api:
         try:
             writer.write(message.replace(b"HOST", self.host.encode()))
             is_head = message.startswith(b"HEAD ")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 return await read_reply(reader, is_head=is_head)
         finally:
             writer.close()

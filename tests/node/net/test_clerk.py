@@ -83,14 +83,14 @@ class Desk:
 
     async def until_true(self, condition: Callable[[], bool]) -> None:
         """It holds, after something was written or answered."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
 
     async def until_idle(self) -> None:
         """The thread of the record has nothing to do."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.clerk._record._left:  # noqa: ASYNC110  # what is waited for has no event
                 await asyncio.sleep(0)
 

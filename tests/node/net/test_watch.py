@@ -33,7 +33,7 @@ class Watched:
 
     async def changes(self, count: int) -> list[tuple[tuple[str, ...], bool]]:
         self.watch.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             told = [await self.told.get() for _ in range(count)]
         await self.watch.stop()
         return told

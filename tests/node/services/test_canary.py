@@ -44,13 +44,13 @@ async def test_what_kills_the_worker_twice_is_bad_and_others_are_not() -> None:
 
 
 async def test_what_takes_for_ever_is_bad_and_the_loop_goes_on_meanwhile() -> None:
-    async with canary(timeout_s=0.3) as made:
+    async with canary(timeout_s=1.0) as made:
         turns = 0
 
         async def tick() -> None:
             nonlocal turns
             while True:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.001)
                 turns += 1
 
         ticking = asyncio.create_task(tick())

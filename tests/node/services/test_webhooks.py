@@ -63,7 +63,7 @@ async def _register(node: Running, receiver: Receiver, *events: str, **more: Any
 
 async def _log(node: Running, hook: str, until: Callable[[list[Delivery]], bool]) -> list[Delivery]:
     """What has become of a webhook's deliveries, oldest first, once it is what is waited for."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = (await _hooks(node).deliveries(OWNER, hook))[::-1]
             if until(found):
@@ -73,7 +73,7 @@ async def _log(node: Running, hook: str, until: Callable[[list[Delivery]], bool]
 
 async def _disabled(node: Running, hook: str) -> Any:
     """A webhook, once it is disabled."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             shown = await node.done("GET", f"/v1/webhooks/{hook}")
             if not shown["enabled"]:

@@ -94,7 +94,7 @@ class Receiver:
 
     async def heard(self, count: int) -> list[Sent]:
         """Wait until so many requests have come."""
-        async with asyncio.timeout(20), self._more:
+        async with asyncio.timeout(60), self._more:
             await self._more.wait_for(lambda: len(self.sent) >= count)
         return self.sent
 

@@ -24,7 +24,7 @@ from protocol.integrate import Change
 from tests.node.api.civicbase.realtime_fakes import APPLICATION, ELSEWHERE, HERE, FakeAuthenticator, World
 
 SEND_BUFFER_BYTES = 16_384  # of the system, small so that a client who does not read is felt soon
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class Served:

@@ -460,7 +460,7 @@ async def test_subscribers_hear_of_conflicts_and_of_their_end(
     url = f"{node.node.url}/v1/realtime?token={token}"
     async with node.http.ws_connect(url) as socket:
         await socket.send_json(subscribe)
-        start = (await socket.receive_json(timeout=10))["cursor"]
+        start = (await socket.receive_json(timeout=60))["cursor"]
         node.other.write(EditKind.PUT, task, "one", {"title": "b"}, user="bob")
         await node.other.meet()
         (conflict,) = await listed(node)
@@ -478,14 +478,14 @@ async def test_subscribers_hear_of_conflicts_and_of_their_end(
         await socket.send_json({**subscribe, "cursor": heard["cursor"]})
         assert (await heard_until(socket, kind, "conflict_resolved"))["cursor"] == last
         await socket.send_json({**subscribe, "cursor": last})
-        assert (await socket.receive_json(timeout=10))[kind] == "subscribed"
+        assert (await socket.receive_json(timeout=60))[kind] == "subscribed"
         await node.apart(task, "two", {"title": "a"}, {"title": "b"})
         assert (await heard_until(socket, kind, "conflict"))[instance] == "two"
 
 
 async def heard_until(socket: Any, kind: str, name: str, *, but_not: str = "") -> Any:
     while True:
-        message = await socket.receive_json(timeout=10)
+        message = await socket.receive_json(timeout=60)
         assert message[kind] != but_not
         if message[kind] == name:
             return message
@@ -497,10 +497,10 @@ async def test_who_may_not_read_a_document_hears_nothing_of_its_conflicts(node: 
     node.other.hear()
     async with node.http.ws_connect(f"{node.node.url}/v1/realtime?token={ann}") as socket:
         await socket.send_json({"action": "subscribe", "model": "Task"})
-        assert (await socket.receive_json(timeout=10))["event"] == "subscribed"
+        assert (await socket.receive_json(timeout=60))["event"] == "subscribed"
         await node.apart(task, "one", {"title": "a"}, {"title": "b"})
         await node.ask("POST", "/v1/data/Task", {"id": "anns", "title": "x"}, token=ann)
-        message = await socket.receive_json(timeout=10)
+        message = await socket.receive_json(timeout=60)
         assert (message["event"], message["instance_id"]) == ("create", "anns")
 
 

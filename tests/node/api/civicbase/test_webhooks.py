@@ -186,7 +186,7 @@ async def test_a_delivery_can_be_looked_at_and_replayed(open_node: Running, rece
 
 async def _only(node: Running, path: str) -> Any:
     """The one delivery of a webhook, once it is over."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             (delivery,) = (await node.done("GET", path))["items"]
             if delivery["status"] != "pending":

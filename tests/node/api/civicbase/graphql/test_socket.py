@@ -29,7 +29,7 @@ from node.api.civicbase.graphql.messages import (
 from tests.node.pair import exchange, pair
 from tests.node.running import Running, running
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 TASK = {
     "name": "Task",
     "fields": [
