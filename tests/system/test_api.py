@@ -239,7 +239,7 @@ async def test_concurrent_creates_share_commits_and_flushes(tmp_path: Path) -> N
     Each flush takes so long that on the busiest machine the clients have asked again before it is over.
     """
     connections, creates = 32, 640
-    with NodeProcess(tmp_path / "node", env={BENCH_FLUSH_DELAY: "20"}) as node:
+    with NodeProcess(tmp_path / "node", env={BENCH_FLUSH_DELAY: "40"}) as node:
         assert node.ask("POST", "/v1/data-models", TASK).status == 201
         before = _figures(node)
         async with aiohttp.ClientSession(

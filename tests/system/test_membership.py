@@ -281,6 +281,7 @@ def test_the_owner_recovers_on_a_new_device(ann: NodeProcess, tmp_path: Path) ->
     with NodeProcess(tmp_path / "new", "--name", "new") as new:
         until(lambda: title(new, "first") == "of ann", "it was let in, having shown how it became a member")
         until(lambda: peers(ann).get("new", {}).get("role") == "admin", "the others know")
+        until(lambda: "ann" in peers(new), "it knows what the others are called")
         ok("revoke", "ann", "--data-dir", str(new.data_dir))
         until(lambda: peers(new)["ann"]["state"] == "revoked", "it governs")
         # The one that was put out holds the recovery code as well, and comes back under another key.

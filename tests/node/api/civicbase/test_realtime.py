@@ -212,16 +212,15 @@ async def test_no_edit_is_made_for_a_token_that_counts_no_longer() -> None:
 
 
 async def test_a_bad_token_or_none_in_time_closes_with_4401() -> None:
-    async with serving(Limits(authenticate_within_ms=50)) as node:
-        async with node.connected(None) as ws:
-            await ws.send_json({"type": "authenticate", "token": "forged"})
-            heard, code = await end_of(ws)
-            assert [message["error_code"] for message in heard] == ["AUTH_INVALID_TOKEN"]
-            assert code == 4401
-        async with node.connected(None) as ws:
-            heard, code = await end_of(ws)
-            assert [message["error_code"] for message in heard] == ["UNAUTHORIZED"]
-            assert code == 4401
+    async with serving() as node, node.connected(None) as ws:
+        await ws.send_json({"type": "authenticate", "token": "forged"})
+        heard, code = await end_of(ws)
+        assert [message["error_code"] for message in heard] == ["AUTH_INVALID_TOKEN"]
+        assert code == 4401
+    async with serving(Limits(authenticate_within_ms=50)) as node, node.connected(None) as ws:
+        heard, code = await end_of(ws)
+        assert [message["error_code"] for message in heard] == ["UNAUTHORIZED"]
+        assert code == 4401
 
 
 async def test_a_plain_request_is_told_to_upgrade() -> None:
