@@ -33,6 +33,8 @@ from storage.integrator import Integrator
 from storage.store import Store
 
 GROUP_EDITS_MAX = 256  # so that an import lets interactive writes in between
+RECEIVED_EDITS_MAX = 512  # while nobody writes here: the first who does waits an eighth of a second, once
+QUIET_GROUPS = 3  # without a change that was asked for here: then nobody writes here
 PENDING_MAX = 20_000  # changes waiting; above it the API answers 503
 GROUP_WAIT_S = 0.002  # longer than a dozen requests take to be read, shorter than a flush of a real disk
 ALONE = 1.2  # writers at a time, smoothed: with fewer, a change does not wait for others even one turn of the loop
@@ -88,6 +90,7 @@ class Writer:
         self._received: _Line = deque()
         self._is_owed = False  # what peers have sent was passed over
         self._own_in_group = 0  # changes that were asked for here, in the group that is being written
+        self._quiet_groups = 0  # in a row without any
         self._groups: queue.SimpleQueue[list[AnyChange] | _Job | None] = queue.SimpleQueue()
         self._writing: list[asyncio.Future[Any]] | None = None
         self._writers = 1.0  # how many clients write at the same time, smoothed
@@ -187,8 +190,9 @@ class Writer:
         edits = 0
         is_sync_first, received = self._is_owed, len(self._received)
         own = len(self._pending)
+        edits_max = GROUP_EDITS_MAX if own or self._quiet_groups < QUIET_GROUPS else RECEIVED_EDITS_MAX
         for line in (self._received, self._pending) if is_sync_first else (self._pending, self._received):
-            while line and (not group or edits + line[0][1] <= GROUP_EDITS_MAX):
+            while line and (not group or edits + line[0][1] <= edits_max):
                 change, size, future = line.popleft()
                 edits += size
                 if not future.cancelled():
@@ -251,6 +255,7 @@ class Writer:
     def _group_done(self, outcome: Written | BaseException) -> None:
         futures, self._writing = self._writing or [], None
         own = self._own_in_group
+        self._quiet_groups = 0 if own else self._quiet_groups + 1
         self.groups += 1
         if self._received and not self._pending:  # nobody else to wait for
             self._hand_over()

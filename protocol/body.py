@@ -71,6 +71,7 @@ _SALT_HEAD = encode(bytes(SALT_BYTES))[:-SALT_BYTES]
 _PLAIN = frozenset({str, bool, type(None)})  # types of which every value may be a field's
 _HASH_DOMAIN = b"civicnode body 1\0"
 _BEGINNING = b"\x86\x50"  # of every body: a list of six, whose first is a salt
+_TYPES = [bytes, str, str, str, list, list]
 _USER_AT = len(_BEGINNING) + SALT_BYTES
 _NAME_MAX_BYTES = NAME_LENGTH_MAX + 1  # a model of the program's own has a `$` before its name
 ERASURE: list[Operation] = [[Kind.ERASE.value]]
@@ -233,19 +234,13 @@ def decode_body(data: bytes, author: bytes) -> Body:
         raise Malformed("a body begins with a list of six and a salt, in the shortest form")
     if len(data) > BODY_SIZE_MAX_BYTES:
         raise TooLarge("body in bytes", size=len(data), size_max=BODY_SIZE_MAX_BYTES)
-    match decode(data):
-        case [
-            bytes() as salt,
-            str() as user,
-            str() as model,
-            str() as id,
-            list() as dots,
-            list() as operations,
-        ]:
-            pass
-        case _:
-            raise Malformed("a body is [salt, user, model, id, seen, operations]")
-    body = Body(salt, user, model, id, tuple([_decode_dot(dot, author) for dot in dots]), operations)
+    fields = decode(data)  # its beginning is that of a list of six
+    if [type(item) for item in fields] != _TYPES:  # no pattern: it would take as long as the decoding
+        raise Malformed("a body is [salt, user, model, id, seen, operations]")
+    salt, user, model, id, dots, operations = fields
+    body = Body(
+        salt, user, model, id, tuple([_decode_dot(dot, author) for dot in dots]) if dots else (), operations
+    )
     body.check()
     return body
 

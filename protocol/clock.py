@@ -25,7 +25,12 @@ def ms_of_hlc(hlc: Hlc) -> int:
 
 def is_due(hlc: Hlc, now_ms: int) -> bool:
     """Whether a commit of this timestamp may be materialised now."""
-    return ms_of_hlc(hlc) <= now_ms + CLOCK_AHEAD_MAX_MS
+    return hlc <= last_due(now_ms)
+
+
+def last_due(now_ms: int) -> Hlc:
+    """The last timestamp that `is_due`."""
+    return hlc_of_ms(now_ms + CLOCK_AHEAD_MAX_MS + 1) - 1
 
 
 def due_ms(hlc: Hlc) -> int:

@@ -8,12 +8,10 @@ messages, is the session's.
     local "sync cursor"  author of the peer, hex  -> {epoch, position}
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
-from protocol.causal import causal_order
 from protocol.commit import DEP_HASH_BYTES, NO_PREVIOUS, Commit
 from protocol.errors import ProtocolError
 from protocol.exchange import (
@@ -45,7 +43,7 @@ from protocol.ids import (
     node_of,
     space_id,
 )
-from protocol.integrate import Fork, Head, Integrated, Known, Outcome, Refused, Waiting, is_stated
+from protocol.integrate import Fork, Integrated, Known, Outcome, Refused, Waiting
 from protocol.messages import SpaceRoot, SpaceTips
 from protocol.packing import unpack_window
 from protocol.roots import root_over
@@ -58,16 +56,15 @@ from storage.lives import lives
 from storage.local import LocalWriter
 from storage.names import Chain
 from storage.reissue import keep_branch
-from storage.runs import RunReader, WaitingRoom, begun, ends_to_keep, key_of
+from storage.runs import RunReader, WaitingRoom, key_of
 from storage.store import Store
+from storage.windows import Planner, together
 
 SUSPECTS_MAX = 4_096
 SEQ_MAX = (1 << 63) - 1
 _ARRIVALS_READ_MAX = 100_000  # in one go: about 0.2 s of reading
 _CURSOR = "sync cursor"
 
-SLICE_BODIES_MAX = 256  # integrated at a time, so that what is asked for here gets in between
-SLICES_TOGETHER_MAX = 8  # given to the writer, so that it need not wait between them
 # Hands a change to the one writer: its result, once it is durable. Blocks.
 Write = Callable[[AnyChange], Any]
 # Gives changes for the one writer, in order; takes the result of each, or its error, once all are durable; ends in an
@@ -84,15 +81,6 @@ class _Taken:
     forks: list[ForkFound] = field(default_factory=list)
     refused: list[ChainRefused] = field(default_factory=list)
     left: set[ChainKey] = field(default_factory=set)  # chains of which nothing more can follow
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is integrated, slice by slice; what waits while that is `begun`, and what is `kept` after."""
-
-    slices: list[Sequence[Commit]]
-    begun: dict[ChainKey, Run]
-    kept: dict[ChainKey, Run]
 
 
 class Exchange:
@@ -116,6 +104,7 @@ class Exchange:
             self._waiting = WaitingRoom(snapshot)
             self._heads.follow(snapshot)
             self._lives = lives(snapshot.local)
+        self._planner = Planner(store)
         self._branches = Branches(store, self._heads, self._waiting)
         self.is_unsettled = bool(self._waiting.runs)  # a window may have been cut short: `settle`
 
@@ -335,6 +324,11 @@ class Exchange:
             bodies=taken.bodies,
         )
 
+    def prepare(self, runs: list[Run] | ProtocolError) -> None:
+        """Plan how a window is taken in, while the one before it is: then the writer need not wait for that."""
+        if not isinstance(runs, ProtocolError):
+            self._planner.plan_ahead(runs)
+
     def settle(self) -> Steps:
         """Take in what waits without need, as after the node or the disk failed in the middle of a window."""
         taken = yield from self._take_in([], [])
@@ -349,13 +343,13 @@ class Exchange:
         self.is_unsettled = True
         taken = _Taken()
         yield from self._note_branches(runs, taken)
-        plan = self._plan([*self._waiting.runs.values(), *runs])
+        plan = self._planner.plan([*self._waiting.runs.values(), *runs])
         if not plan.slices:
             yield from self._keep_waiting(plan.begun)
         if met and not plan.slices:  # what waits may be integrated with a window of other spaces
             yield from _written(Received((), met))
-        proofs = {commit.hash: run for run in runs for commit in run.commits}
-        for number, some in enumerate(_together(plan.slices)):
+        proofs = {key_of(run.commits[0]): run for run in runs}
+        for number, some in enumerate(together(plan.slices)):
             changes = [Received(commits, met) for commits in some]
             kept = plan.kept if some[-1] is plan.slices[-1] else plan.begun
             if not number or kept is plan.kept:
@@ -378,6 +372,7 @@ class Exchange:
                 taken.bodies + again.bodies,
             )
             taken.refused += again.refused
+        self._planner.done()
         self.is_unsettled = False
         return taken
 
@@ -385,7 +380,7 @@ class Exchange:
         self,
         changes: Sequence[Received],
         outcomes: Sequence[list[Outcome] | Exception],
-        proofs: dict[bytes, Run],
+        proofs: dict[ChainKey, Run],
         taken: _Taken,
     ) -> Generator[Sequence[AnyChange], Any, None]:
         """What became of some slices. Raises what went wrong with the first that was not stored."""
@@ -400,7 +395,7 @@ class Exchange:
                     yield from self._note_left(commit, outcome, proofs, taken)
 
     def _note_left(
-        self, commit: Commit, outcome: Outcome, proofs: dict[bytes, Run], taken: _Taken
+        self, commit: Commit, outcome: Outcome, proofs: dict[ChainKey, Run], taken: _Taken
     ) -> Generator[Sequence[AnyChange], Any, None]:
         """A commit that could not be integrated: nothing more of its chain can."""
         key, seq = key_of(commit), commit.header.seq
@@ -409,7 +404,9 @@ class Exchange:
         match outcome:
             case Fork():
                 taken.left.add(key)
-                run = proofs.get(commit.hash)
+                run = proofs.get(key)
+                if run is not None and all(held.hash != commit.hash for held in run.commits):
+                    run = None  # it had waited here
                 forked_at = self._store.basis.forks.get(key)
                 if run is not None and key[0] == self._store.system and forked_at is not None:
                     yield from self._keep_branch(run, min(seq, forked_at), taken)
@@ -490,27 +487,6 @@ class Exchange:
         prefix = application_space_name("")
         return sorted(name[len(prefix) :] for name in names if name.startswith(prefix))
 
-    def _plan(self, runs: list[Run]) -> _Plan:
-        heads: dict[ChainKey, Head | None] = {}
-        with self._store.read() as snapshot:
-
-            def known_seq(key: ChainKey) -> int:
-                if key not in heads:
-                    heads[key] = snapshot.head(*key)
-                head = heads[key]
-                return head.seq if head is not None else 0
-
-            basis = self._store.basis
-            order = causal_order(runs, known_seq, system=self._store.system, forks=basis.forks,
-                                 is_stated=partial(is_stated, basis.members))  # fmt: skip
-        reach = {key: head.seq if head is not None else 0 for key, head in heads.items()}
-        slices = list(_slices(order.ready))
-        kept_meanwhile = begun(runs, reach) if len(slices) > 1 else {}
-        for commit in order.ready:
-            reach[key_of(commit)] = max(reach[key_of(commit)], commit.header.seq)
-        kept = ends_to_keep(order.tails, reach) if order.tails else {}
-        return _Plan(slices, kept_meanwhile if slices else kept, kept)
-
     def _keep_waiting(self, runs: dict[ChainKey, Run]) -> Generator[Sequence[AnyChange], Any, None]:
         """Exactly these wait from now on."""
         keep = self._keeping(runs)
@@ -550,29 +526,6 @@ def cursor_change(peer: Author, epoch: str, position: int) -> LocalChange:
     An older cursor costs an offer of what has arrived since, so a live link need not keep every one.
     """
     return lambda local: local.put(_CURSOR, peer.hex(), {"epoch": epoch, "position": position})
-
-
-def _together(slices: Sequence[Sequence[Commit]]) -> Iterator[Sequence[Sequence[Commit]]]:
-    """The slices as they are given to the writer. The first and the last go alone: they decide what is kept."""
-    if len(slices) > 1:
-        yield slices[:1]
-    for start in range(1, len(slices) - 1, SLICES_TOGETHER_MAX):
-        yield slices[start : min(start + SLICES_TOGETHER_MAX, len(slices) - 1)]
-    if slices:
-        yield slices[-1:]
-
-
-def _slices(commits: Sequence[Commit]) -> Iterator[Sequence[Commit]]:
-    """The commits in their order, as many at a time as `SLICE_BODIES_MAX` bodies allow; one at least."""
-    start, bodies = 0, 0
-    for number, commit in enumerate(commits):
-        size = max(1, len(commit.bodies))
-        if number > start and bodies + size > SLICE_BODIES_MAX:
-            yield commits[start:number]
-            start, bodies = number, 0
-        bodies += size
-    if start < len(commits):
-        yield commits[start:]
 
 
 def _parting(one: Run, other: Run) -> int | None:

@@ -13,6 +13,7 @@ from protocol.ids import Author
 from protocol.integrate import Change, Entry
 from storage.arrivals import Rejudged
 
+_SET = Kind.SET.value
 _TOUCHING = frozenset({Kind.ADD, Kind.REMOVE, Kind.INCREMENT, Kind.TEXT, Kind.ARRAY})
 
 
@@ -43,11 +44,15 @@ def feed_entry(
     user = ""
     if entry.body is not None:
         user = entry.body.user
-        for operation in entry.body.operations:
-            if operation[0] == Kind.SET:
-                changed |= operation[1]
-            elif operation[0] in _TOUCHING:
-                changed.setdefault(operation[1])
+        operations = entry.body.operations
+        if len(operations) == 1 and operations[0][0] == _SET:  # nearly always; nobody changes what it holds
+            changed = operations[0][1]
+        else:
+            for operation in operations:
+                if operation[0] == _SET:
+                    changed |= operation[1]
+                elif operation[0] in _TOUCHING:
+                    changed.setdefault(operation[1])
     return FeedEntry(arrival, entry.index, application, entry.model, entry.id, entry.change, author, user, hlc,
                      changed, is_old=is_old)  # fmt: skip
 

@@ -16,7 +16,7 @@ from protocol.ancestor import PastOf
 from protocol.body import ERASURE, SALT_BYTES, body_hash
 from protocol.building import CommitBuilder
 from protocol.changes import DocumentChange, Edit, EditKind, Record
-from protocol.clock import Hlc, HybridClock, due_ms, is_due
+from protocol.clock import Hlc, HybridClock, due_ms, is_due, last_due
 from protocol.commit import NO_PREVIOUS, Commit, Header, sign_commit
 from protocol.document import Document
 from protocol.errors import NotPermitted, TooLarge
@@ -73,6 +73,8 @@ class _Group:
     builders: dict[str, CommitBuilder] = field(default_factory=dict)  # by application
     done: list[tuple[str, Integrated, Arrival]] = field(default_factory=list)
     received: list[tuple[Integrated, Arrival]] = field(default_factory=list)
+    latest: Hlc = 0  # timestamp of those that are due
+    early: list[tuple[Hlc, Chain, int]] = field(default_factory=list)  # of those that are not
     said: list[tuple[Integrated, Arrival]] = field(default_factory=list)
     met: list[str] = field(default_factory=list)  # applications of spaces that came from peers
     caught_up: list[str] = field(default_factory=list)
@@ -185,10 +187,10 @@ class Integrator:
             self._meet(application)
         if due:
             self._early = sorted(early for early in self._early if early[1:] not in due)
-        for finished, arrival in group.received:
-            self._clock.observe(finished.commit.header.hlc, now_ms)
-            if not is_due(finished.commit.header.hlc, now_ms):
-                heappush(self._early, (finished.commit.header.hlc, arrival.chain, arrival.seq))
+        if group.received:
+            self._clock.observe(group.latest, now_ms)
+        for early in group.early:
+            heappush(self._early, early)
         done = group.received + done
         for finished, arrival in done:
             written.entries += self._feed_entries(finished, arrival)
@@ -399,16 +401,23 @@ class Integrator:
         for told in change.quarantine:
             batch.quarantine(told)
         outcomes: list[Outcome] = []
+        due_until, system = last_due(group.now_ms), self._store.system
         for commit in change.commits:
-            is_early = not is_due(commit.header.hlc, group.now_ms)
-            outcome = batch.integrate(commit, is_early=is_early)
+            header = commit.header
+            outcome = batch.integrate(commit, is_early=header.hlc > due_until)
             if isinstance(outcome, Known):
                 batch.fill(commit)
             if isinstance(outcome, Integrated):
-                if commit.header.space != self._store.system:
-                    self._first_syncs.begin(batch, commit.header.space, group.now_ms, is_met=False)
-                group.received.append((outcome, batch.keep(outcome)))
-                group.is_plain &= outcome.counts and batch.rests_on_counting(commit.header)
+                if header.space != system:
+                    self._first_syncs.begin(batch, header.space, group.now_ms, is_met=False)
+                arrival = batch.keep(outcome)
+                group.received.append((outcome, arrival))
+                if header.hlc > due_until:
+                    group.early.append((header.hlc, arrival.chain, arrival.seq))
+                elif header.hlc > group.latest:
+                    group.latest = header.hlc
+                if group.is_plain:
+                    group.is_plain = outcome.counts and batch.rests_on_counting(header)
             outcomes.append(outcome)
         if change.local is not None:
             change.local(batch.local)

@@ -308,6 +308,11 @@ class Clerk:
 
     def _unpacked(self, window: _Window, runs: list[Run] | ProtocolError) -> None:
         window.runs = runs
+        if self._steps is not None and self._line[0] is window:
+            try:
+                self._own_exchange.prepare(runs)
+            except Exception as error:
+                self._failed(error)  # whatever it is, it will show when the turn of the window comes
         self._go_on()
 
     def _begin(self, steps: Steps, reply: Reply | None, *, is_brief: bool = False) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,7 @@ class Network:
         )  # where peers reach this node; once bound, the port is the one that was taken
         self._running: Running | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._is_awaited = asyncio.Event()  # somebody waits for what opens in the background
         self._is_stopped = False
         self._faults = parts.metrics.counter(
             "civicnode_link_faults_total", "Links that ended by somebody's fault, and what was refused", ("reason",)
@@ -163,7 +165,9 @@ class Network:
         self._opening = asyncio.get_running_loop().create_task(self._open())
 
     async def _open(self) -> None:
-        await asyncio.sleep(OPEN_AFTER_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_AFTER_S):
+                await self._is_awaited.wait()
         try:
             make_running = await asyncio.to_thread(_load)
             running = await make_running(self._parts, self._sockets, self._faults)
@@ -230,6 +234,7 @@ class Network:
     async def sync(self, timeout_s: float) -> Synced:
         """Dial now, and wait until this node holds the same as every peer it can reach, or the time is over."""
         if self._opening is not None and not self._opening.done():  # before that, no address is known
+            self._is_awaited.set()
             await asyncio.wait([self._opening], timeout=timeout_s)
         if self._running is None:
             return Synced(0, (), self.is_in_sync)

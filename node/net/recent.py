@@ -35,13 +35,14 @@ class Recent:
         self._packed.clear()
         if any(commit.header.author != own for _, commit, _ in stored):
             self._chains.clear()
-        fresh: dict[ChainKey, Fresh] = {}
+        grown: dict[ChainKey, tuple[str, int]] = {}  # by chain its application, and the first that came
+        newest: dict[ChainKey, Commit] = {}
         for application, commit, _ in stored:
             header = commit.header
             key = header.space, header.author
-            first_seq = fresh[key].first_seq if key in fresh else header.seq
-            tip = Tip(header.author, header.seq, commit.hash[:DEP_HASH_BYTES])
-            fresh[key] = Fresh(application_space_name(application), first_seq, tip)
+            if key not in newest:
+                grown[key] = application, header.seq
+            newest[key] = commit
             if header.author != own:
                 continue
             kept = self._chains.pop(key, None) or deque()
@@ -53,7 +54,10 @@ class Recent:
             self._chains[key] = kept
             if len(self._chains) > CHAINS_MAX:
                 del self._chains[next(iter(self._chains))]
-        return tuple(fresh.values())
+        return tuple(
+            Fresh(application_space_name(application), first_seq, _tip_of(newest[key]))
+            for key, (application, first_seq) in grown.items()
+        )
 
     def forget(self) -> None:
         """Something else has been stored, which may change what counts."""
@@ -76,3 +80,7 @@ class Recent:
             known = RunsLoaded(window, ((key, last_seq),), frozenset({key}), bodies)
             self._packed[key, after_seq] = known
         return known
+
+
+def _tip_of(commit: Commit) -> Tip:
+    return Tip(commit.header.author, commit.header.seq, commit.hash[:DEP_HASH_BYTES])

@@ -61,6 +61,21 @@ def _shape(model: Model, query: Query) -> _Shape:
     return model.application, model.id, query.sort, asked
 
 
+class _Newest:
+    """Records as the newest group of writes has left them; looked through only if somebody asks."""
+
+    def __init__(self, entries: Sequence[FeedEntry]) -> None:
+        self._entries = entries
+        self._by_key: dict[tuple[str, str, str], Record] | None = None
+
+    def get(self, key: tuple[str, str, str]) -> Record | None:
+        by_key = self._by_key
+        if by_key is None:
+            by_key = {(e.application, e.model, e.id): e.record for e in self._entries if e.record is not None}
+            self._by_key = by_key
+        return by_key.get(key)
+
+
 class Rendered(NamedTuple):
     """A document as JSON, with what the API needs to know without parsing it."""
 
@@ -135,7 +150,7 @@ class Records:
         self._pool = ThreadPoolExecutor(readers, thread_name_prefix="query")
         self._cache: OrderedDict[tuple[str, str, str], Rendered] = OrderedDict()
         self._cache_bytes = 0
-        self._fresh: dict[tuple[str, str, str], Record] = {}  # of the newest group of writes
+        self._newest = _Newest(())
         self._encoder = msgspec.json.Encoder()
         self._long_shapes: dict[
             _Shape, int
@@ -242,7 +257,7 @@ class Records:
         if cached is not None:
             self._cache.move_to_end(key)
             return cached
-        fresh = self._fresh.get(key)
+        fresh = self._newest.get(key)
         if fresh is not None and fresh.model is model:
             return self._keep(model, _shown(model, fresh))
         with self._store.read() as snapshot:
@@ -296,8 +311,8 @@ class Records:
 
         Those who hear of it will want to see it: what was made of it while it was stored is not made again.
         """
-        self._fresh = {(e.application, e.model, e.id): e.record for e in entries if e.record is not None}
-        for entry in entries:
+        self._newest = _Newest(entries)
+        for entry in entries if self._cache else ():
             dropped = self._cache.pop((entry.application, entry.model, entry.id), None)
             if dropped is not None:
                 self._cache_bytes -= len(dropped.json)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from node.writer import GROUP_EDITS_MAX, Writer, WriterOverloaded
+from node.writer import GROUP_EDITS_MAX, QUIET_GROUPS, RECEIVED_EDITS_MAX, Writer, WriterOverloaded
 from storage.changes import AnyChange, Received, Written
 from storage.feed_entry import FeedEntry
 from storage.integrator import Integrator
@@ -95,6 +95,21 @@ async def test_however_much_is_asked_for_here_what_peers_have_sent_is_stored_in_
         await asyncio.gather(*heard)
         groups = [group[0].split()[0] for group in at.slow.groups]
         assert groups[:5] == ["first", "asked", "heard", "asked", "heard"]
+
+
+async def test_while_nobody_writes_here_what_peers_have_sent_goes_in_larger_groups() -> None:
+    together = RECEIVED_EDITS_MAX // GROUP_EDITS_MAX
+    assert together > 1
+    async with scene() as at:
+        heard = [at.hear(str(number)) for number in range(QUIET_GROUPS + 2 * together)]
+        at.slow.may_store.release(QUIET_GROUPS + 2)
+        await asyncio.gather(*heard)
+        assert [len(group) for group in at.slow.groups] == [1] * QUIET_GROUPS + [together] * 2
+        del at.slow.groups[:]
+        asked, heard = at.ask("asked"), [at.hear(str(number)) for number in range(together)]
+        at.slow.may_store.release(1 + together)
+        await asyncio.gather(asked, *heard)
+        assert [len(group) for group in at.slow.groups] == [1] * (1 + together)
 
 
 async def test_what_is_small_shares_a_group_whoever_wrote_it() -> None:

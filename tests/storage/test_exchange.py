@@ -28,8 +28,9 @@ from protocol.packing import pack_window, unpack_window
 from protocol.roots import root_over
 from protocol.window import Run
 from storage.changes import AnyChange
-from storage.exchange import SLICE_BODIES_MAX, Exchange
+from storage.exchange import Exchange
 from storage.runs import proves_with_waiting
+from storage.windows import SLICE_BODIES_MAX
 from tests.protocol.dialogue import NOW_MS, Dialogue, Record, pair
 
 DEFAULT = "app/default"

@@ -28,7 +28,8 @@ from protocol.exchange import (
 from protocol.messages import SpaceTips, Tip
 from storage.changes import AnyChange
 from storage.errors import StorageError, StorageFull
-from storage.exchange import SLICE_BODIES_MAX, unpacked
+from storage.exchange import unpacked
+from storage.windows import SLICE_BODIES_MAX
 from tests.protocol.dialogue import NOW_MS, Record
 
 NAMES = ("app/default", "system")
