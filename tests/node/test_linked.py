@@ -16,7 +16,7 @@ async def until_in_sync(*nodes: Running) -> None:
     async with asyncio.timeout(PATIENCE_S):
         for node in nodes:
             while not (await node.done("GET", "/v1/sync/status"))["in_sync"]:
-                await node.done("POST", "/v1/sync?timeout_ms=500")
+                await node.done("POST", "/v1/sync")
 
 
 async def meet(caller: Running, answerer: Running) -> None:

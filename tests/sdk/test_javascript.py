@@ -17,6 +17,7 @@ from cli import child
 from cosmicsync.filters import matches, translate
 from tests.sdk.conftest import plugin
 from tests.sdk.test_python_filters import SHAPE, TYPES, documents, filters
+from tests.system import npm
 from tests.system.neighbours import join
 from tests.system.process import NodeProcess
 
@@ -36,9 +37,9 @@ def tools() -> Path:
     """What the tests of the package need, installed once."""
     installed = PACKAGE / "node_modules" / ".package-lock.json"
     lock = PACKAGE / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        done = run(["npm", "ci", "--no-audit", "--no-fund"])
-        assert done.returncode == 0, done.stderr
+    with npm.turn(PACKAGE):
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            npm.install(PACKAGE)
     return PACKAGE / "node_modules"
 
 
