@@ -1,7 +1,5 @@
 """What tests run in a process of its own, because it may be killed by what it does, or is killed on purpose.
 
-    python -m tests.storage.child TASK DIRECTORY …
-
     open            opens the record and reads all
     write           writes for ever; prints what is acknowledged
     fill [BYTES]    writes until nothing fits, and on when there is room
@@ -16,32 +14,33 @@ import os
 import random
 import resource
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from protocol.changes import DocumentChange
 from storage import gate
 from storage.errors import StorageError, StorageFull
 from storage.opening import open_record
+from tests.forked import Forked
 from tests.storage.kit import TASK, Site, copied, create, delete, record_file, update
 
-ROOT = Path(__file__).parents[2]
 FILLER = "filler"
 
 
-def start(task: str, directory: Path, *arguments: object) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "tests.storage.child", task, str(directory), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(errors: IO[bytes], task: str, directory: Path, *arguments: object) -> Forked:
+    return Forked(run, [task, str(directory), *map(str, arguments)], errors=errors)
 
 
 def outcome(task: str, directory: Path, *arguments: object) -> list[Any]:
     """What the child has to say. Raises AssertionError if it was killed by what it did."""
-    with start(task, directory, *arguments) as child:
-        said, complaint = child.communicate()
-    assert child.returncode == 0, f"exit status {child.returncode}: {said[-500:]} {complaint}"
+    with TemporaryFile() as errors:
+        with start(errors, task, directory, *arguments) as child:
+            said = child.stdout.read()
+        errors.seek(0)
+        assert child.poll() == 0, f"exit status {child.poll()}: {said[-500:]!r} {errors.read().decode()}"
     return [json.loads(line) for line in said.splitlines()]
 
 
@@ -229,8 +228,8 @@ def _fill(directory: Path, limit_bytes: int | None) -> None:
     _say({"kept": kept, "failures": failures, "readable": readable, "absent": absent, "indexed": indexed})
 
 
-if __name__ == "__main__":
-    match sys.argv[1:]:
+def run(arguments: list[str]) -> None:
+    match arguments:
         case ["open", directory]:
             _say(_open(Path(directory), _now_ms()))
         case ["write", directory]:

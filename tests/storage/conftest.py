@@ -6,22 +6,16 @@ from pathlib import Path
 import pytest
 
 from protocol.schema import Model
+from tests.directories import temporary_directory
 from tests.storage.damage import TASKS
-from tests.storage.kit import TASK, Site, create, delete, filled_directory, temporary_directory, update
+from tests.storage.kit import TASK, Site, create, delete, filled_directory, update
 
 pytest.register_assert_rewrite("tests.storage.contract")
 
 
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """In memory where there is room: a busy disk takes a second for a flush, and no test here can tell."""
-    with temporary_directory() as directory:
-        yield Path(directory)
-
-
 @pytest.fixture(scope="module")
 def module_path() -> Iterator[Path]:
-    """The same for what all tests of a module share."""
+    """As `tmp_path`, for what all tests of a module share."""
     with temporary_directory() as directory:
         yield Path(directory)
 

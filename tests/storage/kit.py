@@ -1,13 +1,10 @@
 """What tests of storage work with: a store put together as the daemon does it, and ways to look into one."""
 
-import os
 import random
 import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from shutil import disk_usage
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from protocol.changes import DocumentChange, Edit, EditKind, Guard, Record
@@ -30,7 +27,6 @@ from storage.memory_kv import MemoryKeyValueStore
 from storage.opening import OpenRecord, found_store, open_record
 from storage.store import Store
 
-_ROOM_BYTES = 512 << 20
 NOW_MS = 1_750_000_000_000
 APPLICATION = "default"
 BUILTINS = definition_models()
@@ -225,17 +221,6 @@ def is_stale(site: Site) -> bool:
 def failure(site: Site) -> Exception | None:
     """What made it so, if something failed."""
     return site.integrator.indexer.failure
-
-
-def temporary_directory() -> "TemporaryDirectory[str]":
-    """A directory of its own, in memory if the system has a place for that with room enough."""
-    place: Path | None = Path("/dev/shm")
-    try:
-        if disk_usage("/dev/shm").free < _ROOM_BYTES or not os.access("/dev/shm", os.W_OK):
-            place = None
-    except OSError:
-        place = None
-    return TemporaryDirectory(prefix="civicnode-test-", dir=place)
 
 
 class Refused(Exception):

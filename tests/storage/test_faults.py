@@ -101,23 +101,21 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path, rounds: int
     expected: dict[str, int] = {}
     gone: set[str] = set()
     for number in range(rounds):
-        with start("write", directory) as child:
-            assert child.stdout is not None
-            lines: list[str] = []
+        with (tmp_path / "errors").open("wb") as errors, start(errors, "write", directory) as child:
+            lines: list[bytes] = []
             if number % 5:  # else while it starts
                 lines.append(child.stdout.readline())
             _wait(chance.uniform(0, 0.1 if lines else 0.4))
             child.kill()
             lines += child.stdout.readlines()
-            assert child.stderr is not None
-            complaint = child.stderr.read()
+        complaint = (tmp_path / "errors").read_text()
         assert not complaint, complaint
         for line in lines:
-            if line.endswith("\n"):
+            if line.endswith(b"\n"):
                 said = json.loads(line)
                 expected |= said["set"]
                 gone |= set(said["gone"])
-        if lines and lines[-1].endswith("\n"):  # what the group that was on its way would have deleted
+        if lines and lines[-1].endswith(b"\n"):  # what the group that was on its way would have deleted
             for id in json.loads(lines[-1])["goes next"]:
                 expected.pop(id)
         if number % 5 == 4 or number == rounds - 1:

@@ -14,6 +14,7 @@ from storage.kv import Table
 from storage.lmdb_kv import LmdbKeyValueStore
 from storage.memory_kv import MemoryKeyValueStore
 from storage.store import Store
+from tests.directories import temporary_directory
 from tests.storage.kit import (
     APPLICATION,
     NOW_MS,
@@ -23,7 +24,6 @@ from tests.storage.kit import (
     one,
     refuse,
     tables,
-    temporary_directory,
 )
 
 # -- commits from elsewhere --------------------------------------------------------------------------------

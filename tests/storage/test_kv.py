@@ -15,8 +15,8 @@ from storage.errors import StorageFailed, StorageFull, StoreDamaged
 from storage.kv import KeyValueStore, ReadTransaction, Table, WriteTransaction
 from storage.lmdb_kv import DATA_FILE, LmdbKeyValueStore
 from storage.memory_kv import MemoryKeyValueStore
+from tests.directories import temporary_directory
 from tests.storage.contract import A, B, KeyValueContract, Refused, everything, filled
-from tests.storage.kit import temporary_directory
 
 
 class TestLmdb(KeyValueContract):

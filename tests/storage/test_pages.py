@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from storage.kv import Table
 from storage.lmdb_kv import LmdbKeyValueStore
 from storage.pages import records_on_pages
-from tests.storage.kit import record_file, tables, temporary_directory
+from tests.directories import temporary_directory
+from tests.storage.kit import record_file, tables
 
 LOG = frozenset({Table.HEADERS, Table.BODIES, Table.ARRIVALS})
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from cli import child
 from cli.main import main
+from tests.forked import Forked
 
 STOP_TIMEOUT_S = 60
 PORTS = ("--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns")
@@ -34,7 +35,7 @@ class Answer:
 
 
 class NodeProcess:
-    """`civicnode start` on free ports, ready when made."""
+    """`civicnode start` on free ports, ready when made. With a `prefix` it is started by that, as a command."""
 
     def __init__(
         self,
@@ -46,14 +47,19 @@ class NodeProcess:
     ) -> None:
         self.data_dir = data_dir
         self.errors = data_dir.parent / f"{data_dir.name}.log"  # the node's own words
+        command = ["start", "--data-dir", str(data_dir), *ports, *arguments]
+        self._process: Forked | subprocess.Popen[bytes]
         with self.errors.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*prefix, *child.command("start", "--data-dir", str(data_dir), *ports, *arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=child.environment(env),
-            )
+            if prefix:
+                self._process = subprocess.Popen(
+                    [*prefix, *child.command(*command)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=child.environment(env),
+                )
+            else:
+                self._process = Forked(main, command, errors=log, environment=child.environment(env))
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode()
         assert "http" in line, self.errors.read_text()
