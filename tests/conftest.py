@@ -27,3 +27,8 @@ def tmp_path() -> Iterator[Path]:
     """
     with temporary_directory() as directory:
         yield Path(directory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that what is left to share at the end is short."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
