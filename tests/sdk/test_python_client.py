@@ -1,5 +1,6 @@
 """The Python client against a real node: data, hooks, accounts, and what happens when an answer is lost."""
 
+import asyncio
 import base64
 import hmac
 import inspect
@@ -208,6 +209,30 @@ def test_people_sign_in_stay_signed_in_and_sign_out(node: NodeProcess) -> None:
         client.auth.use(Tokens(last.token))
         with pytest.raises(Unauthorized):
             client.auth.me()
+
+
+async def test_a_refusal_that_comes_once_the_token_is_renewed_does_not_renew_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_renewed, refused, renewals = asyncio.Event(), list[str](), list[str]()
+
+    async def once(self: Transport, m: str, path: str, b: Any, headers: Any, q: Any = None) -> Answer:
+        if path == "/v1/auth/refresh":
+            renewals.append(path)
+            return Answer(200, {}, {"token": "new.to.ken"})
+        if headers["Authorization"] == "Bearer old.to.ken":
+            refused.append(path)
+            if path == "/late":
+                await is_renewed.wait()
+            raise Unauthorized("it has ended", error_code="AUTH_INVALID_TOKEN", status=401)
+        return Answer(200, {}, path)
+
+    monkeypatch.setattr(Transport, "_once", once)
+    transport = Transport("http://127.0.0.1:9", on_tokens=lambda tokens: is_renewed.set())
+    transport._tokens = Tokens("old.to.ken", "refresh")
+    answers = await asyncio.gather(transport.ask("GET", "/soon"), transport.ask("GET", "/late"))
+    assert [answer.body for answer in answers] == refused == ["/soon", "/late"]
+    assert len(renewals) == 1
 
 
 def code_of(secret: str) -> str:

@@ -121,7 +121,9 @@ export class Transport {
           if (!isRepeatable && !wasNeverSent(error)) throw error;
           await sleep(pauseMs);
         } else if (signed && error.status === 401 && error.errorCode === 'AUTH_INVALID_TOKEN') {
-          if (isRefreshed || !(await this.refresh())) throw error;
+          // One that was sent before another request had the token renewed is only sent again.
+          const isRenewed = this.tokens && headers.Authorization !== `Bearer ${this.tokens.token}`;
+          if (isRefreshed || !(isRenewed || (await this.refresh()))) throw error;
           isRefreshed = true;
         } else if (error instanceof RateLimited || error.status === 503) {
           const waitMs = (error.retryAfter ?? 0) * 1000;

@@ -195,7 +195,11 @@ class Transport:
                 await asyncio.sleep(self._pause_s(left))
             except CosmicSyncError as fault:
                 if signed and fault.status == 401 and fault.error_code == "AUTH_INVALID_TOKEN":
-                    if is_refreshed or not left or not await self.refresh():
+                    # One that was sent before another request had the token renewed is only sent again.
+                    is_renewed = (
+                        self.token is not None and sent.get("Authorization") != f"Bearer {self.token}"
+                    )
+                    if is_refreshed or not left or not (is_renewed or await self.refresh()):
                         raise
                     is_refreshed = True
                 elif not left or not self._is_worth_waiting(fault):
