@@ -84,7 +84,11 @@ def tables(draw: st.DrawFn) -> tuple[Model, list[Row]]:
     ]
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    deadline=None,
+    max_examples=max(200, settings().max_examples),  # `make soak` takes its thousand
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_sqlite_and_python_agree_on_every_filter_sort_and_page(data: st.DataObject) -> None:
     model, rows = data.draw(tables())
