@@ -7,16 +7,14 @@ so that many nodes fit into one process. `run` is what `civicnode start` calls.
 import asyncio
 import base64
 import contextlib
-import gc
 import json
 import os
-import signal
 import socket
 import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,10 +31,11 @@ from node.belonging import Belonging, BelongingParts
 from node.civicbase import CivicBase, CivicBaseParts
 from node.conflict_feed import ConflictFeed
 from node.feed import Feed
-from node.listening import CannotListen, is_of_this_machine
+from node.listening import is_of_this_machine
 from node.logs import make_logger
 from node.metrics import Metrics
 from node.net.network import Network, NetworkParts
+from node.pace import Pace, Pauses
 from node.randomness import RandomPool
 from node.services.builtin import builtin_models
 from node.services.business_logic import BusinessLogic
@@ -48,10 +47,10 @@ from node.services.local import LocalStore
 from node.services.models import Models
 from node.services.named import NamedRecords
 from node.services.origins import AllowedOrigins
-from node.services.owner import OwnerTokenDamaged, ensure_owner_token
+from node.services.owner import ensure_owner_token
 from node.services.plugin_answers import answers_for
 from node.services.plugin_strategies import PluginStrategies
-from node.services.plugins import Plugins, PluginsFault
+from node.services.plugins import Plugins
 from node.services.records import Records
 from node.services.screening import Screen, quarantined_of
 from node.services.sealing import Sealing
@@ -72,20 +71,9 @@ from storage.integrator import Integrator
 from storage.opening import OpenRecord, open_record
 
 RUN_FILE = "run.json"
-# One busy Python thread makes every request wait for its turn: at the default of 5 ms a read took 5.2 ms
-# beside a busy writer, at 0.2 ms it takes 0.36 ms, and throughput stays the same (measured on two cores).
-SWITCH_INTERVAL_S = 0.000_2
-# A full collection stops every thread, for 80 ms in the middle of an import (measured). What dies here dies
-# by its reference count; cycles are rare and young, so old objects are looked at seldom. Young ones are looked at
-# once, whatever their number: few at a time, since no request is answered meanwhile (20,000 take 4 to 10 ms).
-GC_THRESHOLDS = (2_000, 200, 500)
 HOUR_S = 3_600
 WARM_AFTER_S = 1.0  # after the first requests have been answered, before someone signs in
 BENCH_FLUSH_DELAY = "CIVICNODE_BENCH_FLUSH_DELAY_MS"  # for `civicnode bench`: what a slower disk would do
-
-
-class StartFailed(Exception):
-    """The node cannot start. The message is one line that says why and what to do."""
 
 
 def program_version() -> str:
@@ -124,7 +112,11 @@ class Node:
     """One node. `start` it on an event loop, `stop` it once; nothing of it outlives `stop`."""
 
     def __init__(
-        self, settings: Settings, world: World | None = None, new_life: NewLife | None = None
+        self,
+        settings: Settings,
+        world: World | None = None,
+        new_life: NewLife | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.settings = settings
         self._new_life = new_life
@@ -138,6 +130,7 @@ class Node:
             clock_ms=self.world.now_ms,
         )
         self.metrics = Metrics()
+        self.pace = pace or Pace()
         self.plugins = Plugins(settings.plugins_dir, self.log)
         self.record: OpenRecord | None = None
         self.url = ""
@@ -184,8 +177,9 @@ class Node:
             self.catalog.load(snapshot)
         self.index = _open_index(directory / INDEX_FILE)
         self.integrator = Integrator(
-            store, self.index, self.catalog, record.keys, HybridClock(), world.random_bytes, record.note
-        )
+            store, self.index, self.catalog, record.keys, HybridClock(), world.random_bytes, record.note,
+            on_step=Pauses(self.pace),
+        )  # fmt: skip
         self.integrator.indexer.open()
         self.feed = Feed(store, world.now_ms)
         self.conflict_feed = ConflictFeed(self.feed, self.index)
@@ -280,6 +274,7 @@ class Node:
                 submit=Screen(store, self.writer, self.canary, self.log, now_ms=world.now_ms).submit,
                 metrics=self.metrics,
                 log=self.log,
+                pace=self.pace,
                 directory=directory,
                 listen=settings.listen,
                 peers=settings.peers,
@@ -382,6 +377,7 @@ class Node:
             names=settings.hosts,
             origins=self.origins.listed(),
             sockets=self._new_life.sockets if self._new_life is not None else (),
+            pace=self.pace,
         )
 
     def _start_again(self, reason: str | None = None) -> None:
@@ -541,52 +537,3 @@ def _write_run_file(directory: Path, url: str, started_ms: int, tls_cert: Path |
         facts = {"pid": os.getpid(), "api": url, "started_at": started_ms}
         json.dump(facts | ({"tls_cert": str(tls_cert.resolve())} if tls_cert else {}), file)
     temporary.replace(path)
-
-
-def run(settings: Settings) -> int:
-    """Run a node until SIGINT or SIGTERM. Returns the exit status. Raises `StartFailed`."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.set_threshold(*GC_THRESHOLDS)
-    os.umask(0o077)  # whatever a library makes beside our files is for the owner's eyes too
-    try:
-        return asyncio.run(_serve(settings))
-    except (StorageError, CannotListen, OwnerTokenDamaged, PluginsFault) as error:
-        raise StartFailed(str(error)) from error
-    except OSError as error:
-        raise StartFailed(f"{error.filename or settings.data_dir}: {error.strerror or error}") from error
-
-
-async def _serve(settings: Settings) -> int:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    node = Node(settings)
-    await node.start()
-    gc.freeze()  # modules and routes live as long as the process
-    sys.stdout.write(f"civicnode is ready: {node.url}\n")  # the one line that callers wait for
-    sys.stdout.flush()
-    while True:
-        assert node.record is not None and node.renewal is not None
-        if node.record.new_life:
-            node.log.warning("going on as a new author: %s", node.record.new_life)
-        stopped: asyncio.Future[Any] = loop.create_task(stopping.wait())
-        either: list[asyncio.Future[Any]] = [stopped, node.renewal]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if stopping.is_set():
-            node.log.info("stopping")
-            await node.stop()
-            return 0
-        node = await _renewed(node)
-
-
-async def _renewed(node: Node) -> Node:
-    """The node that is in the directory now, on the same addresses. Whoever asks the API meanwhile waits."""
-    assert node.renewal is not None and node.server.listening is not None
-    new_life = NewLife(node.renewal.result(), node.server.keep_sockets())
-    settings = replace(node.settings, api=node.server.listening.address, listen=node.network.listening)
-    await node.stop()
-    renewed = Node(settings, node.world, new_life)
-    await renewed.start()
-    return renewed

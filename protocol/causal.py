@@ -30,12 +30,14 @@ def causal_order(
     system: SpaceId,
     forks: Mapping[ChainKey, int] = MappingProxyType({}),
     is_stated: Callable[[Dep], bool] = lambda dep: True,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Order:
     """Commits of `runs`, causes first. `known_seq` tells how much of a chain is integrated here.
 
     `forks` are the first seqs that are known to be signed twice: causes from there on need not be here; but in
     `system`, where `is_stated` tells whether one is, on whichever branch. What is known already is `ready` too, so
     that a fork shows when it is integrated. The same runs, heads, forks and statements give the same order.
+    `on_step` is called for every commit.
     """
     reach: dict[ChainKey, int] = {}
 
@@ -52,6 +54,7 @@ def causal_order(
         number = work.popleft()
         commits = runs[number].commits
         while places[number] < len(commits):
+            on_step()
             commit = commits[places[number]]
             missing = _missing(commit, reached, system, forks, is_stated)
             if missing is not None:

@@ -57,9 +57,12 @@ def pack_window(runs: Sequence[Run], on_step: Callable[[], None] = lambda: None)
     return encode([data, *used])
 
 
-def unpack_window(packed: bytes) -> list[Run]:
-    """The runs that were packed, every signature verified. Raises `ProtocolError`."""
-    return decode_window(unpack(packed))
+def unpack_window(packed: bytes, on_step: Callable[[], None] = lambda: None) -> list[Run]:
+    """The runs that were packed, every signature verified. `on_step` is called for every commit.
+
+    Raises `ProtocolError`.
+    """
+    return decode_window(unpack(packed), on_step)
 
 
 def unpack(packed: bytes) -> bytes:

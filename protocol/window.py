@@ -16,7 +16,7 @@ small skeleton becomes objects before the signature is checked: a hostile peer
 cannot make 4 MiB take 300, nor seconds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,8 +82,8 @@ class Run:
         return encode([skeleton, *bodies])
 
 
-def decode_run(data: bytes) -> Run:
-    """The run in `data`, its last signature verified.
+def decode_run(data: bytes, on_step: Callable[[], None] = lambda: None) -> Run:
+    """The run in `data`, its last signature verified. `on_step` is called for every commit.
 
     Raises `Malformed`, `TooLarge`, `BrokenChain` or `BadSignature`.
     """
@@ -109,6 +109,7 @@ def decode_run(data: bytes) -> Run:
     rest = iter(bodies)
     hlc = 0
     for entry in entries:
+        on_step()
         match entry:
             case [step, list() as deps, list() as parts] if type(step) is int and step > 0:
                 hlc += step
@@ -156,10 +157,10 @@ def encode_window(runs: Sequence[Run]) -> bytes:
     return data
 
 
-def decode_window(data: bytes) -> list[Run]:
-    """The runs of a window, every signature verified. Raises as `decode_run` does."""
+def decode_window(data: bytes, on_step: Callable[[], None] = lambda: None) -> list[Run]:
+    """The runs of a window, every signature verified. Otherwise as `decode_run`."""
     _check_size("window in bytes", len(data), _LONE_COMMIT_MAX_BYTES)
-    runs = [decode_run(item) for item in decode_strings(data, count_max=WINDOW_RUNS_MAX)]
+    runs = [decode_run(item, on_step) for item in decode_strings(data, count_max=WINDOW_RUNS_MAX)]
     if not runs:
         raise Malformed("a window carries a run")
     if len({(run.commits[0].header.space, run.commits[0].header.author) for run in runs}) != len(runs):

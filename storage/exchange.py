@@ -91,7 +91,7 @@ class Exchange:
     """
 
     def __init__(self, store: Store, write: Write, on_step: Callable[[], None] = lambda: None) -> None:
-        """`on_step` is called again and again while runs are read, which takes tenths of a second."""
+        """`on_step` is called again and again while runs are read and windows planned, for tenths of a second."""
         assert store.identity is not None
         self._store = store
         self._network_id = store.identity.network_id
@@ -104,7 +104,7 @@ class Exchange:
             self._waiting = WaitingRoom(snapshot)
             self._heads.follow(snapshot)
             self._lives = lives(snapshot.local)
-        self._planner = Planner(store)
+        self._planner = Planner(store, on_step)
         self._branches = Branches(store, self._heads, self._waiting)
         self.is_unsettled = bool(self._waiting.runs)  # a window may have been cut short: `settle`
 
@@ -512,10 +512,12 @@ def _written(change: AnyChange) -> Generator[Sequence[AnyChange], Any, None]:
         raise outcome
 
 
-def unpacked(effect: IntegrateWindow) -> list[Run] | ProtocolError:
+def unpacked(
+    effect: IntegrateWindow, on_step: Callable[[], None] = lambda: None
+) -> list[Run] | ProtocolError:
     """The runs of a window, every signature verified, or what is wrong with it. About 40 µs a commit."""
     try:
-        return unpack_window(effect.data)
+        return unpack_window(effect.data, on_step)
     except ProtocolError as error:
         return error
 

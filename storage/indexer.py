@@ -9,7 +9,7 @@ While anything is still to be read the index keeps its old position, so that a
 crash in between leaves it as far behind as it was.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -216,13 +216,14 @@ class Indexer:
         rejudged: Mapping[tuple[SpaceId, str, str], Document | None],
         first: int,
         upto: int,
+        on_step: Callable[[], None] | None = None,
     ) -> None:
         """Bring the index up to what was just stored, arrivals `first` to `upto`. Never raises: a failure makes
         it stale.
 
         `records` are those of the changed documents that are known already, as the commits have left them, and
         those that are made on the way are added;
-        `rejudged` has what became of documents that were judged again.
+        `rejudged` has what became of documents that were judged again. `on_step` is called for every document.
         """
         if self._index is None or self._is_distrusted:
             return
@@ -238,6 +239,8 @@ class Indexer:
             with ExitStack() as stack:
                 pasts: dict[SpaceId, PastOf] = {}
                 for key, (space, document) in latest.items():
+                    if on_step is not None:
+                        on_step()
                     if (space, *key) in rejudged:
                         continue
                     past_of = pasts.get(space)

@@ -58,6 +58,7 @@ from storage.store import Batch, Store
 from storage.uniqueness import Claims, Uniqueness
 from storage.voided import Voided, settle_voided, voided
 
+MUCH = 16  # commits; fewer are stored sooner than anybody would notice
 _DEFINITIONS = (f"{MODEL}_", f"{RIGHTS}_")  # how the ids of the models of definitions begin
 # What `CommitBuilder` calls it.
 _COMMIT_FULL = frozenset({"bodies in a commit", "commit in bytes", "deps of a commit"})
@@ -89,10 +90,11 @@ class Integrator:
     """Owns every write to one store. Not thread-safe: it belongs to the one writer."""
 
     def __init__(self, store: Store, index: Index | None, catalog: Catalog, keys: KeyPair, clock: HybridClock,
-                 random_bytes: Callable[[int], bytes], on_stored: Callable[[SpaceId, int], None]) -> None:  # fmt: skip
+                 random_bytes: Callable[[int], bytes], on_stored: Callable[[SpaceId, int], None],
+                 on_step: Callable[[], None] = lambda: None) -> None:  # fmt: skip
         """`on_stored(space, seq)` is called after a commit of our own is durable and before anyone hears of it.
 
-        It must not raise: the commit stands.
+        It must not raise: the commit stands. `on_step` is called again and again while much is taken in from peers.
         """
         assert store.identity is not None
         self._store = store
@@ -101,6 +103,7 @@ class Integrator:
         self._clock = clock
         self._random_bytes = random_bytes
         self._on_stored = on_stored
+        self._on_step = on_step
         self._author = store.identity.author
         self._kinds = KindsOfModels()
         self._applications: dict[SpaceId, str] = {}  # those that are stored, by space
@@ -402,7 +405,10 @@ class Integrator:
             batch.quarantine(told)
         outcomes: list[Outcome] = []
         due_until, system = last_due(group.now_ms), self._store.system
+        is_much = len(change.commits) >= MUCH
         for commit in change.commits:
+            if is_much:
+                self._on_step()
             header = commit.header
             outcome = batch.integrate(commit, is_early=header.hlc > due_until)
             if isinstance(outcome, Known):
@@ -580,4 +586,5 @@ class Integrator:
                     self.indexer.model_changed(*self._catalog.update(application, id, snapshot))
         numbers = [arrival.number for _, arrival in done] + [each.number for each in rejudgements]
         if numbers:
-            self.indexer.follow(done, records, others, min(numbers), max(numbers))
+            on_step = self._on_step if len(done) >= MUCH else None
+            self.indexer.follow(done, records, others, min(numbers), max(numbers), on_step)

@@ -5,7 +5,7 @@ could be planned and written in turn, so a window may be planned ahead, while th
 if that goes well. If it does not, or anything else was written that matters, the plan is made again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -50,8 +50,10 @@ class Plan:
 class Planner:
     """Plans one window after the other. Blocks for a few microseconds a commit. Not thread-safe."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, on_step: Callable[[], None] = lambda: None) -> None:
+        """`on_step` is called for every commit."""
         self._store = store
+        self._on_step = on_step
         self._newest: Plan | None = None
         self._ahead: Plan | None = None
 
@@ -61,7 +63,11 @@ class Planner:
         basis = self._store.basis
         with self._store.read() as snapshot:
             is_good = ahead is not None and ahead.holds(snapshot, runs, basis)
-            plan = ahead if ahead is not None and is_good else _planned(runs, snapshot, self._store, {})
+            plan = (
+                ahead
+                if ahead is not None and is_good
+                else _planned(runs, snapshot, self._store, {}, self._on_step)
+            )
         self._newest = plan
         return plan
 
@@ -70,15 +76,21 @@ class Planner:
         newest = self._newest
         if newest is not None:
             with self._store.read() as snapshot:
-                waiting = newest.kept.values()
-                self._ahead = _planned([*waiting, *runs], snapshot, self._store, newest.reach)
+                runs = [*newest.kept.values(), *runs]
+                self._ahead = _planned(runs, snapshot, self._store, newest.reach, self._on_step)
 
     def done(self) -> None:
         """The newest plan was carried out."""
         self._newest = None
 
 
-def _planned(runs: Sequence[Run], snapshot: Snapshot, store: Store, reached: dict[ChainKey, int]) -> Plan:
+def _planned(
+    runs: Sequence[Run],
+    snapshot: Snapshot,
+    store: Store,
+    reached: dict[ChainKey, int],
+    on_step: Callable[[], None],
+) -> Plan:
     """`reached` tells where chains will end that have not come as far yet."""
     basis = store.basis
     heads: dict[ChainKey, int] = {}
@@ -89,7 +101,7 @@ def _planned(runs: Sequence[Run], snapshot: Snapshot, store: Store, reached: dic
         return heads[key]
 
     order = causal_order(runs, known_seq, system=store.system, forks=basis.forks,
-                         is_stated=partial(is_stated, basis.members))  # fmt: skip
+                         is_stated=partial(is_stated, basis.members), on_step=on_step)  # fmt: skip
     slices = list(_slices(order.ready))
     reach = dict(heads)
     kept_meanwhile = begun(runs, reach) if len(slices) > 1 else {}

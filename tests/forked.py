@@ -16,7 +16,7 @@ from typing import IO, Self
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["pytest", "cli.commands.start", "cli.settings", "node.daemon", "tests.storage.child"]
+    ["pytest", "cli.commands.start", "cli.settings", "node.process", "tests.storage.child"]
 )
 
 

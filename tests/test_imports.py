@@ -41,7 +41,7 @@ def imports(name, unwanted=()):
 
 for name in shared:
     importlib.import_module(name)
-imports("node.daemon", late)
+imports("node.process", late)
 for layer in layers:
     for name in layer:
         imports(name)

@@ -98,7 +98,7 @@ def start(
             f"a node is already running in {where} at {running.api} (pid {running.pid}): use it, "
             f"stop it with kill {running.pid}, or name another directory with --data-dir"
         )
-    from node.daemon import StartFailed, run
+    from node.process import StartFailed, run
 
     try:
         code = run(settings)

@@ -30,6 +30,7 @@ from node.api.requests import ApiRequest
 from node.api.routes import BODY_MAX_BYTES
 from node.listening import BACKLOG, CannotListen, bind
 from node.origins import Address
+from node.pace import Pace
 
 # A machine's own apps keep a handful each; a descriptor and about 20 KB go with a connection.
 CONNECTIONS_MAX = 1_024
@@ -78,13 +79,14 @@ class Connection(web.RequestHandler):
 class _Server(web.Server):
     """Makes connections and keeps their number bounded."""
 
-    def __init__(self, frame: Frame, log: Logger, *, connections_max: int) -> None:
+    def __init__(self, frame: Frame, log: Logger, pace: Pace, *, connections_max: int) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             self._answer,  # type: ignore[arg-type]  # takes what our factory makes
             request_factory=self._request,
             loop=loop,
         )
+        self._pace = pace
         self._frame = frame
         self._event_loop = loop
         self._connections_max = connections_max
@@ -142,7 +144,12 @@ class _Server(web.Server):
         )
 
     async def _answer(self, request: ApiRequest) -> web.StreamResponse:
-        return await self._frame.handle(request)
+        key = id(request)
+        self._pace.begin(key)
+        try:
+            return await self._frame.handle(request)
+        finally:
+            self._pace.end(key)
 
 
 class ApiServer:
@@ -159,8 +166,12 @@ class ApiServer:
         origins: Iterable[str] = (),
         connections_max: int = CONNECTIONS_MAX,
         sockets: Sequence[socket.socket] = (),
+        pace: Pace | None = None,
     ) -> None:
-        """`sockets` are those of a server before this one on the same address, as `keep_sockets` gave them."""
+        """`sockets` are those of a server before this one on the same address, as `keep_sockets` gave them.
+
+        Requests are noted in `pace`.
+        """
         self._frame = frame
         self._address = address
         self._log = log
@@ -171,6 +182,7 @@ class ApiServer:
         self._server: _Server | None = None
         self._listeners: list[asyncio.Server] = []
         self._sockets: Sequence[socket.socket] = sockets
+        self._pace = pace or Pace()
         self.listening: Listening | None = None
 
     async def start(self) -> Listening:
@@ -178,7 +190,7 @@ class ApiServer:
         self._sockets = sockets = self._sockets or bind(self._address, "--api")
         port = sockets[0].getsockname()[1]
         bound = Address(self._address.host, port)
-        self._server = _Server(self._frame, self._log, connections_max=self._connections_max)
+        self._server = _Server(self._frame, self._log, self._pace, connections_max=self._connections_max)
         self.listening = Listening(bound, f"{'https' if self._tls else 'http'}://{_reachable(bound)}")
         self._allow(self._origins)
         loop = asyncio.get_running_loop()

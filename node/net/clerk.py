@@ -18,7 +18,6 @@ import asyncio
 import logging
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from functools import partial
 from typing import Any
 
 from node.net.recent import Recent
+from node.pace import Pace, Pauses
 from protocol.errors import ProtocolError
 from protocol.exchange import EVERYTHING, Answer, Effect, FindLacking, IntegrateWindow, LoadRuns
 from protocol.ids import SYSTEM_SPACE_NAME
@@ -37,10 +37,6 @@ from storage.store import Store
 
 SMALL_WINDOW_BYTES = 4_096  # taken apart where it is read: a hand-over would cost as much
 BRIEF_WINDOW_BYTES = 2_048  # taken in on the loop: 0.2 ms for a commit or two, 6 ms for many that say nothing
-# Of reading runs: a request waits this long at worst. A pause takes twice as long as it says, and a peer stores what
-# is read in a millisecond in no less than three.
-WORK_S = 0.001
-PAUSE_S = 0.000_4
 Reply = Callable[[Answer | Exception], None]
 Submit = Callable[[AnyChange], "asyncio.Future[Any]"]
 
@@ -115,31 +111,16 @@ class _Thread:
             self._log.exception("a job of sync failed")
 
 
-class _Pauses:
-    """Called again and again by a thread that works long: every now and then it gives the others their turn.
-
-    Reading the record calls the engine every few microseconds. Each call lets go of the interpreter for too short
-    to be taken up by a thread that waits, and often enough to keep it from insisting.
-    """
-
-    def __init__(self) -> None:
-        self._due = 0.0
-
-    def __call__(self) -> None:
-        now = time.perf_counter()
-        if now >= self._due:
-            time.sleep(PAUSE_S)
-            self._due = time.perf_counter() + WORK_S
-
-
 class Clerk:
     """Create and use it on one event loop; `start` and `stop` it once."""
 
-    def __init__(self, store: Store, submit: Submit, log: logging.Logger) -> None:
-        """`submit` hands a change to the one writer; it is called on the loop."""
+    def __init__(self, store: Store, submit: Submit, log: logging.Logger, pace: Pace) -> None:
+        """`submit` hands a change to the one writer; it is called on the loop. Both threads give way by `pace`."""
         self._store = store
         self._submit = submit
         self._log = log
+        self._pauses = Pauses(pace)
+        self._pause_unpacking = Pauses(pace)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._record = _Thread("sync", log)
         self._unpacker = _Thread("sync windows", log)
@@ -217,8 +198,12 @@ class Clerk:
     @property
     def _own_exchange(self) -> Exchange:
         if self._exchange is None:  # it reads all that has arrived: not at the start of the node
-            self._exchange = Exchange(self._store, self._never, _Pauses())
+            self._exchange = Exchange(self._store, self._never, self._rest)
         return self._exchange
+
+    def _rest(self) -> None:
+        if self._told is None:  # else it is the loop that does this
+            self._pauses()
 
     def _never(self, change: AnyChange) -> Any:
         raise AssertionError("windows are taken in by steps, and nothing else here is written")
@@ -302,7 +287,7 @@ class Clerk:
         runs: list[Run] | ProtocolError = []
         try:
             if window.is_wanted():
-                runs = unpacked(window.effect)
+                runs = unpacked(window.effect, self._pause_unpacking)
         finally:
             self._record.put(partial(self._unpacked, window, runs))
 

@@ -18,6 +18,7 @@ from node.listening import bind
 from node.metrics import Metrics
 from node.net.watch import addresses_of_machine
 from node.origins import Address
+from node.pace import Pace
 from node.writer import Writer
 from protocol.ids import Author, NetworkId, NodeId, node_of
 from protocol.keys import KeyPair
@@ -46,6 +47,7 @@ class NetworkParts:
     writer: Writer
     metrics: Metrics
     log: logging.Logger
+    pace: Pace
     directory: Path
     listen: Address
     peers: Sequence[Address]

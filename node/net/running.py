@@ -65,7 +65,7 @@ class Running:
         self._parts = parts
         self._identity = identity = parts.store.identity
         self._members = parts.store.members
-        self._clerk = Clerk(parts.store, parts.submit, parts.log)
+        self._clerk = Clerk(parts.store, parts.submit, parts.log, parts.pace)
         self._known = KnownAddresses(parts.store, self._keep, clock_ms=parts.clock_ms)
         self._touched: list[dict[tuple[str, str, str], None]] = []  # of each sync under way
         self._watch: Watch | None = None

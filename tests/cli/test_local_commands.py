@@ -16,7 +16,7 @@ from tests.cli.fake_node import FakeNode
 
 
 class StartFailed(Exception):
-    """As `node.daemon` has it."""
+    """As `node.process` has it."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ def stopped(node: FakeNode) -> FakeNode:
 def test_start_hands_every_flag_on_and_ends_with_the_nodes_code(
     settings: dict[str, Any], install: Install, run: Run
 ) -> None:
-    install("node.daemon", run=lambda _settings: 7, StartFailed=StartFailed)
+    install("node.process", run=lambda _settings: 7, StartFailed=StartFailed)
     flags = [
         "--api",
         "127.0.0.1:0",
@@ -94,7 +94,7 @@ def test_a_start_that_fails_says_why_in_one_line(
     def fail(_settings: object) -> int:
         raise StartFailed("127.0.0.1:8080 is taken by nginx: choose another address with --api HOST:PORT")
 
-    install("node.daemon", run=fail, StartFailed=StartFailed)
+    install("node.process", run=fail, StartFailed=StartFailed)
     result = run("start")
     assert result.exit_code == 1
     assert result.stderr == (
@@ -105,7 +105,7 @@ def test_a_start_that_fails_says_why_in_one_line(
 def test_a_second_start_on_a_directory_names_the_first(
     settings: dict[str, Any], install: Install, node: FakeNode, run: Run
 ) -> None:
-    install("node.daemon", run=lambda _settings: 0, StartFailed=StartFailed)
+    install("node.process", run=lambda _settings: 0, StartFailed=StartFailed)
     result = run("start")
     assert result.exit_code == 1
     assert f"already running in {node.data_dir} at {node.api} (pid " in result.stderr

@@ -14,8 +14,9 @@ from typing import Any
 
 import aiohttp
 
-from node.daemon import Node, _renewed
+from node.daemon import Node
 from node.origins import Address
+from node.process import renewed
 from node.settings import Settings
 
 PATIENCE_S = 180.0  # a call comes again after up to 30 s, a second copy of an erased record after 60
@@ -47,7 +48,7 @@ class Device:
         while True:
             assert self.node.renewal is not None
             await asyncio.wait([self.node.renewal])
-            self.node = await _renewed(self.node)
+            self.node = await renewed(self.node)
 
     async def stop(self) -> None:
         if self._keeper is not None:

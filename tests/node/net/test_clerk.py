@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from node.net.clerk import BRIEF_WINDOW_BYTES, SMALL_WINDOW_BYTES, Clerk
+from node.pace import Pace, Pauses
 from protocol.commit import DEP_HASH_BYTES
 from protocol.exchange import (
     EVERYTHING,
@@ -49,7 +50,7 @@ class Desk:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.clerk = Clerk(record.store, self._submit, logging.getLogger("tests"))
+        self.clerk = Clerk(record.store, self._submit, logging.getLogger("tests"), Pace())
         self.written: list[AnyChange] = []
         self.gate: asyncio.Event | None = None  # what the writer waits for
         self.failure: Exception | None = None
@@ -183,9 +184,9 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """On which threads windows were taken apart, one after the other."""
     found: list[str] = []
 
-    def noting(effect: IntegrateWindow) -> Any:
+    def noting(effect: IntegrateWindow, *on_step: Callable[[], None]) -> Any:
         found.append(threading.current_thread().name)
-        return unpacked(effect)
+        return unpacked(effect, *on_step)
 
     monkeypatch.setattr("node.net.clerk.unpacked", noting)
     return found
@@ -203,6 +204,27 @@ async def test_a_large_window_is_taken_apart_on_a_thread_of_its_own(threads: lis
         at.ask("small", window_of(here, after_seq=300))
         await at.until(2)
     assert threads == ["sync windows", "sync"]
+
+
+async def test_threads_rest_while_somebody_waits_and_the_loop_never_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rested: list[str] = []
+    monkeypatch.setattr(Pauses, "__call__", lambda pauses: rested.append(threading.current_thread().name))
+    here = Record("here")
+    there = Record("there", founder=here)
+    for number in range(300):
+        here.put(f"d{number}", title="some text that makes it larger")
+    async with desk(there) as at:
+        at.ask("large", window_of(here))
+        await at.until(1)
+        await at.until_idle()
+        assert {*rested} == {"sync windows", "sync"}
+        rested.clear()
+        here.put("one", title="y")
+        at.ask("brief", window_of(here, after_seq=300))
+        await at.until(2)
+    assert not rested and there.fingerprint() == here.fingerprint()
 
 
 async def test_a_commit_that_comes_alone_is_taken_in_without_a_thread(threads: list[str]) -> None:
