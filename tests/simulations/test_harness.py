@@ -312,7 +312,7 @@ def trace_of(seed: int) -> str:
     return Run(seed).go().trace.hexdigest()
 
 
-@pytest.mark.parametrize("first_seed", range(0, 30, 10))
+@pytest.mark.parametrize("first_seed", range(0, 50, 10))
 def test_runs_with_every_fault_converge(first_seed: int) -> None:
     for seed in range(first_seed, first_seed + 10):
         Run(seed).go()
@@ -331,7 +331,7 @@ def test_what_was_acknowledged_may_be_cut_off_and_held_by_others_alone(seed: int
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("first_seed", range(30, 500, 47))
+@pytest.mark.parametrize("first_seed", range(50, 500, 50))
 def test_many_more_runs_with_every_fault_converge(first_seed: int) -> None:
-    for seed in range(first_seed, first_seed + 47):
+    for seed in range(first_seed, first_seed + 50):
         Run(seed).go()
