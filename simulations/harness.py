@@ -57,7 +57,7 @@ from protocol.statements import (
 )
 from simulations.forger import Forger
 from simulations.invariants import check
-from simulations.links import Endpoint, Link
+from simulations.links import Coming, Endpoint, Link
 from storage.catalog import Catalog
 from storage.changes import AnyChange, Said, SayAgain
 from storage.exchange import Exchange
@@ -232,6 +232,7 @@ class Node:
         self.random = world.chance("node", number)
         self.keys = world.make_keys(number)
         self.endpoints: list[Endpoint] = []
+        self.coming: list[Coming] = []  # windows that are about to be taken in
         self.news: list[News] = []
         self.acknowledged: set[tuple[Author, int]] = set()
         self.entries: list[FeedEntry] = []  # of the feed, since this node began

@@ -8,8 +8,9 @@ and lose nothing. Which links there are, and when they fail, is for scenarios.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from protocol.errors import ProtocolError
 from protocol.exchange import (
     Begin,
     Close,
@@ -20,10 +21,16 @@ from protocol.exchange import (
     IntegrateWindow,
     PeerMisbehaved,
     RolledBack,
+    WindowIntegrated,
 )
 from protocol.frames import HEADER_BYTES
 from protocol.handshake import Handshake, HandshakeFailed, Local, Peer, Side
 from protocol.session import SyncSession
+from protocol.window import Run
+from storage.exchange import Steps, unpacked
+
+# A window that is about to be taken in, and its runs.
+Coming = tuple[IntegrateWindow, list[Run] | ProtocolError]
 
 if TYPE_CHECKING:
     from simulations.harness import Node, World
@@ -302,16 +309,40 @@ class Endpoint:
         low, high = self.connection.link.effect_ms
         looks_ms = max(self.world.now_ms + self.random.randint(low, high), self._due_ms[lane])
         answers_ms = self._due_ms[lane] = looks_ms + self.random.randint(low, high)
-        self.world.after(looks_ms - self.world.now_ms, lambda: self._look(effect, answers_ms))
+        window = None
+        if isinstance(effect, IntegrateWindow):
+            window = effect, unpacked(effect)
+            self.node.coming.append(window)
+        self.world.after(looks_ms - self.world.now_ms, lambda: self._look(effect, window, answers_ms))
 
-    def _look(self, effect: Effect, answers_ms: int) -> None:
+    def _look(self, effect: Effect, window: Coming | None, answers_ms: int) -> None:
+        if window is not None:
+            self.node.coming.remove(window)
         if self.is_gone or not self.node.is_up:
             return
         before = self.node.exchange.position
-        answer = self.node.exchange.perform(effect)
+        answer = self.node.exchange.perform(effect) if window is None else self._taken_in(window)
         self.world.after(answers_ms - self.world.now_ms, lambda: self.give(answer))
         if self.node.exchange.position > before:
             self.node.tell()
+
+    def _taken_in(self, window: Coming) -> WindowIntegrated:
+        """Whichever window has come meanwhile is planned while this one is written, as on a thread of a real node."""
+        exchange, coming = self.node.exchange, self.node.coming
+
+        def steps() -> Steps:
+            taking = exchange.integrate(*window)
+            try:
+                changes = next(taking)
+                if coming:
+                    exchange.prepare(coming[0][1])
+                while True:
+                    outcomes = yield changes
+                    changes = taking.send(outcomes)
+            except StopIteration as end:
+                return cast(WindowIntegrated, end.value)
+
+        return exchange.run(steps())
 
     def close(self) -> None:
         self.give(Close("closing"))
