@@ -48,6 +48,7 @@ from node.services.conflicts import Conflicts
 from node.services.erasing import Erasing
 from node.services.explaining import Explanations
 from node.services.exporting import Exports
+from node.services.forgetting import Forgetting
 from node.services.history import Histories
 from node.services.identity import Identity
 from node.services.importing import Imports
@@ -184,7 +185,8 @@ class CivicBase:
             parts.erasing,
             now_ms=parts.now_ms,
         )
-        parts.erasing.listen(self.privacy.forget)
+        forgetting = Forgetting(store, parts.records, identity)
+        parts.erasing.listen(forgetting.forget, forgetting.finish)
         parts.erasing.listen(self.webhooks.forget)
 
     def start(self) -> None:

@@ -47,7 +47,7 @@ from node.api.routes import (
 )
 from node.api.versions import VERSION, unknown_path
 from node.metrics import Buckets, Metrics
-from node.services.idempotency import KEY_MAX_CHARS, Idempotency, Kept
+from node.services.idempotency import KEY_MAX_CHARS, Idempotency, Kept, caller_of
 from node.services.scopes import Scopes
 
 SEC_FETCH_SITE = istr("Sec-Fetch-Site")
@@ -320,7 +320,7 @@ class Frame:
         if not 0 < len(key) <= KEY_MAX_CHARS or not key.isprintable():
             raise errors.BadRequest(f"Idempotency-Key takes 1 to {KEY_MAX_CHARS} printable characters")
         request.body_read = await read_body(request)
-        who = f"{caller.application}\0{caller.user_id}"
+        who = caller_of(caller.application, caller.user_id)
         begun = kept.begin(who, request.method, request.raw_path, key, request.body_read)
         if isinstance(begun, Kept):
             return Reply.again(begun.status, begun.head, begun.body)

@@ -213,6 +213,11 @@ class ApiKeys:
         while len(self._uses) > _USES_MAX:
             del self._uses[next(iter(self._uses))]
 
+    async def forget(self, application: str, id: str) -> None:
+        """A key was erased: when it was last used here is not kept."""
+        self._uses.pop((application, id), None)
+        await self._local.delete(USED, _place(application, id))
+
     def _use(self, application: str, id: str) -> Use:
         use = self._uses.setdefault((application, id), Use(0))
         use.at_ms = self._now_ms()

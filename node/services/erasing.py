@@ -49,6 +49,8 @@ ITEMS_MAX = 5_000  # of one erasure: its list fits a body, its erasures a commit
 Item = tuple[str, str]  # model id, document id
 # Drops what a service of this node keeps of a document: application, model id, document id.
 OnErased = Callable[[str, str, str], Awaitable[object]]
+# Called once after all documents that go together.
+AfterErased = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Erasing:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._listeners: list[OnErased] = []
+        self._after: list[AfterErased] = []
         self.interval_s = INTERVAL_S  # at least, between two copies of the record
         self._next_at = 0.0  # of the loop's time: when the record may be copied again
         self._confirmed: set[tuple[str, str]] = set()  # application, erasure
@@ -117,9 +120,14 @@ class Erasing:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def listen(self, on_erased: OnErased) -> None:
-        """Have a service drop what it keeps of a document that was erased. Called again if it was cut short."""
+    def listen(self, on_erased: OnErased, after: AfterErased | None = None) -> None:
+        """Have a service drop what it keeps of a document that was erased. Called again if it was cut short.
+
+        `after` is for what is costly, and done once for many documents.
+        """
         self._listeners.append(on_erased)
+        if after is not None:
+            self._after.append(after)
 
     def look_again(self) -> None:
         """For a timer: what came too late to change anything may have left something behind."""
@@ -302,6 +310,8 @@ class Erasing:
             for one in ready:
                 for drop in self._listeners:
                     await drop(names.get(one.space, ""), one.model, one.id)
+            for finish in self._after:
+                await finish()
             loop = asyncio.get_running_loop()
             await asyncio.sleep(max(0.0, self._next_at - loop.time()))
             started = loop.time()

@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import ipaddress
 import string
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +35,10 @@ SOURCE_FORGET_MS = 3_600_000  # a source starts afresh after an hour without a f
 KNOWN_MAX = 16  # sources remembered as the owner's own, newest last
 SOURCES_MAX = 64  # sources counted at one account; FAILURES_MAX holds whatever their number
 FORGET_MS = 90 * 86_400_000  # records untouched for so long are swept
+
+_ACCOUNT, _NETWORK = "account:", "network:"
+_HEX_DIGITS = string.hexdigits[:16]
+_TOGETHER = 100
 
 Entry = dict[str, Any]
 
@@ -75,8 +79,9 @@ class Attempt:
     async def passed(self) -> None:
         """The password was right: this source is known, and the account's count starts again."""
 
-        def settle(entry: Entry | None) -> tuple[Entry, None]:
-            entry = entry or _new_account_entry()
+        def settle(entry: Entry | None) -> tuple[Entry | None, None]:
+            if entry is None:
+                return None, None  # it was cleared or forgotten meanwhile, for good
             sources = {source: count for source, count in entry["sources"].items() if source != self._source}
             known = [source for source in entry["known"] if source != self._source]
             known = [*known, self._source][-KNOWN_MAX:]
@@ -115,7 +120,7 @@ class Lockout:
         Raises TooManyAttempts before anything is looked at. A TooBusy from inside (the password
         queue is full) does not count as a failure.
         """
-        account_key = "account:" + _hash(f"{application}\0{email}")
+        account_key = key_of(application, email)
         source_key = _hash(source.label)[:16]
         async with self._turns.take(account_key + source_key):
             # A first look without a write: who is being slowed costs this node no flush.
@@ -123,7 +128,7 @@ class Lockout:
             _refuse(_account_wait_ms(entry, source_key, now_ms))
             network_key = None
             if entry is None or source_key not in entry["known"]:
-                network_key = "network:" + _hash(source.address)
+                network_key = _NETWORK + _hash(source.address)
                 _refuse(_network_wait_ms(self._local.get(KIND, network_key), now_ms))
                 _refuse(await self._local.transact(KIND, network_key, self._count_network))
             before, wait_ms = await self._local.transact(
@@ -139,12 +144,27 @@ class Lockout:
 
     async def clear(self, application: str, email: str) -> None:
         """Forget what was counted at an account: its password was set anew by someone entitled."""
-        await self._local.delete(KIND, "account:" + _hash(f"{application}\0{email}"))
+        await self._local.delete(KIND, key_of(application, email))
+
+    async def counted(self) -> set[str]:
+        """The keys of all addresses at which something is counted: `key_of` each."""
+        keys: set[str] = set()
+        for digit in _HEX_DIGITS:
+            keys.update(key for key, _ in self._local.scan(KIND, _ACCOUNT + digit))
+            await asyncio.sleep(0)
+        return keys
+
+    async def forget(self, keys: Iterable[str]) -> None:
+        """Forget what was counted at these, of `counted`."""
+        left = list(keys)
+        while left:
+            some, left = left[:_TOGETHER], left[_TOGETHER:]
+            await asyncio.gather(*(self._local.delete(KIND, key) for key in some))  # which share a flush
 
     async def sweep(self) -> None:
         """Drop records that no longer say anything."""
         oldest_ms = self._now_ms() - FORGET_MS
-        for prefix in (kind + digit for kind in ("account:", "network:") for digit in string.hexdigits[:16]):
+        for prefix in (kind + digit for kind in (_ACCOUNT, _NETWORK) for digit in _HEX_DIGITS):
             stale = [key for key, entry in self._local.scan(KIND, prefix) if entry["at_ms"] < oldest_ms]
             for key in stale:
                 await self._local.delete(KIND, key)
@@ -213,6 +233,11 @@ def _delay_ms(failures: int, free: int) -> int:
 def _refuse(wait_ms: int) -> None:
     if wait_ms > 0:
         raise TooManyAttempts(wait_ms=wait_ms)
+
+
+def key_of(application: str, email: str) -> str:
+    """Under which failures at an address are counted."""
+    return _ACCOUNT + _hash(f"{application}\0{email}")
 
 
 def _hash(text: str) -> str:

@@ -177,6 +177,11 @@ class Mfa:
             return isinstance(secret, str) and await self._take_step(application, user, secret, text)
         return await self._take_recovery(application, user, record, totp.recovery_hash(user, text))
 
+    async def forget(self, application: str, user: str) -> None:
+        """An account was erased: what this node notes of its second factor goes, a secret that waits as well."""
+        for kind in (PENDING, SPENT):
+            await self._local.delete(kind, _key(application, user))
+
     async def sweep(self) -> None:
         """Drop secrets that nobody has verified. For a timer, about once an hour."""
         now_ms = self._now_ms()

@@ -20,7 +20,6 @@ from node.services.records import Records, Rendered
 from node.services.refusals import InvalidFields, UnknownNames
 from node.services.sessions import SESSION
 from node.services.webhooks import Webhooks
-from protocol.ids import builtin_model_id
 from protocol.query import parse_query
 from protocol.schema import Model
 from protocol.schema_check import check_integer
@@ -144,14 +143,6 @@ class Privacy:
             for key, entry in self._local.scan(SESSION)
             if (entry.get("user"), entry.get("application")) == (user, application)
         ]
-
-    async def forget(self, application: str, model: str, id: str) -> None:
-        """An account was erased: this node's records of its sessions go."""
-        if model != builtin_model_id(application, "$account"):
-            return
-        for key, entry in self._local.scan(SESSION):
-            if (entry.get("user"), entry.get("application")) == (id, application):
-                await self._local.delete(SESSION, key)
 
     # -- consent
 

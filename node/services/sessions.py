@@ -248,6 +248,15 @@ class Sessions:
                 return None
         return account
 
+    async def forget(self, application: str, user: str) -> None:
+        """An account was erased: its sessions on this node leave nothing behind."""
+        for prefix in _ALPHABET:  # in slices, as `sweep`
+            for session, entry in list(self._local.scan(SESSION, prefix)):
+                if (entry["application"], entry["user"]) == (application, user):
+                    self._keyring.drop(session)
+                    await self._local.delete(SESSION, session)
+            await asyncio.sleep(0)
+
     async def sweep(self, applications: Iterable[str]) -> None:
         """Drop what no longer says anything. For a timer, about once an hour."""
         now_ms = self._now_ms()

@@ -9,7 +9,9 @@ import pytest
 
 from node.daemon import Node
 from node.services import erasing
+from node.services.lockout import key_of
 from storage.compacting import Compaction
+from storage.kv import Table
 from tests.node.devices import Device, devices, until
 from tests.storage.test_compacting import in_files
 
@@ -78,6 +80,27 @@ async def test_an_account_and_all_that_it_made_are_in_no_file_of_either_device_o
             assert (await device.ask("GET", f"/v1/data/Task/{gone}")).status == 404
         await ann.get(f"/v1/data/Task/{kept}", {"title": "goes on"}, method="PUT")  # the writer serves
         await until(lambda: _has_titles(bob, {"goes on"}), "links go on too")
+
+
+async def test_what_a_device_alone_keeps_about_an_account_goes_with_it_and_nothing_of_another(
+    tmp_path: Path,
+) -> None:
+    async with devices(tmp_path, "ann") as (ann,):
+        gone, kept = [await _leaves_traces(ann, name) for name in ("dora", "other")]
+        nobody = key_of("default", "nobody@example.org")
+        await _fails_to_sign_in(ann, "nobody@example.org")
+        before = _local(ann)
+        for trace in (*gone.values(), *kept.values(), nobody):
+            assert any(trace in record for record in before), trace
+
+        asked = await ann.get(ERASE, {"confirm": True, "user_id": gone["user"]}, method="POST", status=202)
+        await until(lambda: is_confirmed(ann, asked["erasure_id"]), "it is done")
+        await ann.node.identity.api_keys.keep_uses()
+        after = _local(ann)
+        for trace in (*gone.values(), nobody):
+            assert not any(trace in record for record in after), trace
+        for trace in kept.values():
+            assert sum(trace in record for record in after) == sum(trace in record for record in before)
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
@@ -228,6 +251,42 @@ async def test_a_service_that_fails_and_a_list_that_is_none_do_not_keep_erasing_
         )
         await until(lambda: is_confirmed(ann, asked["erasure_id"]), "it goes on")
         assert dropped == [gone, gone] and in_files(ann.directory, SECRET) == []
+
+
+async def _leaves_traces(device: Device, name: str) -> dict[str, str]:
+    """Have a device keep something about a new account in every kind of record of its own; by what to find it."""
+    token = await device.sign_in(name)
+    user = (await device.ask("GET", "/v1/users/me", token=token)).json["id"]
+    await _fails_to_sign_in(device, f"{name}@example.org")
+    factor = await device.ask("POST", "/v1/auth/mfa/enable", token=token)
+    key = await device.ask("POST", "/v1/api-keys", {"name": "k", "scopes": ["read"]}, token=token)
+    assert (await device.ask("GET", "/v1/data-models", token=key.json["api_key"])).status == 200
+    await device.node.identity.api_keys.keep_uses()
+    hook = {"url": f"https://{name}.example.org/", "events": ["data.deleted"]}
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
+    async with device.http.post(f"{device.node.url}/v1/webhooks", json=hook, headers=headers) as made:
+        assert made.status == 201, await made.text()
+        secret = (await made.json())["secret"]
+    return {
+        "user": user,
+        "count": key_of("default", f"{name}@example.org"),
+        "factor": factor.json["secret"],
+        "key": key.json["id"],
+        "hook": secret,
+    }
+
+
+async def _fails_to_sign_in(device: Device, email: str) -> None:
+    answer = await device.ask("POST", "/v1/auth/login", {"email": email, "password": "wrong horse"})
+    assert answer.status == 401, answer.text
+
+
+def _local(device: Device) -> list[str]:
+    """All records of this device alone."""
+    assert device.node.record is not None
+    with device.node.record.store.read() as snapshot:
+        pairs = snapshot.local._transaction.scan(Table.LOCAL, b"", None)
+        return [(key + value).decode("latin-1") for key, value in pairs]
 
 
 async def _nothing(_: object) -> None:

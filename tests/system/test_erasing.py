@@ -1,10 +1,13 @@
 """Erasing by real processes that are killed on the way, or away while it is asked for."""
 
+import base64
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from node.services.lockout import key_of
 from storage.compacting import PLAN_FILE, STAGE
 from tests.storage.test_compacting import in_files
 from tests.system.neighbours import free_port, join, until
@@ -76,11 +79,12 @@ def test_what_was_erased_is_in_no_file_of_three_nodes_one_of_which_is_killed_on_
             registered = ann.ask("POST", "/v1/auth/register", {**ACCOUNT, "username": SECRET}, token=None)
             assert registered.status == 201
             until(lambda: knows(bob) and shows(bob, "/v1/data-models/Task"), "bob knows both")
-            written = write_everywhere(bob)
+            written, traces = write_everywhere(bob)
             for node in (ann, cho):
                 until(lambda node=node: LAST in title(node, written), "all of it is here")  # type: ignore[misc]
             cho.kill()
             assert all(in_files(directory, SECRET) for directory in directories)
+            assert all(in_files(at_bob, trace) for trace in traces)
 
             asked = ann.ask("POST", "/v1/privacy/erase", {**ACCOUNT, "confirm": True}, token=signed_in(ann))
             assert asked.status == 202, asked.body
@@ -94,6 +98,7 @@ def test_what_was_erased_is_in_no_file_of_three_nodes_one_of_which_is_killed_on_
             assert told["left"] == 0 and [node["status"] for node in told["nodes"]] == ["confirmed"] * 3
             for node in (ann, bob, cho):
                 assert in_files(node.data_dir, SECRET) == [] and SECRET not in node.errors.read_text()
+                assert [trace for trace in traces if in_files(node.data_dir, trace)] == []
                 assert title(node, written) == "" and signed_in(node) is None
             assert bob.stop() == 0
     assert civicnode("doctor", "--data-dir", str(at_bob)).returncode == 0
@@ -121,9 +126,13 @@ def signed_in(node: NodeProcess) -> str | None:
     return str(answer.json["token"]) if answer.status == 200 else None
 
 
-def write_everywhere(node: NodeProcess) -> str:
-    """Have a node hold the secret in every kind of record that it keeps; the id of one of the documents."""
+def write_everywhere(node: NodeProcess) -> tuple[str, list[str]]:
+    """Have a node hold the secret in every kind of record that it keeps. -> the id of one of the documents; other
+    texts that are to be gone with it, which lie in records of this node alone."""
     token = signed_in(node)
+    assert token is not None
+    claims = token.split(".")[1]
+    session = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sid"]
 
     def ask(method: str, path: str, body: object = None, key: str = "") -> Any:
         headers = {"Idempotency-Key": key} if key else {}
@@ -132,11 +141,11 @@ def write_everywhere(node: NodeProcess) -> str:
         return answer.json
 
     hook = {"url": f"http://127.0.0.1:{free_port()}/{SECRET}", "events": ["*"]}  # its deliveries wait
-    ask("POST", "/webhooks", hook)
+    hook_secret = ask("POST", "/webhooks", hook, key="hook")["secret"]
     ask("POST", "/users/me/data", {"key": "note", "value": SECRET})
     ask("POST", "/api-keys", {"name": SECRET, "scopes": ["read"]})
     ask("PUT", "/privacy/consent", {SECRET: True})
-    ask("POST", "/auth/mfa/enable")
+    second_factor = ask("POST", "/auth/mfa/enable", key="second factor")["secret"]
     node.ask("POST", "/v1/auth/login", {**ACCOUNT, "password": "wrong"}, token=None)
     values = {
         "title": SECRET,
@@ -162,4 +171,4 @@ def write_everywhere(node: NodeProcess) -> str:
     gone = ask("POST", "/data/Task", {"title": SECRET})["instance_id"]
     assert node.ask("DELETE", f"/v1/data/Task/{gone}", token=token).status == 204
     ask("PUT", f"/data/Task/{id}", {"title": SECRET + LAST, "tags": ["none"]})
-    return id
+    return id, [session, hook_secret, second_factor, key_of("default", ACCOUNT["email"])]

@@ -179,8 +179,7 @@ class PrivacyRoutes:
             user_id = own_account(self._identity, caller).id
         if user_id != caller.user_id and not caller.is_admin:
             raise Forbidden("Only administrators may do this for other users")
-        account = self._identity.accounts.require(caller.application, user_id)
-        await self._identity.lockout.clear(caller.application, account.email)
+        self._identity.accounts.require(caller.application, user_id)
         return await self._records.in_pool(self._erasing.created_by, caller.application, user_id)  # type: ignore[no-any-return]
 
     async def erasure(self, request: web.Request) -> web.StreamResponse:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from node.services.idempotency import KEPT_MS, RECORDS_MAX, Claim, Idempotency, Kept
+from node.services.idempotency import KEPT_MS, RECORDS_MAX, Claim, Idempotency, Kept, caller_of
 from node.services.refusals import KeyInUse, KeyReused
+from protocol.ids import builtin_model_id
 from tests.node.fakes import FakeLocal
 
 ANSWER = Kept(201, b"Location: /x\r\n", b'{"instance_id":"one"}')
@@ -92,6 +93,18 @@ async def test_what_shows_documents_without_their_ids_goes_with_any_that_is_eras
     kept.end(late)
     for key in ("k", "l"):
         assert isinstance(begin(kept, key=key), Claim)
+
+
+async def test_with_an_erased_account_all_its_answers_go_and_no_later_one_is_kept(kept: Idempotency) -> None:
+    under_way = begin(kept, key="late")
+    assert isinstance(under_way, Claim)
+    await once(kept)
+    await once(kept, caller=caller_of("default", "bob"))
+    await kept.forget("default", builtin_model_id("default", "$account"), "ann")
+    await kept.keep(under_way, ANSWER)
+    kept.end(under_way)
+    assert isinstance(begin(kept), Claim) and isinstance(begin(kept, key="late"), Claim)
+    assert begin(kept, caller=caller_of("default", "bob")) == ANSWER
 
 
 async def test_there_is_a_bound(kept: Idempotency) -> None:
