@@ -1,15 +1,27 @@
 """The queue of actions: what it survives, what it shows, and how it meets a node that has moved on."""
 
+import asyncio
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cosmicsync import BadRequest, CosmicSync, LocalChange, NodeUnreachable, NotFound, StoreInUse
+from cosmicsync import (
+    AsyncCosmicSync,
+    BadRequest,
+    Closed,
+    CosmicSync,
+    LocalChange,
+    NodeUnreachable,
+    NotFound,
+    StoreInUse,
+)
 from cosmicsync.store import Store
 from cosmicsync.transport import Answer, Transport
 from tests.system.neighbours import free_port, join, listening, until
@@ -139,6 +151,109 @@ def test_what_was_being_sent_when_the_process_was_killed_is_stored_once(
         assert again.sync().sent == 0
     assert sorted(item.title for item in client.query(task)) == ["base", "made once"]
     assert client.get_instance(task, base["id"]).priority == 2
+
+
+@asynccontextmanager
+async def silence(heard: asyncio.Queue[str]) -> AsyncIterator[str]:
+    """The address of a node that reads requests and never answers one."""
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if line.startswith((b"GET ", b"POST ")):
+                heard.put_nowait(line.decode().split("?")[0].rsplit(" HTTP", 1)[0])
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_what_waits_for_the_node_when_the_client_is_closed_ends_and_another_client_sends_the_queue(
+    node: NodeProcess, client: CosmicSync, task: str, tmp_path: Path
+) -> None:
+    store, heard = tmp_path / "closed.sqlite", asyncio.Queue[str]()
+    async with silence(heard) as url:
+        first = AsyncCosmicSync(url, token=node.token, store=store)
+        for number in range(2):
+            await first.queue_offline_action(type="create", modelId=task, data={"title": f"t{number}"})
+        waiting = [
+            asyncio.ensure_future(work)
+            for work in (first.sync(), first.sync(), first.get_instance(task, "x"), first.partial_sync())
+        ]
+        asked = {await heard.get() for _ in range(3)}
+        assert asked == {"POST /v1/batch", f"GET /v1/data/{task}/x", "GET /v1/sync/changes"}
+        await first.close()
+        for one in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(one, Closed) and one.error_code == "CLOSED" and one.status is None
+        with pytest.raises(Closed):
+            await first.sync()
+        with pytest.raises(Closed):
+            await first.create_instance(task, {"title": "late"})
+        with pytest.raises(Closed):
+            await first.queue_offline_action(type="create", modelId=task, data={"title": "late"})
+        assert heard.empty()
+    async with AsyncCosmicSync(node.url, token=node.token, store=store) as second:
+        result = await second.sync()
+        assert (result.sent, result.refused, result.remaining) == (2, [], 0)
+    assert sorted(item.title for item in client.query(task)) == ["t0", "t1"]
+
+
+@pytest.mark.parametrize("closes_itself", [False, True])
+async def test_a_client_that_is_closed_while_a_hook_runs_sends_nothing_more_and_lets_go_of_the_queue(
+    closes_itself: bool, node: NodeProcess, client: CosmicSync, task: str, tmp_path: Path
+) -> None:
+    store, in_hook = tmp_path / "closed.sqlite", asyncio.Event()
+    first = AsyncCosmicSync(node.url, token=node.token, store=store)
+
+    async def after(_data: Any, _context: Any) -> None:
+        in_hook.set()
+        await (first.close() if closes_itself else asyncio.Event().wait())
+
+    first.register_trigger(model=task, event="afterCreate", handler=after)
+    made = await first.queue_offline_action(type="create", modelId=task, data={"title": "one"})
+    update = {"modelId": task, "instanceId": made["instance_id"], "data": {"title": "two"}}
+    await first.queue_offline_action(type="update", **update)  # goes after the other
+    syncing = asyncio.ensure_future(first.sync())
+    await in_hook.wait()
+    if not closes_itself:
+        await first.close()
+    with pytest.raises(Closed):
+        await syncing
+    assert [item.title for item in client.query(task)] == ["one"]
+    async with AsyncCosmicSync(node.url, token=node.token, store=store) as second:
+        result = await second.sync()
+        assert (result.sent, result.refused, result.conflicts, result.remaining) == (1, [], [], 0)
+    assert [item.title for item in client.query(task)] == ["two"]
+
+
+def test_a_thread_that_waits_for_the_node_hears_that_the_client_was_closed(node: NodeProcess) -> None:
+    closed = CosmicSync(node.url, token=node.token)
+    is_waiting, ended = threading.Event(), list[BaseException]()
+
+    async def never() -> None:
+        is_waiting.set()
+        await asyncio.Event().wait()
+
+    async def ask(*_: Any) -> None:
+        async with closed._client._transport._closing.open():
+            await never()
+
+    closed._client._transport._once = ask  # type: ignore[assignment, method-assign]
+
+    def wait() -> None:
+        try:
+            closed.sync()
+        except Closed as error:
+            ended.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    is_waiting.wait()
+    closed.close()
+    waiting.join()
+    assert len(ended) == 1
+    with pytest.raises(Closed):
+        closed.sync()
+    closed.close()
 
 
 def test_a_queue_waits_for_the_node_and_a_subscription_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
 
 import { Accounts } from './accounts.js';
 import { Data } from './data.js';
+import { Closed } from './errors.js';
 import { Hooks } from './hooks.js';
 import { IndexedDbStore } from './indexeddb-store.js';
 import { MemoryStore } from './memory-store.js';
@@ -62,8 +63,9 @@ export class CosmicSync {
     return shown;
   }
 
-  /** End subscriptions. What is queued stays in the store. */
+  /** End subscriptions and whatever waits for the node, which throws `Closed`. Nothing more is sent; what is queued stays in the store. */
   async close() {
+    this._transport.close();
     await Promise.all([...this._subscriptions].map((subscription) => subscription.close()));
     await this._offline.close();
   }
@@ -310,6 +312,7 @@ export class CosmicSync {
           }
           await handler(event);
         } catch (error) {
+          if (error instanceof Closed) throw error; // it was not heard to the end: a durable one hears it again
           this._hooks.onError(error);
         }
       }, this._hooks.onError);

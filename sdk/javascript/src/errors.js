@@ -29,6 +29,15 @@ export class NodeUnreachable extends CosmicSyncError {
   static errorCode = 'NODE_UNREACHABLE';
 }
 
+/** The client was closed before it was done. Whether a request that was cut off has counted is not known. */
+export class Closed extends CosmicSyncError {
+  static errorCode = 'CLOSED';
+
+  constructor(message = 'The client was closed') {
+    super(message);
+  }
+}
+
 /** Another process has the same store open. */
 export class StoreInUse extends CosmicSyncError {
   static errorCode = 'STORE_IN_USE';

@@ -3,6 +3,7 @@
 export { CosmicSync } from './client.js';
 export {
   BadRequest,
+  Closed,
   Conflict,
   CosmicSyncError,
   Forbidden,

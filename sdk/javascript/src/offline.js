@@ -13,7 +13,7 @@
 import { Conflicts } from './conflicts.js';
 import { pathOf } from './data.js';
 import { ModelShape, asJson, fieldsOf, isSame, newKey, toJson } from './documents.js';
-import { CosmicSyncError, Forbidden, NodeUnreachable, NotFound, errorOf } from './errors.js';
+import { Closed, CosmicSyncError, Forbidden, NodeUnreachable, NotFound, errorOf } from './errors.js';
 import { check, inOrder, matches, sortKeys } from './filters.js';
 
 /** @typedef {import('./documents.js').Document} Document */
@@ -101,16 +101,19 @@ export class Offline {
     this._watchers = new Set();
   }
 
-  /** @returns {Promise<Store>} */
+  /** @returns {Promise<Store>} @throws {Closed} */
   async opened() {
+    if (this._transport.isClosed) throw new Closed();
     this._opened ??= this.store.open().catch((error) => {
       this._opened = undefined;
       throw error;
     });
     await this._opened;
+    if (this._transport.isClosed) throw new Closed(); // meanwhile: what is still under way writes nothing any more
     return this.store;
   }
 
+  /** After the transport: a sync that runs ends with that, and what the node has not acknowledged stays in the store. */
   async close() {
     if (this._opened) await this._opened.then(() => this.store.close(), () => {});
   }
@@ -294,14 +297,14 @@ export class Offline {
 
   /** @template T @param {() => Promise<T>} work @returns {Promise<T>} */
   _inTurn(work) {
-    const done = this._turn.then(work);
+    const done = this._turn.then(() => this._transport.unlessClosed(work));
     this._turn = done.catch(() => {});
-    return done;
+    return this._transport.unlessClosed(() => done);
   }
 
   /** While nobody sends, neither here nor in another tab: what is taken back must not be on its way. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
   _alone(work) {
-    return this._inTurn(async () => (await this.opened()).sending(work));
+    return this._inTurn(async () => (await this.opened()).sending(() => this._transport.unlessClosed(work)));
   }
 
   // -- meeting the node
@@ -312,7 +315,7 @@ export class Offline {
       /** @type {SyncResult} */
       const result = { syncedCount: 0, conflicts: [], refused: [], sent: 0, received: 0, remaining: 0, isOffline: false };
       const store = await this.opened();
-      await store.sending(async () => {
+      const send = async () => {
         try {
           await this._send(result);
           await this._withPeers(result, waitForPeersMs);
@@ -321,7 +324,9 @@ export class Offline {
           if (!(error instanceof NodeUnreachable)) throw error;
           result.isOffline = true;
         }
-      });
+      };
+      // Whatever a hook still does when the client is closed, another one may send then.
+      await store.sending(() => this._transport.unlessClosed(send));
       const waiting = await this.actions();
       result.remaining = waiting.length;
       const parked = waiting.flatMap(({ conflict }) => (conflict ? [conflict] : []));

@@ -6,7 +6,7 @@
  * there is none (Node.js 20, `WebSocket: false`) server-sent events, which tell the same.
  */
 
-import { CosmicSyncError, NodeUnreachable, Unauthorized, errorOf } from './errors.js';
+import { Closed, CosmicSyncError, NodeUnreachable, Unauthorized, errorOf } from './errors.js';
 
 /** @typedef {{type: string, model: string, instanceId: string, changes?: any, data?: any, origin?: string, conflict?: any, cursor: string, previous?: string}} RealtimeEvent */
 /**
@@ -112,7 +112,7 @@ export class Subscription {
         }
       } catch (error) {
         this._tellReady(error);
-        onEnd(error);
+        if (!(error instanceof Closed)) onEnd(error);
       }
     })();
   }

@@ -6,7 +6,7 @@
  */
 
 import { newKey, toJson } from './documents.js';
-import { CosmicSyncError, NodeUnreachable, RateLimited, errorOf } from './errors.js';
+import { Closed, CosmicSyncError, NodeUnreachable, RateLimited, errorOf } from './errors.js';
 
 /** @typedef {{token: string, refreshToken?: string, expiresAt?: number}} Tokens `expiresAt` is epoch milliseconds */
 /** @typedef {{limit: number, remaining: number, reset: number}} RateLimit `reset` is epoch seconds */
@@ -44,6 +44,41 @@ export class Transport {
     this._fetch = (...asked) => (options.fetch ?? globalThis.fetch)(...asked); // as no method: browsers refuse that
     /** @type {Promise<boolean> | undefined} */
     this._refreshing = undefined;
+    this.isClosed = false;
+    /** @type {Set<() => void>} */
+    this._ends = new Set();
+  }
+
+  /** From now on nothing is sent; who waits for an answer gets `Closed`. */
+  close() {
+    this.isClosed = true;
+    for (const end of this._ends) end();
+  }
+
+  /**
+   * What a piece of work gives, if it is done before the client is closed; it is not begun afterwards.
+   *
+   * @template T @param {() => Promise<T>} work @param {() => void} [onClosed] ends the work
+   * @returns {Promise<T>}
+   * @throws {Closed}
+   */
+  async unlessClosed(work, onClosed = () => {}) {
+    if (this.isClosed) throw new Closed();
+    /** @type {() => void} */
+    let end = () => {};
+    /** @type {Promise<never>} */
+    const closed = new Promise((_, reject) => {
+      end = () => {
+        reject(new Closed());
+        onClosed();
+      };
+    });
+    this._ends.add(end);
+    try {
+      return await Promise.race([closed, work()]);
+    } finally {
+      this._ends.delete(end);
+    }
   }
 
   /** From now on, requests are made with these. @param {Tokens | undefined} tokens */
@@ -87,7 +122,7 @@ export class Transport {
       this.takeTokens(tokensOf(answer.body, old.refreshToken));
       return true;
     } catch (error) {
-      if (error instanceof NodeUnreachable || !(error instanceof CosmicSyncError)) throw error;
+      if (error instanceof NodeUnreachable || error instanceof Closed || !(error instanceof CosmicSyncError)) throw error;
       return false;
     }
   }
@@ -119,7 +154,7 @@ export class Transport {
         const pauseMs = BACKOFF_MS * 2 ** (TRIES - 1 - left) * (0.5 + Math.random());
         if (error instanceof NodeUnreachable) {
           if (!isRepeatable && !wasNeverSent(error)) throw error;
-          await sleep(pauseMs);
+          await this.unlessClosed(() => sleep(pauseMs));
         } else if (signed && error.status === 401 && error.errorCode === 'AUTH_INVALID_TOKEN') {
           // One that was sent before another request had the token renewed is only sent again.
           const isRenewed = this.tokens && headers.Authorization !== `Bearer ${this.tokens.token}`;
@@ -128,7 +163,7 @@ export class Transport {
         } else if (error instanceof RateLimited || error.status === 503) {
           const waitMs = (error.retryAfter ?? 0) * 1000;
           if (waitMs > this._rateLimitWaitMaxMs) throw error;
-          await sleep(waitMs || pauseMs);
+          await this.unlessClosed(() => sleep(waitMs || pauseMs));
         } else throw error;
       }
     }
@@ -154,27 +189,25 @@ export class Transport {
     const sent = { ...headers };
     if (body !== undefined && !isForm) sent['Content-Type'] = 'application/json';
     if (this.application !== undefined) sent['X-Application-Id'] = this.application;
-    /** @type {Response} */
-    let response;
-    let text;
-    try {
-      response = await this._fetch(this.url + path + search, {
-        method,
-        headers: sent,
-        body: body === undefined || isForm ? body : toJson(body),
-        signal: AbortSignal.timeout(this._timeoutMs),
-        redirect: 'error',
-      });
-      text = await response.text();
-    } catch (cause) {
-      throw new NodeUnreachable(`No answer from ${this.url}`, { cause });
-    }
+    const content = body === undefined || isForm ? body : toJson(body);
+    const cut = new AbortController();
+    const timer = setTimeout(() => cut.abort(new DOMException('The node took too long', 'TimeoutError')), this._timeoutMs);
+    const exchange = async () => {
+      const { signal } = cut;
+      const answer = await this._fetch(this.url + path + search, { method, headers: sent, body: content, signal, redirect: 'error' });
+      return { response: answer, text: await answer.text() };
+    };
+    const { response, text } = await this.unlessClosed(exchange, () => cut.abort())
+      .catch((cause) => {
+        throw cause instanceof Closed ? cause : new NodeUnreachable(`No answer from ${this.url}`, { cause });
+      })
+      .finally(() => clearTimeout(timer));
     this._noteRate(response.headers);
     const isJson = (response.headers.get('Content-Type') ?? '').includes('json');
-    const content = !text ? undefined : isJson ? JSON.parse(text) : text;
-    if (!response.ok) throw errorOf(response.status, content, response.headers.get('Retry-After'));
+    const told = !text ? undefined : isJson ? JSON.parse(text) : text;
+    if (!response.ok) throw errorOf(response.status, told, response.headers.get('Retry-After'));
     const version = response.headers.get('ETag')?.replace(/^W\//, '').replaceAll('"', '');
-    return { status: response.status, headers: response.headers, body: content, version };
+    return { status: response.status, headers: response.headers, body: told, version };
   }
 
   /** @param {Headers} headers */

@@ -6,15 +6,29 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 
-import { BadRequest, CosmicSync, IndexedDbStore, MemoryStore, StoreInUse } from 'cosmicsync';
+import { BadRequest, Closed, CosmicSync, IndexedDbStore, MemoryStore, StoreInUse } from 'cosmicsync';
 import { FileStore } from 'cosmicsync/file-store';
 
-import { FILE_STORE, MODULE, TOKEN, URL_HERE, connect, defineTask, fileStore, freshPath } from './helpers.js';
+import { FILE_STORE, MODULE, TOKEN, URL_HERE, connect, defineTask, fileStore, freshPath, until } from './helpers.js';
 
 let databases = 0;
+/** A node that hears requests and never answers one. */
+async function silentNode() {
+  const heard = [];
+  const server = createServer(({ method, url }) => heard.push(`${method} ${url.split('?')[0]}`));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const close = () => {
+    server.close();
+    server.closeAllConnections();
+  };
+  return { url: `http://127.0.0.1:${server.address().port}`, heard, close };
+}
+
 const STORES = {
   memory: async () => new MemoryStore(),
   file: fileStore,
@@ -53,6 +67,67 @@ for (const [kind, make] of Object.entries(STORES)) {
     assert.equal(await client.clearLocalData(instanceId), 1);
     await client.close();
   });
+
+  test(`${kind}: what waits for the node when the client is closed ends, and another client sends the queue`, async (context) => {
+    const store = await make();
+    const task = await defineTask(connect());
+    const { url, heard, close } = await silentNode();
+    context.after(close);
+    const first = connect({ url, store });
+    for (const title of ['t0', 't1']) await first.queueOfflineAction({ type: 'create', modelId: task, data: { title } });
+    const waiting = [first.sync(), first.sync(), first.getInstance(task, 'x'), first.partialSync()].map((work) =>
+      work.then(() => assert.fail('it was answered'), (error) => error),
+    );
+    await until(() => heard.length === 3, 'the node has heard all of them');
+    await first.close();
+    for (const error of await Promise.all(waiting)) {
+      assert.ok(error instanceof Closed, String(error));
+      assert.deepEqual([error.errorCode, error.status], ['CLOSED', undefined]);
+    }
+    await assert.rejects(first.sync(), Closed);
+    await assert.rejects(first.createInstance(task, { title: 'late' }), Closed);
+    await assert.rejects(first.queueOfflineAction({ type: 'create', modelId: task, data: { title: 'late' } }), Closed);
+    assert.deepEqual([...heard].sort(), [`GET /v1/data/${task}/x`, 'GET /v1/sync/changes', 'POST /v1/batch']);
+    const second = connect({ store });
+    const { sent, refused, remaining } = await second.sync();
+    assert.deepEqual([sent, refused, remaining], [2, [], 0]);
+    assert.deepEqual((await second.query(task)).map(({ title }) => title).sort(), ['t0', 't1']);
+    await second.close();
+  });
+
+  for (const closesItself of [false, true]) {
+    const when = closesItself ? 'by a hook' : 'while a hook runs';
+    test(`${kind}: a client that is closed ${when} sends nothing more, and lets go of the queue`, async () => {
+      const store = await make();
+      const first = connect({ store });
+      const task = await defineTask(first);
+      let ended = () => {};
+      const inHook = new Promise((resolve) => {
+        first.registerTrigger({
+          model: task,
+          event: 'afterCreate',
+          handler: () => {
+            resolve(undefined);
+            return closesItself ? first.close() : new Promise((end) => (ended = end));
+          },
+        });
+      });
+      const { instanceId } = await first.queueOfflineAction({ type: 'create', modelId: task, data: { title: 'one' } });
+      await first.queueOfflineAction({ type: 'update', modelId: task, instanceId, data: { title: 'two' } });
+      const syncing = assert.rejects(first.sync(), Closed);
+      await inHook;
+      if (!closesItself) await first.close();
+      await syncing;
+      const second = connect({ store });
+      assert.deepEqual((await second.query(task)).map(({ title }) => title), ['one']);
+      const { sent, refused, conflicts, remaining } = await second.sync();
+      assert.deepEqual([sent, refused, conflicts, remaining], [1, [], [], 0]);
+      ended();
+      assert.deepEqual((await second.query(task)).map(({ title }) => title), ['two']);
+      assert.deepEqual(await second.getQueuedActions(), []);
+      await second.close();
+    });
+  }
 
   test(`${kind}: different fields come together, the same one waits for a decision`, async () => {
     const client = connect({ store: await make() });

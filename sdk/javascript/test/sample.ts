@@ -1,7 +1,7 @@
 /** Every method as a TypeScript app calls it. It is compiled against `types/`, and never run. */
 
 import {
-  BadRequest, Conflict, CosmicSync, CosmicSyncError, Forbidden, IndexedDbStore, MemoryStore, MfaRequired, NodeUnreachable,
+  BadRequest, Closed, Conflict, CosmicSync, CosmicSyncError, Forbidden, IndexedDbStore, MemoryStore, MfaRequired, NodeUnreachable,
   NotFound, NotOffered, PreconditionFailed, RateLimited, ServerFault, StoreInUse, Subscription, Unauthorized,
 } from 'cosmicsync';
 import { FileStore } from 'cosmicsync/file-store';
@@ -80,7 +80,7 @@ export async function everything(): Promise<void> {
 }
 
 export function told(error: unknown): string {
-  const kinds = [BadRequest, Conflict, Forbidden, MfaRequired, NodeUnreachable, NotFound, NotOffered, PreconditionFailed, ServerFault, StoreInUse, Unauthorized];
+  const kinds = [BadRequest, Closed, Conflict, Forbidden, MfaRequired, NodeUnreachable, NotFound, NotOffered, PreconditionFailed, ServerFault, StoreInUse, Unauthorized];
   if (error instanceof RateLimited) return `again in ${error.retryAfter} s`;
   if (error instanceof CosmicSyncError) return `${error.status} ${error.errorCode} ${Object.keys(error.details)}`;
   return kinds.some((kind) => error instanceof kind) ? 'one of the family' : 'another';

@@ -19,7 +19,7 @@ export class CosmicSync {
         value: any;
     }>;
     auth: Accounts;
-    /** End subscriptions. What is queued stays in the store. */
+    /** End subscriptions and whatever waits for the node, which throws `Closed`. Nothing more is sent; what is queued stays in the store. */
     close(): Promise<void>;
     /** What the last answer said of the rate. */
     get rateLimit(): import("./transport.js").RateLimit | undefined;

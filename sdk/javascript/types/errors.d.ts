@@ -39,6 +39,11 @@ export class CosmicSyncError extends Error {
 export class NodeUnreachable extends CosmicSyncError {
     static errorCode: string;
 }
+/** The client was closed before it was done. Whether a request that was cut off has counted is not known. */
+export class Closed extends CosmicSyncError {
+    static errorCode: string;
+    constructor(message?: string);
+}
 /** Another process has the same store open. */
 export class StoreInUse extends CosmicSyncError {
     static errorCode: string;

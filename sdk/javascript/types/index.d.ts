@@ -2,4 +2,4 @@ export { CosmicSync } from "./client.js";
 export { IndexedDbStore } from "./indexeddb-store.js";
 export { MemoryStore } from "./memory-store.js";
 export { Subscription } from "./realtime.js";
-export { BadRequest, Conflict, CosmicSyncError, Forbidden, MfaRequired, NodeUnreachable, NotFound, NotOffered, PreconditionFailed, RateLimited, ServerFault, StoreInUse, Unauthorized } from "./errors.js";
+export { BadRequest, Closed, Conflict, CosmicSyncError, Forbidden, MfaRequired, NodeUnreachable, NotFound, NotOffered, PreconditionFailed, RateLimited, ServerFault, StoreInUse, Unauthorized } from "./errors.js";

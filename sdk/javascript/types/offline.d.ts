@@ -24,8 +24,9 @@ export class Offline {
         id?: string;
         hear: (change: LocalChange) => any;
     }>;
-    /** @returns {Promise<Store>} */
+    /** @returns {Promise<Store>} @throws {Closed} */
     opened(): Promise<Store>;
+    /** After the transport: a sync that runs ends with that, and what the node has not acknowledged stays in the store. */
     close(): Promise<void>;
     /** @param {string} model @param {string} id @param {Document} data @param {number} [ttl] milliseconds */
     put(model: string, id: string, data: Document, ttl?: number): Promise<void>;

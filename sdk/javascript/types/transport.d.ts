@@ -36,6 +36,19 @@ export class Transport {
     _fetch: typeof fetch;
     /** @type {Promise<boolean> | undefined} */
     _refreshing: Promise<boolean> | undefined;
+    isClosed: boolean;
+    /** @type {Set<() => void>} */
+    _ends: Set<() => void>;
+    /** From now on nothing is sent; who waits for an answer gets `Closed`. */
+    close(): void;
+    /**
+     * What a piece of work gives, if it is done before the client is closed; it is not begun afterwards.
+     *
+     * @template T @param {() => Promise<T>} work @param {() => void} [onClosed] ends the work
+     * @returns {Promise<T>}
+     * @throws {Closed}
+     */
+    unlessClosed<T>(work: () => Promise<T>, onClosed?: () => void): Promise<T>;
     /** From now on, requests are made with these. @param {Tokens | undefined} tokens */
     takeTokens(tokens: Tokens | undefined): void;
     /** Whether the token is of a sign-in, which says itself in which application it counts. */

@@ -5,6 +5,7 @@ from cosmicsync.client import AsyncCosmicSync
 from cosmicsync.documents import Document
 from cosmicsync.errors import (
     BadRequest,
+    Closed,
     Conflict,
     CosmicSyncError,
     Forbidden,
@@ -27,6 +28,7 @@ __all__ = [
     "AsyncCosmicSync",
     "BadRequest",
     "Changes",
+    "Closed",
     "Conflict",
     "Context",
     "CosmicSync",

@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from cosmicsync.accounts import Accounts
 from cosmicsync.client import DEFAULT_URL, AsyncCosmicSync, ModelAccess
+from cosmicsync.errors import Closed
 from cosmicsync.hooks import Hooks, call_in_thread
 from cosmicsync.realtime import Event, Subscription
 from cosmicsync.store import MEMORY
@@ -31,8 +32,16 @@ class Runner:
         self._thread = threading.Thread(target=self._loop.run_forever, name="cosmicsync", daemon=True)
         self._thread.start()
 
+    @property
+    def is_closed(self) -> bool:
+        return self._loop.is_closed()
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine. Raises `RuntimeError` on the loop's own thread, which would wait for itself."""
+        """The result of a coroutine. Raises `RuntimeError` on the loop's own thread, which would wait for itself, and
+        `Closed` at the end."""
+        if self.is_closed:
+            work.close()
+            raise Closed
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError(
@@ -186,9 +195,11 @@ class CosmicSync:
         self.close()
 
     def close(self) -> None:
-        """End subscriptions and connections. What is queued stays in the store."""
-        self._runner.run(self._client.close())
-        self._runner.close()
+        """End subscriptions, connections, and whatever waits for the node, which raises `Closed`. Nothing more is sent;
+        what is queued stays in the store."""
+        if not self._runner.is_closed:
+            self._runner.run(self._client.close())
+            self._runner.close()
 
     @property
     def rate_limit(self) -> RateLimit | None:

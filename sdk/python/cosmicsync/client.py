@@ -17,6 +17,7 @@ from aiohttp import FormData
 from cosmicsync.accounts import Accounts
 from cosmicsync.data import Data
 from cosmicsync.documents import Document
+from cosmicsync.errors import Closed
 from cosmicsync.filters import Filter, Sort
 from cosmicsync.hooks import Hook, Hooks, call_here
 from cosmicsync.offline import Changes, LocalChange, Offline, SyncResult, told
@@ -79,11 +80,13 @@ class AsyncCosmicSync:
         await self.close()
 
     async def close(self) -> None:
-        """End subscriptions and connections. What is queued stays in the store."""
+        """End subscriptions, connections, and whatever waits for the node, which raises `Closed`. Nothing more is sent;
+        what is queued stays in the store."""
+        self._transport.end()
         for subscription in self._subscriptions:
             await subscription.close()
+        await self._offline.close()
         await self._transport.close()
-        self._offline.store.close()
 
     @property
     def rate_limit(self) -> RateLimit | None:
@@ -362,6 +365,8 @@ class AsyncCosmicSync:
             await self._offline.take_remote(event["model"], event["instanceId"], event.get("data"))
         try:
             await self._hooks.call(handler, event)
+        except Closed:
+            raise  # it was not heard to the end: a durable subscription hears it again
         except Exception:
             log.exception("A handler of realtime events failed")
 

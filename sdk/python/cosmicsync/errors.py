@@ -39,6 +39,15 @@ class NodeUnreachable(CosmicSyncError):
     error_code = "NODE_UNREACHABLE"
 
 
+class Closed(CosmicSyncError):
+    """The client was closed before it was done. Whether a request that was cut off has counted is not known."""
+
+    error_code = "CLOSED"
+
+    def __init__(self, message: str = "The client was closed") -> None:
+        super().__init__(message)
+
+
 class StoreInUse(CosmicSyncError):
     """Another process is sending the actions of the same store."""
 

@@ -11,7 +11,9 @@ refuses or that met another change. Keeping is `store`'s, meetings of two versio
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +24,7 @@ from cosmicsync.errors import CosmicSyncError, Forbidden, NodeUnreachable, NotFo
 from cosmicsync.filters import Filter, Sort, check, in_order, matches, sort_keys
 from cosmicsync.hooks import Context, Hooks
 from cosmicsync.store import Action, Local, Store
-from cosmicsync.transport import Transport, new_key
+from cosmicsync.transport import Closing, Transport, new_key
 
 BATCH_MAX = 100  # actions in one request
 BATCH_SIZE_MAX_BYTES = 1 << 20
@@ -96,6 +98,8 @@ def told(action: Action) -> dict[str, Any]:
 
 
 Watcher = Callable[[LocalChange], Any]
+# Whose turn the code that runs is part of: hooks and watchers are, and what they call.
+_in_turn: ContextVar["Offline | None"] = ContextVar("cosmicsync_in_turn", default=None)
 
 
 class Offline:
@@ -109,8 +113,27 @@ class Offline:
         self._client = client
         self.conflicts = Conflicts(transport, hooks)
         self._turn = asyncio.Lock()
+        self._closing = Closing()
         self._watchers: dict[int, tuple[str, str | None, Watcher]] = {}
         self._watched = 0
+
+    async def close(self) -> None:
+        """End the sync that runs; what the node has not acknowledged stays in the store. A hook that calls this itself
+        comes to its end, and the sync then."""
+        if _in_turn.get() is not self:
+            self._closing.close()
+            async with self._turn:  # the store is let go of
+                pass
+        self.store.close()
+
+    @asynccontextmanager
+    async def _own_turn(self) -> AsyncIterator[None]:
+        async with self._closing.open(), self._turn:
+            before = _in_turn.set(self)
+            try:
+                yield
+            finally:
+                _in_turn.reset(before)
 
     # -- local copies
 
@@ -244,7 +267,7 @@ class Offline:
 
     async def discard(self, action_id: str) -> bool:
         """Take an action back that was not sent yet: the view reverts. False if there is none."""
-        async with self._turn:
+        async with self._own_turn():
             for action in await self._off_loop(self.store.actions):
                 if action.id == action_id:
                     await self._off_loop(self.store.remove, [action_id])
@@ -258,10 +281,10 @@ class Offline:
         """Send what waits, let the node sync with its peers, bring copies up to date.
 
         No node is no error: `is_offline` says so, and what waits stays. Raises what the node refuses all of it
-        with (not signed in, too often).
+        with (not signed in, too often), and `Closed` if the client is closed meanwhile.
         """
         result = SyncResult()
-        async with self._turn:
+        async with self._own_turn():
             with self.store.sending():
                 try:
                     await self._send(result)
@@ -379,7 +402,7 @@ class Offline:
 
     async def resolve(self, conflict_id: str, resolution: Any) -> dict[str, Any]:
         """End a conflict, of the queue or of the node. -> what became of it."""
-        async with self._turn:
+        async with self._own_turn():
             for action in await self._off_loop(self.store.actions):
                 if action.conflict is not None and action.conflict["id"] == conflict_id:
                     decided = self.conflicts.decided(action, resolution)
@@ -461,8 +484,13 @@ class Offline:
 
     @staticmethod
     async def _off_loop(work: Callable[..., Any], *arguments: Any) -> Any:
-        """The disk is waited for on another thread."""
-        return await asyncio.to_thread(work, *arguments)
+        """The disk is waited for on another thread, to the end even by who is cancelled: what follows finds it done."""
+        working = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait({working})
+            raise
 
 
 def _operation(action: Action) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from cosmicsync.errors import CosmicSyncError, NodeUnreachable, Unauthorized, error_of
+from cosmicsync.errors import Closed, CosmicSyncError, NodeUnreachable, Unauthorized, error_of
 from cosmicsync.transport import Transport
 
 Event = dict[str, Any]
@@ -89,6 +89,8 @@ class Subscription:
             try:
                 async for event in self:
                     await handle(event)
+            except Closed:
+                pass  # the client was, and with it this
             except Exception as error:
                 on_end(error)
                 raise

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmicsync.documents import to_json
-from cosmicsync.errors import StoreInUse
+from cosmicsync.errors import Closed, StoreInUse
 
 MEMORY = ":memory:"
 _TABLES = """
@@ -81,6 +81,7 @@ class Store:
     def __init__(self, path: str | Path = MEMORY) -> None:
         self._path = str(path)
         self._lock = threading.RLock()
+        self._is_closed = False
         self._database = sqlite3.connect(
             self._path, isolation_level=None, check_same_thread=False, timeout=10
         )
@@ -90,23 +91,31 @@ class Store:
         self._database.executescript(_TABLES)
 
     def close(self) -> None:
+        """What is being written is on disk when this returns; whoever comes later gets `Closed`."""
         with self._lock:
+            self._is_closed = True
             self._database.close()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._is_closed:
+            raise Closed
+        return self._database
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
+            database = self._opened()
+            database.execute("BEGIN IMMEDIATE")
             try:
-                yield self._database
+                yield database
             except BaseException:
-                self._database.execute("ROLLBACK")
+                database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
+            database.execute("COMMIT")
 
     def _read(self, sql: str, *values: Any) -> list[Any]:
         with self._lock:
-            return self._database.execute(sql, values).fetchall()
+            return self._opened().execute(sql, values).fetchall()
 
     @contextmanager
     def sending(self) -> Iterator[None]:

@@ -10,7 +10,8 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from cosmicsync.documents import to_json
-from cosmicsync.errors import CosmicSyncError, NodeUnreachable, RateLimited, error_of
+from cosmicsync.errors import Closed, CosmicSyncError, NodeUnreachable, RateLimited, error_of
 
 TIMEOUT_S = 30.0
 RATE_LIMIT_WAIT_MAX_S = 5.0  # a longer wait is the app's to decide
@@ -64,6 +65,38 @@ class Tokens:
     expires_at_s: float | None = None
 
 
+class Closing:
+    """Ends what is under way, with `Closed`. Use it on one event loop."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._scopes: set[asyncio.Timeout] = set()
+
+    def close(self) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        for scope in self._scopes:
+            scope.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """For what may last until it is closed. Raises `Closed` once it is."""
+        if self.is_closed:
+            raise Closed
+        try:
+            async with asyncio.timeout(None) as scope:
+                self._scopes.add(scope)
+                try:
+                    yield
+                finally:
+                    self._scopes.discard(scope)
+        except TimeoutError:
+            if self.is_closed:
+                raise Closed from None
+            raise
+
+
 class Transport:
     """One node, as one user. Use it on one event loop."""
 
@@ -88,14 +121,22 @@ class Transport:
         self._on_tokens = on_tokens
         self._http: aiohttp.ClientSession | None = None
         self._refreshing: asyncio.Task[bool] | None = None
+        self._closing = Closing()
+
+    def end(self) -> None:
+        """From now on nothing is sent; who waits for an answer gets `Closed`."""
+        self._closing.close()
 
     async def close(self) -> None:
+        self.end()
         if self._http is not None:
             await self._http.close()
             self._http = None
 
     @property
     def http(self) -> aiohttp.ClientSession:
+        if self._closing.is_closed:
+            raise Closed
         if self._http is None or self._http.closed:
             self._http = aiohttp.ClientSession(timeout=self._timeout)
         return self._http
@@ -149,7 +190,7 @@ class Transport:
                 answer = await self._once(
                     "POST", "/v1/auth/refresh", None, {"Authorization": f"Bearer {old.token}"}
                 )
-        except NodeUnreachable:
+        except (NodeUnreachable, Closed):
             raise
         except CosmicSyncError:
             return False
@@ -192,7 +233,7 @@ class Transport:
                 was_sent = not isinstance(fault.__cause__, aiohttp.ClientConnectorError)
                 if not left or (was_sent and not is_repeatable):
                     raise
-                await asyncio.sleep(self._pause_s(left))
+                await self._sleep(self._pause_s(left))
             except CosmicSyncError as fault:
                 if signed and fault.status == 401 and fault.error_code == "AUTH_INVALID_TOKEN":
                     # One that was sent before another request had the token renewed is only sent again.
@@ -205,7 +246,7 @@ class Transport:
                 elif not left or not self._is_worth_waiting(fault):
                     raise
                 else:
-                    await asyncio.sleep(fault.retry_after_s or self._pause_s(left))
+                    await self._sleep(fault.retry_after_s or self._pause_s(left))
         raise AssertionError("the last try returns or raises")
 
     def _is_stale(self) -> bool:
@@ -218,6 +259,10 @@ class Transport:
         if not isinstance(fault, RateLimited) and fault.status != 503:
             return False
         return (fault.retry_after_s or 0) <= self._rate_limit_wait_max_s
+
+    async def _sleep(self, seconds: float) -> None:
+        async with self._closing.open():
+            await asyncio.sleep(seconds)
 
     @staticmethod
     def _pause_s(left: int) -> float:
@@ -241,9 +286,12 @@ class Transport:
         if self.application is not None:
             sent.setdefault("X-Application-Id", self.application)
         try:
-            async with self.http.request(
-                method, self.url + path, data=data, headers=sent, params=query, allow_redirects=False
-            ) as answer:
+            async with (
+                self._closing.open(),
+                self.http.request(
+                    method, self.url + path, data=data, headers=sent, params=query, allow_redirects=False
+                ) as answer,
+            ):
                 raw = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NodeUnreachable(f"No answer from {self.url}: {error or type(error).__name__}") from error
