@@ -206,7 +206,13 @@ async def test_a_client_that_is_closed_while_a_hook_runs_sends_nothing_more_and_
 
     async def after(_data: Any, _context: Any) -> None:
         in_hook.set()
-        await (first.close() if closes_itself else asyncio.Event().wait())
+        if not closes_itself:
+            await asyncio.Event().wait()
+        other = asyncio.ensure_future(first.sync())  # waits until this one has ended
+        await asyncio.sleep(0)
+        await first.close()
+        await asyncio.wait({other})
+        assert isinstance(other.exception(), Closed)
 
     first.register_trigger(model=task, event="afterCreate", handler=after)
     made = await first.queue_offline_action(type="create", modelId=task, data={"title": "one"})
@@ -234,7 +240,7 @@ def test_a_thread_that_waits_for_the_node_hears_that_the_client_was_closed(node:
         await asyncio.Event().wait()
 
     async def ask(*_: Any) -> None:
-        async with closed._client._transport._closing.open():
+        async with closed._client._transport.closing.open():
             await never()
 
     closed._client._transport._once = ask  # type: ignore[assignment, method-assign]

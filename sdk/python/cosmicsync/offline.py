@@ -128,12 +128,15 @@ class Offline:
 
     @asynccontextmanager
     async def _own_turn(self) -> AsyncIterator[None]:
-        async with self._closing.open(), self._turn:
-            before = _in_turn.set(self)
-            try:
+        async with self._transport.closing.open():  # whoever has the turn may be what closes
+            await self._turn.acquire()
+        before = _in_turn.set(self)
+        try:
+            async with self._closing.open():
                 yield
-            finally:
-                _in_turn.reset(before)
+        finally:
+            _in_turn.reset(before)
+            self._turn.release()
 
     # -- local copies
 

@@ -121,11 +121,11 @@ class Transport:
         self._on_tokens = on_tokens
         self._http: aiohttp.ClientSession | None = None
         self._refreshing: asyncio.Task[bool] | None = None
-        self._closing = Closing()
+        self.closing = Closing()
 
     def end(self) -> None:
         """From now on nothing is sent; who waits for an answer gets `Closed`."""
-        self._closing.close()
+        self.closing.close()
 
     async def close(self) -> None:
         self.end()
@@ -135,7 +135,7 @@ class Transport:
 
     @property
     def http(self) -> aiohttp.ClientSession:
-        if self._closing.is_closed:
+        if self.closing.is_closed:
             raise Closed
         if self._http is None or self._http.closed:
             self._http = aiohttp.ClientSession(timeout=self._timeout)
@@ -261,7 +261,7 @@ class Transport:
         return (fault.retry_after_s or 0) <= self._rate_limit_wait_max_s
 
     async def _sleep(self, seconds: float) -> None:
-        async with self._closing.open():
+        async with self.closing.open():
             await asyncio.sleep(seconds)
 
     @staticmethod
@@ -287,7 +287,7 @@ class Transport:
             sent.setdefault("X-Application-Id", self.application)
         try:
             async with (
-                self._closing.open(),
+                self.closing.open(),
                 self.http.request(
                     method, self.url + path, data=data, headers=sent, params=query, allow_redirects=False
                 ) as answer,
