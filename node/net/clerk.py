@@ -119,6 +119,7 @@ class Clerk:
         self._store = store
         self._submit = submit
         self._log = log
+        self._pace = pace
         self._pauses = Pauses(pace)
         self._pause_unpacking = Pauses(pace)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -144,6 +145,7 @@ class Clerk:
         if self._loop is not None:
             await self._unpacker.stop()
             await self._record.stop()
+        self._pace.end_long()
 
     def perform(self, effect: Effect, reply: Reply, is_wanted: Callable[[], bool]) -> None:
         """Carry out an effect. `reply` is called on the loop, with the answer or what went wrong.
@@ -302,6 +304,8 @@ class Clerk:
 
     def _begin(self, steps: Steps, reply: Reply | None, *, is_brief: bool = False) -> None:
         self._steps, self._reply, self._is_brief = steps, reply, is_brief
+        if not is_brief:
+            self._pace.begin_long()
         self._step(None)
 
     def _step(self, outcomes: list[Any] | None) -> None:
@@ -319,6 +323,7 @@ class Clerk:
 
     def _end(self, answer: Answer | Exception) -> None:
         reply, self._steps, self._reply = self._reply, None, None
+        self._pace.end_long()
         if reply is not None:
             self._on_loop(reply, answer)
         if self._line:

@@ -2,11 +2,12 @@
 
 import selectors
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from node.pace import BRIEF_S, PAUSE_S, WORK_S, Pace, Pauses
+from node.pace import BRIEF_S, LONG_TURN_S, PAUSE_S, QUIET_S, WORK_S, Pace, Pauses
 
 
 class Time:
@@ -75,6 +76,41 @@ def test_a_request_that_takes_long_holds_up_nobody_for_long(time: Time) -> None:
     pace.end(1)
     pace.end(1)  # as of one that was refused before it was noted
     assert works(time, pauses, 1) == 0
+
+
+@pytest.fixture
+def turn_s() -> Iterator[float]:
+    """How long a thread keeps the interpreter."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(LONG_TURN_S / 5)
+    yield sys.getswitchinterval()
+    sys.setswitchinterval(before)
+
+
+def test_turns_are_longer_while_long_work_goes_on_and_nobody_asks(time: Time, turn_s: float) -> None:
+    pace = Pace(clock=time)
+    pauses = Pauses(pace, time.sleep)
+    works(time, pauses, 2 * QUIET_S)
+    assert sys.getswitchinterval() == turn_s  # nothing that takes long is under way
+    for _ in range(1_000):
+        pace.begin_long()
+        pace.end_long()
+    assert sys.getswitchinterval() == turn_s
+    pace.begin_long()
+    pace.begin_long()
+    works(time, pauses, QUIET_S)
+    assert sys.getswitchinterval() == pytest.approx(LONG_TURN_S)
+    pace.begin(1)  # at once
+    assert sys.getswitchinterval() == turn_s
+    works(time, pauses, QUIET_S / 2)
+    pace.end(1)
+    works(time, pauses, QUIET_S / 4)
+    assert sys.getswitchinterval() == turn_s
+    works(time, pauses, QUIET_S)
+    assert sys.getswitchinterval() == pytest.approx(LONG_TURN_S)
+    pace.end_long()
+    pace.end_long()
+    assert sys.getswitchinterval() == turn_s
 
 
 @pytest.fixture
